@@ -1,1 +1,3 @@
 //! seamstore
+
+pub mod chunk;

@@ -1,0 +1,3 @@
+//! Where do chunks end? Everything that turns bytes into cut points.
+
+pub mod scan;
