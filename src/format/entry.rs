@@ -8,8 +8,25 @@ use super::id::{ChunkId, RecipeId};
 
 /// A path in a snapshot: bytes, relative, parts joined by single `/`, no `.` or `..` part, no NUL.
 /// The empty path is the root itself (`store add .`).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+///
+/// Paths are ordered part by part, that is by bytes with `/` before every other byte: a directory is followed at once
+/// by all that is in it. This is the order of a depth-first walk, and the order of the rows of a snapshot.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct EntryPath(Vec<u8>);
+
+impl Ord for EntryPath {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        // NUL is in no path, so it is free to stand for the separator.
+        let key = |b: &u8| if *b == b'/' { 0 } else { *b };
+        self.0.iter().map(key).cmp(other.0.iter().map(key))
+    }
+}
+
+impl PartialOrd for EntryPath {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 /// Why some bytes are no [`EntryPath`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
