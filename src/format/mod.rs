@@ -2,6 +2,7 @@
 //!
 //! Every other module takes its layouts from here, so a byte of a store is described in one place.
 
+pub mod config;
 pub mod directory;
 pub mod entry;
 pub mod id;
