@@ -1,0 +1,142 @@
+//! What went wrong, where, and what to do about it.
+//!
+//! One error type for the whole crate: a kind the caller can match on, the place (file, offset, path), and the source
+//! underneath. `Display` leaves the source out, because the program prints the whole chain once, then [`Error::hint`].
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The result of everything here that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused or failed an operation on a file.
+    #[error("cannot {action} {path:?}")]
+    Io {
+        /// What was tried, as an infinitive: `read`, `create`, `sync`.
+        action: &'static str,
+        /// The file or directory it was tried on.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// Stored bytes are not what was written.
+    #[error("{file} is damaged at byte {offset}: {what}")]
+    Damaged {
+        /// The damaged object, by its path in the store.
+        file: String,
+        /// Where in it, in bytes from its start.
+        offset: u64,
+        /// What was expected there and what was found.
+        what: String,
+    },
+    /// The path holds no store.
+    #[error("{path:?} is not a store: {why}")]
+    NotAStore {
+        /// The path that was given.
+        path: PathBuf,
+        /// What is missing or in the way.
+        why: String,
+    },
+    /// The store was written by a version with another format.
+    #[error("{file} has format version {found}, this program reads version {supported}")]
+    FormatVersion {
+        /// The object whose version does not fit.
+        file: String,
+        /// Its version.
+        found: u64,
+        /// The version this program reads.
+        supported: u64,
+    },
+    /// Nothing by that name is there.
+    #[error("{what} not found")]
+    NotFound {
+        /// What was looked for: `snapshot 12ab`, `path "a/b"`.
+        what: String,
+        /// Names near to it, best first.
+        near: Vec<String>,
+    },
+    /// Something is in the way and must not be overwritten.
+    #[error("{path:?} exists")]
+    Exists {
+        /// What is in the way.
+        path: PathBuf,
+    },
+    /// The request does not make sense.
+    #[error("{0}")]
+    Usage(String),
+    /// Another process has the store, or a part of it, to itself.
+    #[error("{path:?} is in use by another process")]
+    Locked {
+        /// The file that is locked.
+        path: PathBuf,
+    },
+    /// A cache answered nonsense; the cache can be rebuilt.
+    #[error("the index {path:?} cannot be used: {why}")]
+    Index {
+        /// The index file.
+        path: PathBuf,
+        /// What it answered.
+        why: String,
+    },
+    /// The user stopped the work.
+    #[error("interrupted: {kept}")]
+    Interrupted {
+        /// What is kept of the work done so far.
+        kept: String,
+    },
+    /// A snapshot tells a restore to leave its destination, or is otherwise not to be trusted.
+    #[error("refusing {path:?}: {why}")]
+    Refused {
+        /// The path in question.
+        path: PathBuf,
+        /// Why it is refused.
+        why: String,
+    },
+}
+
+impl Error {
+    /// An I/O error with the file it happened on.
+    pub fn io(action: &'static str, path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
+        Self::Io { action, path: path.as_ref().to_owned(), source: source.into() }
+    }
+
+    /// Damage at a byte of a stored object.
+    pub fn damaged(file: impl Into<String>, offset: u64, what: impl Into<String>) -> Self {
+        Self::Damaged { file: file.into(), offset, what: what.into() }
+    }
+
+    /// Something that is not there, with no near names.
+    pub fn not_found(what: impl Into<String>) -> Self {
+        Self::NotFound { what: what.into(), near: Vec::new() }
+    }
+
+    /// What the user can do about it, in one line, where there is something to do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Damaged { .. } => Some(
+                "run `store verify` to see which files are affected; adding the original files again heals them".into(),
+            ),
+            Self::NotAStore { .. } => {
+                Some("name a store with --store PATH or STORE_PATH, or make one with `store init`".into())
+            }
+            Self::FormatVersion { .. } => Some("use a version of this program that reads this format".into()),
+            Self::NotFound { near, .. } if !near.is_empty() => Some(format!("did you mean {}?", near.join(", "))),
+            Self::Exists { .. } => Some("choose another -o OUT, or pass --force to overwrite".into()),
+            Self::Locked { .. } => Some("wait for the other process to finish, then try again".into()),
+            Self::Index { .. } => Some("run `store repair --index` to rebuild it from the packs".into()),
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull => Some("free some space and run the same command again".into()),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    Some("check the permissions of that path, or run as its owner".into())
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}

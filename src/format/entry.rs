@@ -1,0 +1,237 @@
+//! What a snapshot says of one path: the record that ingest makes, the catalog keeps and restore follows.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::id::{ChunkId, RecipeId};
+
+/// A path in a snapshot: bytes, relative, parts joined by single `/`, no `.` or `..` part, no NUL.
+/// The empty path is the root itself (`store add .`).
+///
+/// Paths are ordered part by part, that is by bytes with `/` before every other byte: a directory is followed at once
+/// by all that is in it. This is the order of a depth-first walk, and the order of the rows of a snapshot.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct EntryPath(Vec<u8>);
+
+impl Ord for EntryPath {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        // NUL is in no path, so it is free to stand for the separator.
+        let key = |b: &u8| if *b == b'/' { 0 } else { *b };
+        self.0.iter().map(key).cmp(other.0.iter().map(key))
+    }
+}
+
+impl PartialOrd for EntryPath {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Why some bytes are no [`EntryPath`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a path in a snapshot is relative, without empty, `.` or `..` parts and without NUL")]
+pub struct NotAnEntryPath;
+
+impl EntryPath {
+    /// Takes bytes that already have the form of an entry path.
+    ///
+    /// # Errors
+    /// [`NotAnEntryPath`] if they have not: nothing is normalised here, so what a hostile snapshot says is refused.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, NotAnEntryPath> {
+        let bytes = bytes.into();
+        let part_ok = |part: &[u8]| !part.is_empty() && part != b"." && part != b"..";
+        if bytes.contains(&0) || !(bytes.is_empty() || bytes.split(|b| *b == b'/').all(part_ok)) {
+            return Err(NotAnEntryPath);
+        }
+        Ok(Self(bytes))
+    }
+
+    /// The path under which something given on a command line is stored: leading `/`, `.` and `..` parts go away.
+    ///
+    /// `/etc/hosts` is stored as `etc/hosts`, `../a/./b` as `a/b`, `.` as the root. Inner `..` parts take their parent.
+    #[must_use]
+    pub fn from_given(given: &Path) -> Self {
+        let mut parts: Vec<&OsStr> = Vec::new();
+        for component in given.components() {
+            match component {
+                std::path::Component::Normal(part) => parts.push(part),
+                std::path::Component::ParentDir => {
+                    parts.pop();
+                }
+                _ => {}
+            }
+        }
+        let mut bytes = Vec::new();
+        for part in parts {
+            if !bytes.is_empty() {
+                bytes.push(b'/');
+            }
+            bytes.extend_from_slice(part.as_bytes());
+        }
+        Self(bytes)
+    }
+
+    /// This path with one more part.
+    ///
+    /// # Errors
+    /// [`NotAnEntryPath`] if `name` is not a single part.
+    pub fn join(&self, name: &[u8]) -> Result<Self, NotAnEntryPath> {
+        if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') || name.contains(&0) {
+            return Err(NotAnEntryPath);
+        }
+        let mut bytes = Vec::with_capacity(self.0.len() + 1 + name.len());
+        bytes.extend_from_slice(&self.0);
+        if !bytes.is_empty() {
+            bytes.push(b'/');
+        }
+        bytes.extend_from_slice(name);
+        Ok(Self(bytes))
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The path in the system's terms, relative.
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.0))
+    }
+
+    /// Whether this is the root.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `self` is `ancestor` or lies below it.
+    #[must_use]
+    pub fn is_within(&self, ancestor: &Self) -> bool {
+        self.below(ancestor).is_some()
+    }
+
+    /// What is left of this path below `ancestor`: empty for `ancestor` itself, `None` if it lies elsewhere.
+    #[must_use]
+    pub fn below(&self, ancestor: &Self) -> Option<Self> {
+        if ancestor.is_root() {
+            return Some(self.clone());
+        }
+        match self.0.strip_prefix(ancestor.as_bytes())? {
+            [] => Some(Self::default()),
+            [b'/', rest @ ..] => Some(Self(rest.to_vec())),
+            _ => None,
+        }
+    }
+
+    /// The parent, `None` for the root.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        if self.is_root() {
+            return None;
+        }
+        let cut = self.0.iter().rposition(|b| *b == b'/').unwrap_or(0);
+        Some(Self(self.0.get(..cut).unwrap_or_default().to_vec()))
+    }
+
+    /// The last part; empty for the root.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.0.rsplit(|b| *b == b'/').next().unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for EntryPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", OsStr::from_bytes(&self.0))
+    }
+}
+
+/// What kind of thing an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum EntryKind {
+    /// A regular file.
+    File = 0,
+    /// A directory.
+    Directory = 1,
+    /// A symbolic link.
+    Symlink = 2,
+    /// A named pipe.
+    Fifo = 3,
+    /// A character device.
+    CharDevice = 4,
+    /// A block device.
+    BlockDevice = 5,
+    /// A Unix socket; kept as an entry, restored as one.
+    Socket = 6,
+}
+
+/// Where a file's bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Content {
+    /// No bytes: an empty file, or not a file.
+    Empty,
+    /// The file is this one chunk; it needs no recipe.
+    Chunk(ChunkId),
+    /// The file is listed in this recipe.
+    Recipe(RecipeId),
+}
+
+/// One extended attribute.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Xattr {
+    /// Its full name, namespace included: `user.comment`.
+    pub name: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
+/// Which file on which device an entry was, and when its inode last changed: how an unchanged file is known, and how
+/// hard links are found. All zero where unknown (standard input).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Identity {
+    /// The device number of the file system.
+    pub device: u64,
+    /// The inode number there.
+    pub inode: u64,
+    /// The number of hard links.
+    pub links: u64,
+    /// Inode change time, nanoseconds since 1970 UTC, saturated at the ends of `i64`.
+    pub ctime_ns: i64,
+}
+
+/// One row of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it is in the snapshot.
+    pub path: EntryPath,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Permission bits with set-id and sticky bits (`0o7777` at most; no file type).
+    pub mode: u32,
+    /// Numeric owner.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// The owner's name, where the system knew it.
+    pub user: Option<std::sync::Arc<str>>,
+    /// The group's name, where the system knew it.
+    pub group: Option<std::sync::Arc<str>>,
+    /// Modification time, nanoseconds since 1970 UTC, saturated at the ends of `i64`.
+    pub mtime_ns: i64,
+    /// Bytes in the file; 0 for anything else.
+    pub size: u64,
+    /// Where the bytes are.
+    pub content: Content,
+    /// What a symbolic link points at; empty for anything else.
+    pub link_target: Vec<u8>,
+    /// Device number (`st_rdev`) of a device; 0 for anything else.
+    pub rdev: u64,
+    /// Identity on the system it was read from.
+    pub identity: Identity,
+    /// Extended attributes, ascending by name.
+    pub xattrs: Vec<Xattr>,
+}

@@ -1,0 +1,64 @@
+//! Where objects are kept: named, immutable, whole or absent.
+//!
+//! The seam is shaped like an object store, so that S3-like stores can follow the local one. An object is written front
+//! to back by a writer and becomes visible, whole and durable, when [`ObjectWriter::finish`] returns; before that it is
+//! nowhere. Nothing visible is ever changed, appended to or renamed.
+
+use std::fmt::Debug;
+
+use crate::error::Result;
+use crate::format::name::{ObjectKind, ObjectName};
+
+/// Whether a put made the object or found it there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// The object is new.
+    Created,
+    /// An object of that name was there; it was left alone. Names are made from contents, so it says the same.
+    Present,
+}
+
+/// One object and its size, as a listing gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// Its name.
+    pub name: ObjectName,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// A place that keeps immutable objects.
+///
+/// Durability: when `put_if_absent` or `finish` returns `Ok`, the object's bytes and its name survive a crash of the
+/// process, the system and the power. When they return an error, the object is absent (or was there before).
+pub trait Storage: Send + Sync + Debug {
+    /// The object's name as a person would find it, for messages.
+    fn describe(&self, name: &ObjectName) -> String;
+
+    /// Makes a small object, unless one of that name exists.
+    fn put_if_absent(&self, name: &ObjectName, bytes: &[u8]) -> Result<Put>;
+
+    /// Begins an object whose name is known only at its end.
+    fn writer(&self) -> Result<Box<dyn ObjectWriter>>;
+
+    /// The object's size in bytes. A missing object is [`crate::Error::NotFound`].
+    fn size(&self, name: &ObjectName) -> Result<u64>;
+
+    /// Fills `buffer` from the object's bytes at `offset`. An object that ends too early is damaged, not short.
+    fn read_at(&self, name: &ObjectName, offset: u64, buffer: &mut [u8]) -> Result<()>;
+
+    /// All objects of a kind, in no particular order. Files that are no objects are passed over.
+    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>>;
+
+    /// Removes an object. Removing what is not there is fine.
+    fn delete(&self, name: &ObjectName) -> Result<()>;
+}
+
+/// An object being written. Dropped without `finish`, it leaves nothing behind.
+pub trait ObjectWriter: Send + Debug {
+    /// Appends bytes.
+    fn write(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Makes the object durable and visible under `name`. A failed sync is final: the object is dropped.
+    fn finish(self: Box<Self>, name: &ObjectName) -> Result<Put>;
+}
