@@ -5,7 +5,10 @@
 //!
 //! **Invariant:** for the same bytes and the same [`Profile`], every way through this module gives the cuts of [`rule`].
 
+pub mod certify;
 pub mod finder;
+#[cfg(test)]
+mod patterns;
 pub mod profile;
 pub mod rule;
 pub mod scan;
