@@ -3,5 +3,6 @@
 mod chunk_cuts;
 mod chunk_data;
 mod chunk_fastcdc;
+mod chunk_seams;
 mod chunk_stream;
 mod chunk_xet;

@@ -7,13 +7,17 @@
 
 pub mod certify;
 pub mod finder;
+pub mod hits;
 #[cfg(test)]
 mod patterns;
 pub mod profile;
+pub mod replay;
 pub mod rule;
 pub mod scan;
+pub mod seams;
 pub mod stream;
 
 pub use finder::cut_points;
 pub use profile::Profile;
+pub use seams::{cut_points_parallel, cut_points_parallel_at};
 pub use stream::Chunker;
