@@ -34,9 +34,9 @@ pub const WARM_UP: usize = WINDOW;
 /// How far a worker scans at a time before it looks whether it has certified.
 const BLOCK: u64 = 32 << 10;
 
-/// How many candidates of a restarting profile are looked at byte by byte in one segment, in longest chunks, before the
-/// worker gives up on certifying it. Ordinary data takes less than one.
-const EARLY_CANDIDATES_IN_MAX: u64 = 4;
+/// How many candidates of a restarting profile are looked at byte by byte in one segment, in minimum chunks, before the
+/// worker gives up on certifying it. Ordinary data takes one to three.
+const EARLY_CANDIDATES_IN_MIN: u64 = 8;
 
 /// What one worker found out about its segment.
 #[derive(Debug, Clone)]
@@ -139,7 +139,7 @@ impl<'a> Certifier<'a> {
             start,
             live: LiveSet::with_full_from(start, sizes, finder.full_from()),
             end: span.end() - u64::from(restarting && span.is_last() && span.end() > start),
-            early_left: EARLY_CANDIDATES_IN_MAX * sizes.max(),
+            early_left: EARLY_CANDIDATES_IN_MIN * sizes.min(),
         }
     }
 
