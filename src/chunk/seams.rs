@@ -34,9 +34,12 @@ pub const WARM_UP: usize = WINDOW;
 /// How far a worker scans at a time before it looks whether it has certified.
 const BLOCK: u64 = 32 << 10;
 
-/// How many candidates of a restarting profile are looked at byte by byte in one segment, in minimum chunks, before the
-/// worker gives up on certifying it. Ordinary data takes one to three.
-const EARLY_CANDIDATES_IN_MIN: u64 = 8;
+/// How many candidates of a restarting profile are looked at byte by byte in one segment before the worker gives up on
+/// certifying it, in minimum chunks: ordinary data takes two to six, one in a hundred segments 8 to 34.
+const EARLY_CANDIDATES_IN_MIN: u64 = 40;
+
+/// No more than so many for profiles of large chunks: about a tenth of a second.
+const EARLY_CANDIDATES_MAX: u64 = 2 << 20;
 
 /// What one worker found out about its segment.
 #[derive(Debug, Clone)]
@@ -139,7 +142,7 @@ impl<'a> Certifier<'a> {
             start,
             live: LiveSet::with_full_from(start, sizes, finder.full_from()),
             end: span.end() - u64::from(restarting && span.is_last() && span.end() > start),
-            early_left: EARLY_CANDIDATES_IN_MIN * sizes.min(),
+            early_left: (EARLY_CANDIDATES_IN_MIN * sizes.min()).min(EARLY_CANDIDATES_MAX),
         }
     }
 
