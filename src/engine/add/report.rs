@@ -1,0 +1,71 @@
+//! What did the add do? Counts for the summary, and by name all that is not in the snapshot as it should be.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::format::id::SnapshotId;
+use crate::ingest::file::Change;
+
+/// Something that an add could not keep as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where it is on disk.
+    pub path: PathBuf,
+    /// What happened, in words.
+    pub what: String,
+    /// Whether it is in the snapshot all the same, as it was read.
+    pub kept: bool,
+}
+
+impl Problem {
+    pub(super) fn skipped(path: &Path, error: Error) -> Self {
+        let what = crate::error::chain(&error);
+        Self { path: path.to_owned(), what, kept: false }
+    }
+
+    pub(super) fn changed(path: &Path, change: Change) -> Self {
+        let what = match change {
+            Change::Grew => "grew while it was read; kept as far as it was read",
+            Change::Shrank => "shrank while it was read; kept as far as it could be read",
+            Change::Modified => "was modified while it was read; kept as it was read",
+        };
+        Self { path: path.to_owned(), what: what.to_owned(), kept: true }
+    }
+}
+
+/// What an add did.
+#[derive(Debug, Clone, Default)]
+pub struct AddReport {
+    /// The new snapshot.
+    pub snapshot: Option<SnapshotId>,
+    /// The figures.
+    pub totals: AddTotals,
+    /// How long it took.
+    pub duration: Duration,
+    /// What is missing from the snapshot, or in it with a reservation.
+    pub problems: Vec<Problem>,
+}
+
+/// Counts of one add.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct AddTotals {
+    /// Regular files in the snapshot.
+    pub files: u64,
+    /// Directories in the snapshot.
+    pub directories: u64,
+    /// Entries of other kinds.
+    pub others: u64,
+    /// Files taken over from the parent snapshot without reading them.
+    pub unchanged_files: u64,
+    /// Bytes of all files in the snapshot.
+    pub logical_bytes: u64,
+    /// Bytes of chunks that the store did not have.
+    pub new_bytes: u64,
+    /// Chunks that the store did not have.
+    pub new_chunks: u64,
+    /// Bytes that the store grew by: packs and catalog.
+    pub stored_bytes: u64,
+}
