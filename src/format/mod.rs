@@ -8,6 +8,7 @@ pub mod entry;
 pub mod id;
 pub mod name;
 pub mod recipe;
+pub mod xet;
 
 /// The version of every format in a store, as recorded in `store.json`. A store with another one is refused.
 pub const FORMAT_VERSION: u32 = 1;
