@@ -2,10 +2,14 @@
 //!
 //! Every other module takes its layouts from here, so a byte of a store is described in one place.
 
+pub(crate) mod bytes;
 pub mod directory;
 pub mod entry;
+pub mod flaw;
+pub mod frame;
 pub mod id;
 pub mod name;
+pub mod pack;
 pub mod recipe;
 
 /// The version of every format in a store, as recorded in `store.json`. A store with another one is refused.
