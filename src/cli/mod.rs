@@ -117,3 +117,8 @@ fn catch_signals(control: &Control) -> Result<()> {
     }
     Ok(())
 }
+
+/// The number of worker threads to use.
+fn threads(asked: Option<usize>) -> usize {
+    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
+}

@@ -5,10 +5,14 @@
 pub mod config;
 pub mod directory;
 pub mod entry;
+pub mod flaw;
+pub mod frame;
 pub mod id;
 pub mod name;
+pub mod pack;
 pub mod recipe;
 pub mod xet;
+pub(crate) mod bytes;
 
 /// The version of every format in a store, as recorded in `store.json`. A store with another one is refused.
 pub const FORMAT_VERSION: u32 = 1;
