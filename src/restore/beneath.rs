@@ -138,8 +138,9 @@ impl Beneath {
         if !self.by_part.load(Ordering::Relaxed) {
             match openat2(from, path, DIRECTORY, Mode::empty(), how) {
                 Err(Errno::NOSYS | Errno::PERM) => self.by_part.store(true, Ordering::Relaxed),
-                // The kernel may give up when directories are renamed under it; then part by part.
-                Err(Errno::AGAIN | Errno::INTR) => {}
+                // The kernel may give up when directories are renamed under it, and it does not tell a link in the last
+                // place from a file: then part by part.
+                Err(Errno::AGAIN | Errno::INTR | Errno::NOTDIR) => {}
                 opened => return opened,
             }
         }
