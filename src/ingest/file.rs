@@ -106,8 +106,7 @@ impl OpenFile {
     /// What the system answers; network file systems forget open files.
     pub fn changed_since_open(&self) -> std::io::Result<Option<Changed>> {
         let now = Stat::from_system(&fstat(&self.fd)?).ok_or(Errno::OPNOTSUPP)?;
-        let is_same_time =
-            now.mtime_ns == self.stat.mtime_ns && now.identity.ctime_ns == self.stat.identity.ctime_ns;
+        let is_same_time = now.mtime_ns == self.stat.mtime_ns && now.identity.ctime_ns == self.stat.identity.ctime_ns;
         Ok(match now.size.cmp(&self.stat.size) {
             std::cmp::Ordering::Greater => Some(Changed::Grew),
             std::cmp::Ordering::Less => Some(Changed::Shrank),
@@ -146,4 +145,3 @@ fn open_same(found: &Found) -> std::io::Result<(OwnedFd, Stat)> {
 pub(super) fn replaced() -> std::io::Error {
     std::io::Error::other("it was replaced while it was read")
 }
-
