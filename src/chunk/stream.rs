@@ -45,15 +45,7 @@ impl Chunk<'_> {
 impl<R: Read> Chunker<R> {
     /// Nothing is read yet.
     pub fn new(reader: R, profile: &Profile) -> Self {
-        Self {
-            reader,
-            finder: Finder::new(*profile),
-            buffer: Vec::new(),
-            start: 0,
-            filled: 0,
-            offset: 0,
-            ended: false,
-        }
+        Self { reader, finder: Finder::new(*profile), buffer: Vec::new(), start: 0, filled: 0, offset: 0, ended: false }
     }
 
     /// The next chunk, `None` at the end of the stream.

@@ -119,8 +119,5 @@ fn node_of(group: &[XetNode]) -> XetNode {
         // Writing to a string does not fail.
         let _ = writeln!(lines, "{} : {}", node.hash, node.length);
     }
-    XetNode {
-        hash: XetHash::keyed(&NODE_KEY, lines.as_bytes()),
-        length: group.iter().map(|node| node.length).sum(),
-    }
+    XetNode { hash: XetHash::keyed(&NODE_KEY, lines.as_bytes()), length: group.iter().map(|node| node.length).sum() }
 }

@@ -1,0 +1,7 @@
+//! The integration tests: one binary, one module for each thing tested.
+
+mod chunk_cuts;
+mod chunk_data;
+mod chunk_fastcdc;
+mod chunk_stream;
+mod chunk_xet;
