@@ -119,11 +119,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         return Ok(Exit::Fine);
     }
     let begun = std::time::Instant::now();
-    let report = context.report.progress(
-        &context.control,
-        |_| None,
-        || store.get(&request, &output, &context.control),
-    )?;
+    let report =
+        context.report.progress(&context.control, |_| None, || store.get(&request, &output, &context.control))?;
     tell(&report, begun.elapsed().as_secs_f64(), context)?;
     Ok(if report.losses.iter().any(|loss| loss.damaged) {
         Exit::Damaged
@@ -180,4 +177,3 @@ fn tell(report: &GetReport, seconds: f64, context: &Context) -> Result<()> {
     ));
     Ok(())
 }
-

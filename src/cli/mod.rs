@@ -10,6 +10,7 @@ mod report;
 mod size;
 mod snapshots;
 mod stats;
+mod time;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

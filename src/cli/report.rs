@@ -112,7 +112,9 @@ fn show(bar: &ProgressBar, control: &Control, totals: Option<(u64, u64)>) {
     let template = match totals {
         Some((files, bytes)) => {
             bar.set_length(bytes);
-            format!("{{bar:30}} {{msg}} of {files} files, {{bytes}} of {{total_bytes}}, {{bytes_per_sec}}, {{eta}} left")
+            format!(
+                "{{bar:30}} {{msg}} of {files} files, {{bytes}} of {{total_bytes}}, {{bytes_per_sec}}, {{eta}} left"
+            )
         }
         None => "{spinner} {msg} files, {bytes}, {bytes_per_sec}".to_owned(),
     };

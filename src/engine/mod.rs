@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::format::config::StoreConfig;
 use crate::format::id::SnapshotId;
 use crate::format::name::{ObjectKind, ObjectName};
+use crate::index::IndexStatistics;
 use crate::pack::frame::FrameSettings;
 use crate::storage::{LocalStorage, Put, Storage};
 
@@ -27,6 +28,15 @@ pub struct Settings {
     pub profile: Profile,
     /// How chunks are compressed.
     pub frames: FrameSettings,
+}
+
+/// What an index was rebuilt from.
+#[derive(Debug)]
+pub struct RebuiltIndex {
+    /// How big it is.
+    pub statistics: IndexStatistics,
+    /// Packs and recipes files that could not be read, and why.
+    pub unreadable: Vec<(ObjectName, Error)>,
 }
 
 /// An open store.
@@ -162,6 +172,17 @@ impl Store {
     /// A pack's directory is damaged, or the store cannot be listed.
     pub fn locator(&self) -> Result<Locator> {
         Locator::open(&self.root, Arc::clone(&self.storage))
+    }
+
+    /// Makes the index again from packs and recipes files.
+    ///
+    /// # Errors
+    /// The store cannot be listed, or the index cannot be written.
+    pub fn rebuild_index(&self) -> Result<RebuiltIndex> {
+        let mut locator = Locator::rebuild(&self.root, Arc::clone(&self.storage))?;
+        let rebuilt = RebuiltIndex { statistics: locator.statistics(), unreadable: locator.take_unreadable() };
+        locator.close()?;
+        Ok(rebuilt)
     }
 }
 

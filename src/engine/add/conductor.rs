@@ -1,6 +1,6 @@
 //! What comes next? Hands out jobs in the order of the walk, takes results back in that order, and commits.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet};
 use std::iter::Peekable;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -10,9 +10,9 @@ use super::budget::Budget;
 use super::packer::ToPack;
 use super::parent::Parent;
 use super::report::Problem;
-use super::segment::{Assembled, BigFile, Segment};
+use super::segment::{Assembling, SegmentDone, Segments, Stream};
 use super::sink::Sink;
-use super::worker::{Done, Job, RawFrame};
+use super::worker::{Done, Job, RawFrame, Tools};
 use super::{AddReport, AddRequest, AddTotals, Event};
 use crate::catalog::recipe::RecipesWriter;
 use crate::catalog::snapshot::{SnapshotInfo, SnapshotWriter};
@@ -20,10 +20,10 @@ use crate::engine::Store;
 use crate::engine::control::Control;
 use crate::engine::locate::Locator;
 use crate::error::{Error, Result};
-use crate::format::entry::{Content, Entry, EntryKind};
+use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::format::id::RecipeId;
 use crate::format::recipe::{Piece, recipe_id};
-use crate::ingest::walk::{Found, Walk, Walked};
+use crate::ingest::{Found, Walk, Walked, standard_input};
 
 /// Files up to this size are read whole, many to a job; bigger ones are cut in segments.
 const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
@@ -41,6 +41,7 @@ pub(super) struct Conductor<'a> {
     locator: &'a Locator,
     control: &'a Control,
     request: &'a AddRequest,
+    tools: &'a Tools,
     budget: Budget,
     jobs: Sender<(u64, Job)>,
     to_pack: Sender<ToPack>,
@@ -68,6 +69,64 @@ pub(super) struct Conductor<'a> {
 }
 
 impl<'a> Conductor<'a> {
+    /// Looks at what is to be added; nothing is read yet.
+    #[expect(clippy::too_many_arguments, reason = "the ends of the queues that an add is made of")]
+    pub(super) fn new(
+        store: &'a Store,
+        locator: &'a Locator,
+        request: &'a AddRequest,
+        control: &'a Control,
+        tools: &'a Tools,
+        budget: Budget,
+        jobs: Sender<(u64, Job)>,
+        frames: Sender<RawFrame>,
+        to_pack: Sender<ToPack>,
+        events: Receiver<Event>,
+    ) -> Result<Self> {
+        let walk = super::walk(store, &request.paths)?.peekable();
+        let stream = request
+            .stdin_name
+            .as_deref()
+            .map(|name| match EntryPath::from_given(name) {
+                path if path.is_root() => Err(Error::Usage(format!("{name:?} is no name for a file"))),
+                path => Ok(Stream::new(standard_input(path))),
+            })
+            .transpose()?;
+        let info = super::describe(request)?;
+        let parent = super::parent_of(store, &info)?;
+        let info = SnapshotInfo { parent: parent.as_ref().map(Snapshot::id), ..info };
+        let parent = parent.map(Parent::new).transpose()?;
+        let sink = Sink::new(locator, frames, budget.clone(), store.settings().frames.frame_bytes());
+        let rows = SnapshotWriter::begin(store.storage().writer()?)?;
+        let recipes = RecipesWriter::begin(store.storage().writer()?)?;
+        Ok(Self {
+            store,
+            locator,
+            control,
+            request,
+            tools,
+            budget,
+            jobs,
+            to_pack,
+            events,
+            walk,
+            parent,
+            stream,
+            big: None,
+            next_job: 0,
+            next_done: 0,
+            done: BTreeMap::new(),
+            assembling: None,
+            sink,
+            rows,
+            info,
+            recipes,
+            fresh_recipes: HashSet::new(),
+            totals: AddTotals::default(),
+            problems: Vec::new(),
+        })
+    }
+
     /// Adds everything and commits.
     pub(super) fn run(mut self) -> Result<AddReport> {
         loop {
@@ -104,11 +163,10 @@ impl<'a> Conductor<'a> {
             }
         }
         if let Some(segments) = &mut self.big {
-            match segments.next(self.control)? {
-                Some(source) => {
-                    let held = self.budget.hold(source.bytes());
-                    let segment = Segment::new(source, self.store.profile(), held);
-                    self.send(Job::Segment(segment));
+            match segments.next(&|| self.control.is_stopped())? {
+                Some(segment) => {
+                    let held = self.budget.hold(segment.weight());
+                    self.send(Job::Segment(segment.holding(held)));
                 }
                 None => self.big = None,
             }
@@ -122,8 +180,8 @@ impl<'a> Conductor<'a> {
         let Some(stream) = &self.stream else { return false };
         match self.walk.peek() {
             None => true,
-            Some(Walked::Found(found)) => stream.path() < found.path(),
-            Some(Walked::Failed { .. }) => false,
+            Some(Walked::Found(found)) => *stream.path() < found.path,
+            Some(Walked::Failed { path, .. }) => stream.path() < path,
         }
     }
 
@@ -134,22 +192,23 @@ impl<'a> Conductor<'a> {
         while items.len() < BATCH_ITEMS && bytes < BATCH_BYTES && !self.stream_is_next() {
             let item = match self.walk.next() {
                 None => break,
-                Some(Walked::Failed { path, error }) => Item::Failed(Problem::skipped(&path, error)),
+                Some(Walked::Failed { path, error }) => Item::Failed(Problem::skipped(path.as_path(), &error)),
                 Some(Walked::Found(found)) => match self.unchanged(&found)? {
                     Some(entry) => Item::Row(Box::new(entry)),
                     None if is_big(&found) => {
                         // What was gathered so far goes first.
-                        match BigFile::open(&found) {
-                            Ok(file) => {
-                                self.big = Some(Segments::of_file(file));
+                        let disk = found.disk.clone();
+                        match Segments::of_file(found) {
+                            Ok(segments) => {
+                                self.big = Some(segments);
                                 break;
                             }
-                            Err(error) => Item::Failed(Problem::skipped(&found.disk(), error)),
+                            Err(error) => Item::Failed(Problem::skipped(&disk, &error)),
                         }
                     }
                     None => {
                         to_read = true;
-                        bytes += usize::try_from(found.stat().size).unwrap_or(BATCH_BYTES);
+                        bytes += usize::try_from(found.stat.size).unwrap_or(BATCH_BYTES);
                         Item::Read(Box::new(found))
                     }
                 },
@@ -165,7 +224,7 @@ impl<'a> Conductor<'a> {
             self.send(Job::Batch(batch));
         } else {
             // Nothing to do for a worker.
-            self.done.insert(self.next_job, Done::Batch(batch.run(self.store.profile())));
+            self.done.insert(self.next_job, Done::Batch(batch.run(&self.tools.finder, &self.tools.metadata)));
             self.next_job += 1;
             self.take_done()?;
         }
@@ -174,7 +233,7 @@ impl<'a> Conductor<'a> {
 
     fn unchanged(&mut self, found: &Found) -> Result<Option<Entry>> {
         let Some(parent) = &mut self.parent else { return Ok(None) };
-        if self.request.reread && found.stat().kind == EntryKind::File {
+        if self.request.reread && found.stat.kind == EntryKind::File {
             return Ok(None);
         }
         let entry = parent.unchanged(found)?;
@@ -219,9 +278,12 @@ impl<'a> Conductor<'a> {
     fn take_batch(&mut self, batch: BatchDone) -> Result<()> {
         for outcome in batch.outcomes {
             match outcome {
-                Outcome::Row(entry) => self.push_row(&entry)?,
+                Outcome::Row(entry, problems) => {
+                    self.problems.extend(problems);
+                    self.push_row(&entry)?;
+                }
                 Outcome::Skipped(problem) => self.problems.push(problem),
-                Outcome::File { mut entry, cuts, problem } => {
+                Outcome::File { mut entry, cuts, problems } => {
                     let mut pieces = Vec::with_capacity(cuts.len());
                     let mut end = 0;
                     for cut in cuts {
@@ -235,19 +297,18 @@ impl<'a> Conductor<'a> {
                         pieces.push(piece);
                     }
                     entry.content = self.keep_content(&pieces)?;
-                    self.problems.extend(problem);
+                    self.problems.extend(problems);
                     self.push_row(&entry)?;
                 }
             }
         }
-        drop(batch.held);
         Ok(())
     }
 
     fn take_segment(&mut self, segment: SegmentDone) -> Result<()> {
         let mut assembling = match self.assembling.take() {
             Some(assembling) => assembling,
-            None => Assembling::new(segment.file(), self.store.profile()),
+            None => Assembling::new(segment.origin(), self.tools.finder.clone()),
         };
         let last = segment.is_last();
         assembling.push(segment, &mut self.sink)?;
@@ -255,10 +316,10 @@ impl<'a> Conductor<'a> {
             self.assembling = Some(assembling);
             return Ok(());
         }
-        match assembling.finish() {
-            Ok((mut entry, pieces, problem)) => {
+        match assembling.finish(&self.tools.metadata) {
+            Ok((mut entry, pieces, problems)) => {
                 entry.content = self.keep_content(&pieces)?;
-                self.problems.extend(problem);
+                self.problems.extend(problems);
                 self.push_row(&entry)
             }
             Err(problem) => {
@@ -307,13 +368,7 @@ impl<'a> Conductor<'a> {
         self.info.totals = self.totals.into();
         let (snapshot, bytes) = self.rows.finish(self.info)?;
         self.totals.stored_bytes += bytes;
-        self.locator.commit()?;
-        Ok(AddReport {
-            snapshot: Some(snapshot),
-            totals: self.totals,
-            problems: self.problems,
-            ..AddReport::default()
-        })
+        Ok(AddReport { snapshot: Some(snapshot), totals: self.totals, problems: self.problems, ..AddReport::default() })
     }
 
     /// Returns when every chunk taken so far is durable and in the index.
@@ -332,7 +387,7 @@ impl<'a> Conductor<'a> {
 
     /// Keeps what was packed so far, for the next add to reuse, and makes no snapshot.
     fn interrupted(mut self) -> Error {
-        let kept = self.flush().and_then(|()| self.locator.commit());
+        let kept = self.flush();
         match kept {
             Ok(()) => Error::Interrupted {
                 kept: format!(
@@ -346,7 +401,7 @@ impl<'a> Conductor<'a> {
 }
 
 fn is_big(found: &Found) -> bool {
-    found.stat().kind == EntryKind::File && found.stat().size > SMALL_FILE_BYTES_MAX
+    found.stat.kind == EntryKind::File && found.stat.size > SMALL_FILE_BYTES_MAX
 }
 
 /// All senders of events hang up only after a failure that was sent before.

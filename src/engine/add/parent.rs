@@ -3,7 +3,7 @@
 use crate::catalog::snapshot::{Cursor, Snapshot};
 use crate::error::Result;
 use crate::format::entry::{Entry, EntryKind};
-use crate::ingest::walk::Found;
+use crate::ingest::Found;
 
 /// File systems stamp changes with a coarse clock. A file changed within this time before the parent snapshot began
 /// (or after) may have been changed once more with the same stamp, so its metadata prove nothing.
@@ -25,8 +25,8 @@ impl Parent {
     /// The parent's row for this entry, if metadata prove it unchanged: kind, size, modification time, inode change
     /// time and inode are the same, and both times are older than the parent.
     pub(super) fn unchanged(&mut self, found: &Found) -> Result<Option<Entry>> {
-        let Some(mut entry) = self.cursor.seek(found.path())? else { return Ok(None) };
-        let stat = found.stat();
+        let Some(mut entry) = self.cursor.seek(&found.path)? else { return Ok(None) };
+        let stat = &found.stat;
         let same = entry.kind == stat.kind
             && (entry.kind != EntryKind::File || entry.size == stat.size)
             && entry.mtime_ns == stat.mtime_ns

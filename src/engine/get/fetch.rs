@@ -125,9 +125,9 @@ impl<'a> Worker<'a> {
         if let Some((_, good)) = self.checked.iter().rev().find(|(chunk, _)| *chunk == want.chunk) {
             return *good;
         }
-        let good = self.place_of(want).is_some_and(|(id, range)| {
-            self.raw.get(range).is_some_and(|bytes| ChunkId::of(bytes) == id)
-        });
+        let good = self
+            .place_of(want)
+            .is_some_and(|(id, range)| self.raw.get(range).is_some_and(|bytes| ChunkId::of(bytes) == id));
         self.checked.push((want.chunk, good));
         good
     }

@@ -63,8 +63,7 @@ impl Store {
     }
 
     fn snapshot_by_prefix(&self, prefix: &str) -> Result<SnapshotId> {
-        let matching: Vec<_> =
-            self.snapshot_ids()?.into_iter().filter(|id| id.to_hex().starts_with(prefix)).collect();
+        let matching: Vec<_> = self.snapshot_ids()?.into_iter().filter(|id| id.to_hex().starts_with(prefix)).collect();
         match matching.as_slice() {
             [id] => Ok(*id),
             [] => Err(Error::not_found(format!("snapshot {prefix:?}"))),

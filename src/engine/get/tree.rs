@@ -295,9 +295,9 @@ impl Writer<'_> {
                 None => target.insert(file.open(self.destination)?),
             };
             // Chunks that are neighbours in the frame and in the file go out in one write.
-            for run in wants.chunk_by(|a, b| {
-                a.start + a.length == b.start && a.offset + u64::from(a.length) == b.offset
-            }) {
+            for run in
+                wants.chunk_by(|a, b| a.start + a.length == b.start && a.offset + u64::from(a.length) == b.offset)
+            {
                 let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
                 let joined = Want { length: last.start + last.length - first.start, ..*first };
                 open.write_at(joined.offset, bytes_of(&joined, frame))?;
