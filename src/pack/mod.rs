@@ -10,10 +10,12 @@
 
 pub mod frame;
 pub mod reader;
+pub mod salvage;
 pub mod writer;
 
 pub use frame::{Codec, FrameDecoder, FrameEncoder, FrameSettings};
 pub use reader::{read_directory, read_frame};
+pub use salvage::{Lost, Salvage, SalvagedFrame, salvage};
 pub use writer::{PACK_BYTES_TARGET, PackWriter};
 
 #[cfg(test)]

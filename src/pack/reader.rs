@@ -46,7 +46,7 @@ pub fn read_directory(storage: &dyn Storage, pack: PackId) -> Result<Directory> 
 }
 
 /// The trailer, and the end of the pack that was read to have it, with where that begins.
-fn read_trailer(storage: &dyn Storage, pack: PackId, pack_bytes: u64) -> Result<(Trailer, Vec<u8>, u64)> {
+pub(super) fn read_trailer(storage: &dyn Storage, pack: PackId, pack_bytes: u64) -> Result<(Trailer, Vec<u8>, u64)> {
     let name = ObjectName::Pack(pack);
     if pack_bytes < (PACK_HEADER_BYTES + PACK_TRAILER_BYTES) as u64 {
         let what = format!("expected a pack of 88 bytes or more, found {pack_bytes}");
