@@ -18,6 +18,7 @@
 //! ```
 
 use std::fmt;
+use std::str::FromStr;
 
 use super::bytes::{array_at, u32_at};
 use super::flaw::Flaw;
@@ -41,8 +42,7 @@ pub const FRAME_STORED_BYTES_MAX: usize = FRAME_HEADER_BYTES + 4 * FRAME_CHUNKS_
 pub(crate) const CHECKSUM_AT: usize = 20;
 
 /// How the payload of a frame is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// Not at all.
     None,
@@ -77,6 +77,20 @@ impl fmt::Display for Codec {
             Self::Zstd => "zstd",
             Self::Lz4 => "lz4",
         })
+    }
+}
+
+/// The text names no codec.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no codec: zstd, lz4 or none expected")]
+pub struct NotACodec(String);
+
+impl FromStr for Codec {
+    type Err = NotACodec;
+
+    fn from_str(name: &str) -> Result<Self, NotACodec> {
+        let named = [Self::None, Self::Zstd, Self::Lz4].into_iter().find(|codec| codec.to_string() == name);
+        named.ok_or_else(|| NotACodec(name.to_owned()))
     }
 }
 

@@ -6,8 +6,6 @@
 
 use std::io;
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::{Error, Result};
 use crate::format::frame::{FRAME_CHUNKS_MAX, FrameView, append_frame};
 use crate::format::id::PackId;
@@ -17,17 +15,8 @@ use crate::format::{CHUNK_BYTES_MAX, FRAME_RAW_BYTES_MAX};
 pub use crate::format::frame::Codec;
 
 /// How frames are made: part of a store's settings. Reading needs none of it, every frame says how it was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Unchecked", into = "Unchecked")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameSettings {
-    codec: Codec,
-    level: i32,
-    frame_bytes: usize,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename = "FrameSettings", deny_unknown_fields)]
-struct Unchecked {
     codec: Codec,
     level: i32,
     frame_bytes: usize,
@@ -89,20 +78,6 @@ impl FrameSettings {
 }
 
 const _: () = assert!(FrameSettings::FRAME_BYTES_MAX + CHUNK_BYTES_MAX <= FRAME_RAW_BYTES_MAX);
-
-impl TryFrom<Unchecked> for FrameSettings {
-    type Error = Error;
-
-    fn try_from(Unchecked { codec, level, frame_bytes }: Unchecked) -> Result<Self> {
-        Self::new(codec, level, frame_bytes)
-    }
-}
-
-impl From<FrameSettings> for Unchecked {
-    fn from(FrameSettings { codec, level, frame_bytes }: FrameSettings) -> Self {
-        Self { codec, level, frame_bytes }
-    }
-}
 
 /// Makes frames; one for each thread that does.
 pub struct FrameEncoder {

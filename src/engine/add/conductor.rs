@@ -96,7 +96,7 @@ impl<'a> Conductor<'a> {
         let parent = super::parent_of(store, &info)?;
         let info = SnapshotInfo { parent: parent.as_ref().map(Snapshot::id), ..info };
         let parent = parent.map(Parent::new).transpose()?;
-        let sink = Sink::new(locator, frames, budget.clone(), store.settings().frames.frame_bytes());
+        let sink = Sink::new(locator, frames, budget.clone(), store.settings().frames);
         let rows = SnapshotWriter::begin(store.storage().writer()?)?;
         let recipes = RecipesWriter::begin(store.storage().writer()?)?;
         Ok(Self {

@@ -22,6 +22,12 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// What happened and what became of it, to follow the path.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        if self.kept { self.what.clone() } else { format!("was left out: {}", self.what) }
+    }
+
     pub(super) fn skipped(path: &Path, error: &Error) -> Self {
         Self { path: path.to_owned(), what: crate::error::chain(error), kept: false }
     }
