@@ -117,8 +117,8 @@ impl Locator {
     }
 
     /// A new recipes file, durable already.
-    pub(super) fn add_recipes(&self, file: RecipesFileId, rows: &[(RecipeId, RecipeRow)]) -> Result<()> {
-        self.index.add_recipes(file, rows)
+    pub(super) fn add_recipes(&self, file: RecipesFileId, rows: Vec<(RecipeId, u32, u32)>) -> Result<()> {
+        self.index.add_recipes(file, &index_rows(rows))
     }
 
     /// Whether a recipe is in the store.
@@ -191,14 +191,17 @@ impl Locator {
     }
 
     fn load_recipe_rows(&self, file: RecipesFileId) -> Result<Vec<(RecipeId, RecipeRow)>> {
-        let rows = self.recipes_file(file)?.ids()?;
-        Ok(rows.into_iter().map(|(id, batch, row)| (id, RecipeRow { batch, row })).collect())
+        Ok(index_rows(self.recipes_file(file)?.ids()?))
     }
 
     /// Writes what was learned, if it can be: the index is a cache, so nothing depends on it.
     pub(super) fn close(self) -> Result<()> {
         self.index.close().map(|_| ())
     }
+}
+
+fn index_rows(rows: Vec<(RecipeId, u32, u32)>) -> Vec<(RecipeId, RecipeRow)> {
+    rows.into_iter().map(|(id, batch, row)| (id, RecipeRow { batch, row })).collect()
 }
 
 fn listed<T>(storage: &dyn Storage, kind: ObjectKind, id: impl Fn(ObjectName) -> Option<T>) -> Result<Vec<T>> {

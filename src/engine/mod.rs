@@ -54,9 +54,8 @@ impl Store {
     /// # Errors
     /// [`Error::Exists`] if there is a store, or anything else, already.
     pub fn init(root: &Path, settings: Settings) -> Result<Self> {
-        match std::fs::read_dir(root) {
-            Ok(mut entries) if entries.next().is_some() => return Err(Error::Exists { path: root.to_owned() }),
-            _ => {}
+        if std::fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(Error::Exists { path: root.to_owned() });
         }
         let storage = LocalStorage::create(root)?;
         let config = StoreConfig::new(

@@ -15,7 +15,7 @@ use super::sink::Sink;
 use super::worker::{Done, Job, RawFrame, Tools};
 use super::{AddReport, AddRequest, AddTotals, Event};
 use crate::catalog::recipe::RecipesWriter;
-use crate::catalog::snapshot::{SnapshotInfo, SnapshotWriter};
+use crate::catalog::snapshot::{Snapshot, SnapshotInfo, SnapshotWriter};
 use crate::engine::Store;
 use crate::engine::control::Control;
 use crate::engine::locate::Locator;
@@ -95,7 +95,7 @@ impl<'a> Conductor<'a> {
         let info = super::describe(request)?;
         let parent = super::parent_of(store, &info)?;
         let info = SnapshotInfo { parent: parent.as_ref().map(Snapshot::id), ..info };
-        let parent = parent.map(Parent::new).transpose()?;
+        let parent = parent.map(Parent::new);
         let sink = Sink::new(locator, frames, budget.clone(), store.settings().frames);
         let rows = SnapshotWriter::begin(store.storage().writer()?)?;
         let recipes = RecipesWriter::begin(store.storage().writer()?)?;
@@ -360,7 +360,7 @@ impl<'a> Conductor<'a> {
         let mut stored_bytes = self.sink.pack_bytes;
         if let Some(recipes) = self.recipes.finish()? {
             stored_bytes += recipes.bytes;
-            self.locator.add_recipes(recipes.id, &recipes.places)?;
+            self.locator.add_recipes(recipes.id, recipes.places)?;
         }
         self.totals.new_bytes = self.sink.new_bytes;
         self.totals.new_chunks = self.sink.new_chunks;

@@ -42,8 +42,8 @@ impl Store {
     pub fn resolve(&self, path: &Path, selector: &Selector) -> Result<Found> {
         let wanted = EntryPath::from_given(path);
         let ids: Vec<SnapshotId> = match selector {
-            Selector::NewestWithPath => self.snapshots()?.iter().map(|info| info.id).collect(),
-            Selector::Latest => self.snapshots()?.first().map(|info| info.id).into_iter().collect(),
+            Selector::NewestWithPath => self.snapshots()?.iter().filter_map(|info| info.id).collect(),
+            Selector::Latest => self.snapshots()?.first().and_then(|info| info.id).into_iter().collect(),
             Selector::Id(prefix) => vec![self.snapshot_by_prefix(prefix)?],
         };
         if ids.is_empty() {
