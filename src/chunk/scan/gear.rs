@@ -6,7 +6,7 @@
 use gearhash::Hasher;
 
 use super::scalar::{Scalar, bytes_of};
-use super::{Hit, Masks, Scan, Table};
+use super::{Hit, Masks, Scan, Table, WINDOW};
 
 /// Two hits nearer than this make the stretch after them dense; it is as long again.
 const DENSE: usize = 256;
@@ -27,7 +27,7 @@ impl Gear {
     /// A hasher that has seen `data[..end]`.
     fn warm(&self, data: &[u8], end: usize) -> Hasher<'static> {
         let mut hasher = Hasher::new(self.table);
-        hasher.set_hash(self.scalar.warm(data, end));
+        hasher.set_hash(self.scalar.warm(data, end, WINDOW));
         hasher
     }
 }

@@ -17,6 +17,9 @@
 //! | [`Kernel::Scalar`] | everything | a byte at a time |
 //! | [`Kernel::Gearhash`] | everything | the `gearhash` crate: four lanes with AVX2, two with SSE4.2 or NEON |
 
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, clippy::indexing_slicing, reason = "vector instructions over arrays of fixed length")]
+mod avx512;
 mod gear;
 mod scalar;
 #[cfg(test)]
@@ -181,6 +184,9 @@ impl Kernel {
     pub fn is_available(self) -> bool {
         match self {
             Self::Scalar | Self::Gearhash => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => avx512::Vbmi::new().is_some(),
+            #[cfg(not(target_arch = "x86_64"))]
             Self::Avx512 => false,
         }
     }
@@ -212,6 +218,21 @@ pub struct Scanner {
 enum Engine {
     Scalar(Scalar),
     Gear(Gear),
+    #[cfg(target_arch = "x86_64")]
+    Lanes32(avx512::Tiles<avx512::lane32::Lanes32>),
+}
+
+impl Engine {
+    #[cfg(target_arch = "x86_64")]
+    fn avx512(masks: Masks, table: &'static Table) -> Option<Self> {
+        let vbmi = avx512::Vbmi::new()?;
+        avx512::Tiles::<avx512::lane32::Lanes32>::new(vbmi, masks, table).map(Self::Lanes32)
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn avx512(_: Masks, _: &'static Table) -> Option<Self> {
+        None
+    }
 }
 
 /// Calls one method of whichever engine it is; not a trait object, because `hits` is generic over its callback.
@@ -220,6 +241,8 @@ macro_rules! with_engine {
         match $engine {
             Engine::Scalar($name) => $call,
             Engine::Gear($name) => $call,
+            #[cfg(target_arch = "x86_64")]
+            Engine::Lanes32($name) => $call,
         }
     };
 }
@@ -231,17 +254,18 @@ impl Scanner {
         let forced = Kernel::from_env().ok().flatten();
         forced
             .and_then(|kernel| Self::with_kernel(masks, table, kernel).ok())
+            .or_else(|| Self::with_kernel(masks, table, Kernel::Avx512).ok())
             .unwrap_or_else(|| Self { engine: Engine::Gear(Gear::new(masks, table)) })
     }
 
     /// Scans with this kernel and no other.
     pub fn with_kernel(masks: Masks, table: &'static Table, kernel: Kernel) -> Result<Self, KernelUnavailable> {
         let engine = match kernel {
-            Kernel::Scalar => Engine::Scalar(Scalar::new(masks, table)),
-            Kernel::Gearhash => Engine::Gear(Gear::new(masks, table)),
-            Kernel::Avx512 => return Err(KernelUnavailable::Cpu { kernel }),
+            Kernel::Scalar => Some(Engine::Scalar(Scalar::new(masks, table))),
+            Kernel::Gearhash => Some(Engine::Gear(Gear::new(masks, table))),
+            Kernel::Avx512 => Engine::avx512(masks, table),
         };
-        Ok(Self { engine })
+        engine.map(|engine| Self { engine }).ok_or(KernelUnavailable::Cpu { kernel })
     }
 
     /// The kernel in use.
@@ -249,6 +273,8 @@ impl Scanner {
         match &self.engine {
             Engine::Scalar(_) => Kernel::Scalar,
             Engine::Gear(_) => Kernel::Gearhash,
+            #[cfg(target_arch = "x86_64")]
+            Engine::Lanes32(_) => Kernel::Avx512,
         }
     }
 

@@ -24,13 +24,22 @@ impl Scalar {
         (hash << 1).wrapping_add(self.table[usize::from(byte)])
     }
 
-    /// The hash of `data[..end]`, from its last [`WINDOW`] bytes.
-    pub(super) fn warm(&self, data: &[u8], end: usize) -> u64 {
-        let window = data.get(end.saturating_sub(WINDOW)..end).unwrap_or_default();
+    /// The hash of `data[..end]`, as far as its last `window` bytes make it: all of it for [`WINDOW`] of them, its low
+    /// 32 bits for 32.
+    #[inline]
+    pub(super) fn warm(&self, data: &[u8], end: usize, window: usize) -> u64 {
+        let window = data.get(end.saturating_sub(window)..end).unwrap_or_default();
         window.iter().fold(0, |hash, &byte| self.step(hash, byte))
     }
 
+    /// Moves `hash` from that of `data[..from - 1]` to that of `data[..to - 1]`.
+    #[inline]
+    pub(super) fn skip(&self, hash: &mut u64, data: &[u8], from: usize, to: usize) {
+        *hash = bytes_of(data, from, to).iter().fold(*hash, |hash, &byte| self.step(hash, byte));
+    }
+
     /// [`Scan::hits`] with `hash` being that of `data[..from - 1]` before and of `data[..to - 1]` after.
+    #[inline]
     pub(super) fn hits_from(&self, hash: &mut u64, data: &[u8], from: usize, to: usize, mut on_hit: impl FnMut(Hit)) {
         for (end, &byte) in (from..to).zip(bytes_of(data, from, to)) {
             *hash = self.step(*hash, byte);
@@ -42,6 +51,7 @@ impl Scalar {
 
     /// The least end of `from..to` whose hash passes `mask`, with `hash` being that of `data[..from - 1]` before and
     /// that of the last byte looked at after.
+    #[inline]
     pub(super) fn first_from(&self, hash: &mut u64, data: &[u8], from: usize, to: usize, mask: u64) -> Option<usize> {
         (from..to).zip(bytes_of(data, from, to)).find_map(|(end, &byte)| {
             *hash = self.step(*hash, byte);
@@ -58,12 +68,12 @@ pub(super) fn bytes_of(data: &[u8], from: usize, to: usize) -> &[u8] {
 
 impl Scan for Scalar {
     fn hits(&self, data: &[u8], from: usize, to: usize, on_hit: impl FnMut(Hit)) {
-        let mut hash = self.warm(data, from - 1);
+        let mut hash = self.warm(data, from - 1, WINDOW);
         self.hits_from(&mut hash, data, from, to, on_hit);
     }
 
     fn first_cut(&self, data: &[u8], strict_from: usize, loose_from: usize, to: usize) -> Option<usize> {
-        let mut hash = self.warm(data, strict_from - 1);
+        let mut hash = self.warm(data, strict_from - 1, WINDOW);
         self.first_from(&mut hash, data, strict_from, loose_from, self.masks.strict())
             .or_else(|| self.first_from(&mut hash, data, loose_from, to, self.masks.loose()))
     }
