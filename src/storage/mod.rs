@@ -96,3 +96,6 @@ fn fill(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
