@@ -3,7 +3,6 @@
 //! A file is opened only if it is the one the walk saw: a symbolic link, a pipe or another file that took its place is
 //! reported, never read. All reading is by offset, so threads share one open file.
 
-use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -72,9 +71,13 @@ impl OpenFile {
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             let at = offset.saturating_add(filled as u64);
-            match retry_on_intr(|| pread(&self.fd, &mut *rest, at))? {
-                0 => break,
-                read => filled += read,
+            let asked = rest.len();
+            let read = retry_on_intr(|| pread(&self.fd, &mut *rest, at))?;
+            filled += read;
+            // Short, and just where the file ended: to be told so once more is not worth a call for every small file.
+            let is_known_end = read < asked && offset.saturating_add(filled as u64) == self.stat.size;
+            if read == 0 || is_known_end {
+                break;
             }
         }
         Ok(filled)
@@ -87,17 +90,6 @@ impl OpenFile {
     pub fn extents(&self) -> Extents<'_> {
         let may_have_holes = self.stat.size > HOLE_BYTES_MIN && self.stat.allocated_bytes < self.stat.size;
         Extents::new(self.fd.as_fd(), self.stat.size, may_have_holes)
-    }
-
-    /// All of [`OpenFile::extents`] as one range: whether the file has no holes worth knowing.
-    #[must_use]
-    pub fn is_dense(&self) -> bool {
-        let mut extents = self.extents();
-        let whole: Range<u64> = 0..self.stat.size;
-        match extents.next() {
-            None => self.stat.size == 0,
-            Some(first) => first.is_ok_and(|first| first == whole),
-        }
     }
 
     /// Whether the file is still what it was when it was opened.
