@@ -97,14 +97,8 @@ pub(crate) fn picture(root: &Path) -> BTreeMap<PathBuf, String> {
     for path in paths {
         let stat = path.symlink_metadata().unwrap();
         let kind = stat.file_type();
-        let mut line = format!(
-            "{:o} {}:{} {}.{:09}",
-            stat.mode(),
-            stat.uid(),
-            stat.gid(),
-            stat.mtime(),
-            stat.mtime_nsec()
-        );
+        let mut line =
+            format!("{:o} {}:{} {}.{:09}", stat.mode(), stat.uid(), stat.gid(), stat.mtime(), stat.mtime_nsec());
         if kind.is_file() {
             let bytes = std::fs::read(&path).unwrap();
             line += &format!(" {} bytes {}", bytes.len(), blake3_hex(&bytes));

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::catalog::recipe::RecipesFile;
+use crate::catalog::recipe::{RecipePlace, RecipesFile};
 use crate::error::{Error, Result};
 use crate::format::directory::{ChunkPlace, Directory};
 use crate::format::entry::{Content, Entry};
@@ -24,22 +24,22 @@ pub const INDEX_FILE: &str = "index.redb";
 
 /// Finds chunks and recipes. Shared between threads.
 #[derive(Debug)]
-pub struct Locator {
+pub struct Locator<'s> {
     index: Index,
-    storage: Arc<dyn Storage>,
+    storage: &'s dyn Storage,
     /// Recipes files that were opened: there are few, and each keeps its footer only.
-    recipes_files: Mutex<HashMap<RecipesFileId, Arc<RecipesFile>>>,
+    recipes_files: Mutex<HashMap<RecipesFileId, Arc<RecipesFile<'s>>>>,
     /// What the index was told when it was opened.
     reconciled: Reconciled,
 }
 
-impl Locator {
+impl<'s> Locator<'s> {
     /// Opens the index and brings it up to date.
     ///
     /// # Errors
     /// The store cannot be listed, or no index can be made.
-    pub fn open(root: &Path, storage: Arc<dyn Storage>) -> Result<Self> {
-        match Self::open_with(root, &storage, &IndexOptions::default()) {
+    pub fn open(root: &Path, storage: &'s dyn Storage) -> Result<Self> {
+        match Self::open_with(root, storage, &IndexOptions::default()) {
             // Damaged: make it again.
             Err(Error::Index { .. }) => Self::rebuild(root, storage),
             opened => opened,
@@ -50,26 +50,21 @@ impl Locator {
     ///
     /// # Errors
     /// As [`Locator::open`].
-    pub fn rebuild(root: &Path, storage: Arc<dyn Storage>) -> Result<Self> {
-        Self::open_with(root, &storage, &IndexOptions { fresh: true, ..IndexOptions::default() })
+    pub fn rebuild(root: &Path, storage: &'s dyn Storage) -> Result<Self> {
+        Self::open_with(root, storage, &IndexOptions { fresh: true, ..IndexOptions::default() })
     }
 
-    fn open_with(root: &Path, storage: &Arc<dyn Storage>, options: &IndexOptions) -> Result<Self> {
+    fn open_with(root: &Path, storage: &'s dyn Storage, options: &IndexOptions) -> Result<Self> {
         let index = Index::open(&root.join(INDEX_FILE), options)?;
-        let packs: Vec<PackId> = listed(&**storage, ObjectKind::Pack, |name| match name {
+        let packs: Vec<PackId> = listed(storage, ObjectKind::Pack, |name| match name {
             ObjectName::Pack(id) => Some(id),
             _ => None,
         })?;
-        let recipes: Vec<RecipesFileId> = listed(&**storage, ObjectKind::Recipes, |name| match name {
+        let recipes: Vec<RecipesFileId> = listed(storage, ObjectKind::Recipes, |name| match name {
             ObjectName::Recipes(id) => Some(id),
             _ => None,
         })?;
-        let mut locator = Self {
-            index,
-            storage: Arc::clone(storage),
-            recipes_files: Mutex::default(),
-            reconciled: Reconciled::default(),
-        };
+        let mut locator = Self { index, storage, recipes_files: Mutex::default(), reconciled: Reconciled::default() };
         locator.reconciled =
             locator.index.reconcile(&packs, &recipes, &|pack| locator.load_directory(pack), &|file| {
                 locator.load_recipe_rows(*file)
@@ -117,7 +112,7 @@ impl Locator {
     }
 
     /// A new recipes file, durable already.
-    pub(super) fn add_recipes(&self, file: RecipesFileId, rows: Vec<(RecipeId, u32, u32)>) -> Result<()> {
+    pub(super) fn add_recipes(&self, file: RecipesFileId, rows: &[(RecipeId, RecipePlace)]) -> Result<()> {
         self.index.add_recipes(file, &index_rows(rows))
     }
 
@@ -173,25 +168,25 @@ impl Locator {
     }
 
     fn read_recipe(&self, file: RecipesFileId, row: RecipeRow) -> Result<(RecipeId, Vec<Piece>)> {
-        self.recipes_file(file)?.read(row.batch, row.row)
+        self.recipes_file(file)?.read(RecipePlace { batch: row.batch, row: row.row })
     }
 
-    fn recipes_file(&self, id: RecipesFileId) -> Result<Arc<RecipesFile>> {
+    fn recipes_file(&self, id: RecipesFileId) -> Result<Arc<RecipesFile<'s>>> {
         let mut files = self.recipes_files.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = files.get(&id) {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(RecipesFile::open(Arc::clone(&self.storage), id)?);
+        let file = Arc::new(RecipesFile::open(self.storage, id)?);
         files.insert(id, Arc::clone(&file));
         Ok(file)
     }
 
     fn load_directory(&self, pack: &PackId) -> Result<Arc<Directory>> {
-        read_directory(&*self.storage, *pack).map(Arc::new)
+        read_directory(self.storage, *pack).map(Arc::new)
     }
 
     fn load_recipe_rows(&self, file: RecipesFileId) -> Result<Vec<(RecipeId, RecipeRow)>> {
-        Ok(index_rows(self.recipes_file(file)?.ids()?))
+        Ok(index_rows(&self.recipes_file(file)?.ids()?))
     }
 
     /// Writes what was learned, if it can be: the index is a cache, so nothing depends on it.
@@ -200,8 +195,8 @@ impl Locator {
     }
 }
 
-fn index_rows(rows: Vec<(RecipeId, u32, u32)>) -> Vec<(RecipeId, RecipeRow)> {
-    rows.into_iter().map(|(id, batch, row)| (id, RecipeRow { batch, row })).collect()
+fn index_rows(rows: &[(RecipeId, RecipePlace)]) -> Vec<(RecipeId, RecipeRow)> {
+    rows.iter().map(|(id, place)| (*id, RecipeRow { batch: place.batch, row: place.row })).collect()
 }
 
 fn listed<T>(storage: &dyn Storage, kind: ObjectKind, id: impl Fn(ObjectName) -> Option<T>) -> Result<Vec<T>> {

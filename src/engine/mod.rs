@@ -30,6 +30,15 @@ pub struct Settings {
     pub frames: FrameSettings,
 }
 
+/// A snapshot, as a list of snapshots shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SnapshotSummary {
+    /// Its id.
+    pub id: SnapshotId,
+    /// What it says of itself.
+    pub info: SnapshotInfo,
+}
+
 /// What an index was rebuilt from.
 #[derive(Debug)]
 pub struct RebuiltIndex {
@@ -158,19 +167,19 @@ impl Store {
     ///
     /// # Errors
     /// One of them cannot be read.
-    pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
-        let infos: Result<Vec<_>> = self.snapshot_ids()?.into_iter().map(|id| read_info(&*self.storage, id)).collect();
-        let mut infos = infos?;
-        infos.sort_by(|a, b| b.time_ns.cmp(&a.time_ns).then_with(|| b.id.cmp(&a.id)));
-        Ok(infos)
+    pub fn snapshots(&self) -> Result<Vec<SnapshotSummary>> {
+        let summary = |id| Ok(SnapshotSummary { id, info: read_info(self.storage(), id)? });
+        let mut summaries = self.snapshot_ids()?.into_iter().map(summary).collect::<Result<Vec<_>>>()?;
+        summaries.sort_by_key(|summary| std::cmp::Reverse((summary.info.time_ns, summary.id)));
+        Ok(summaries)
     }
 
     /// The index, opened and brought up to date with the packs and recipes that are there.
     ///
     /// # Errors
     /// A pack's directory is damaged, or the store cannot be listed.
-    pub fn locator(&self) -> Result<Locator> {
-        Locator::open(&self.root, Arc::clone(&self.storage))
+    pub fn locator(&self) -> Result<Locator<'_>> {
+        Locator::open(&self.root, self.storage())
     }
 
     /// Makes the index again from packs and recipes files.
@@ -178,7 +187,7 @@ impl Store {
     /// # Errors
     /// The store cannot be listed, or the index cannot be written.
     pub fn rebuild_index(&self) -> Result<RebuiltIndex> {
-        let mut locator = Locator::rebuild(&self.root, Arc::clone(&self.storage))?;
+        let mut locator = Locator::rebuild(&self.root, self.storage())?;
         let rebuilt = RebuiltIndex { statistics: locator.statistics(), unreadable: locator.take_unreadable() };
         locator.close()?;
         Ok(rebuilt)

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::Store;
 use super::control::Control;
 use super::locate::{INDEX_FILE, Locator};
-use crate::catalog::snapshot::{Snapshot, SnapshotInfo};
+use super::{SnapshotSummary, Store};
+use crate::catalog::snapshot::Snapshot;
 use crate::error::{Error, Result};
 use crate::format::config::StoreConfig;
 use crate::format::directory::Directory;
@@ -184,12 +184,12 @@ impl Store {
     /// Fails if a snapshot, a recipe or a pack's directory is damaged or missing.
     pub fn dedup_stats(&self, control: &Control) -> Result<DedupStats> {
         let locator = self.locator()?;
-        let mut infos = self.snapshots()?;
-        infos.reverse();
+        let mut snapshots = self.snapshots()?;
+        snapshots.reverse();
         let mut stats = DedupStats::default();
         let mut extensions = Extensions::default();
         let mut entries = 0;
-        let contents = self.gather_contents(&infos, &mut stats, &mut extensions, &mut entries, control)?;
+        let contents = self.gather_contents(&snapshots, &mut stats, &mut extensions, &mut entries, control)?;
         let mut packs = self.load_packs()?;
         for (content, (holders, size)) in &contents {
             if control.is_stopped() {
@@ -215,19 +215,18 @@ impl Store {
     /// The distinct contents of all snapshots, with who has them and their size.
     fn gather_contents(
         &self,
-        infos: &[SnapshotInfo],
+        snapshots: &[SnapshotSummary],
         stats: &mut DedupStats,
         extensions: &mut Extensions,
         entries: &mut u64,
         control: &Control,
     ) -> Result<HashMap<Content, (Holders, u64)>> {
         let mut contents: HashMap<Content, (Holders, u64)> = HashMap::new();
-        for (place, info) in infos.iter().enumerate() {
+        for (place, snapshot) in snapshots.iter().enumerate() {
             let place = place as u32;
-            let mut part = SnapshotStats { time_ns: info.time_ns, ..SnapshotStats::default() };
-            let Some(id) = info.id else { continue };
-            part.id = id.to_hex();
-            for entry in Snapshot::open(self.storage(), id)?.entries() {
+            let mut part =
+                SnapshotStats { id: snapshot.id.to_hex(), time_ns: snapshot.info.time_ns, ..SnapshotStats::default() };
+            for entry in Snapshot::open(self.storage(), snapshot.id)?.entries() {
                 let entry = entry?;
                 *entries += 1;
                 if control.is_stopped() {
@@ -292,7 +291,7 @@ fn ratio(a: u64, b: u64) -> f64 {
 
 /// Notes for every chunk of a content who has it.
 fn mark(
-    locator: &Locator,
+    locator: &Locator<'_>,
     packs: &mut HashMap<PackId, PackState>,
     content: Content,
     size: u64,

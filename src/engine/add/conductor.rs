@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::iter::Peekable;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -36,9 +37,8 @@ const ITEM_BYTES: usize = 1 << 10;
 
 /// The state of an add. See the module above for the picture.
 #[derive(Debug)]
-pub(super) struct Conductor<'a> {
-    store: &'a Store,
-    locator: &'a Locator,
+pub(super) struct Conductor<'a, 's> {
+    locator: &'a Locator<'s>,
     control: &'a Control,
     request: &'a AddRequest,
     tools: &'a Tools,
@@ -48,7 +48,7 @@ pub(super) struct Conductor<'a> {
     events: Receiver<Event>,
 
     walk: Peekable<Walk>,
-    parent: Option<Parent>,
+    parent: Option<Parent<'a, 's>>,
     stream: Option<Stream>,
     /// Segments of the file that is being handed out.
     big: Option<Segments>,
@@ -58,7 +58,7 @@ pub(super) struct Conductor<'a> {
     done: BTreeMap<u64, Done>,
     assembling: Option<Assembling>,
 
-    sink: Sink<'a>,
+    sink: Sink<'a, 's>,
     rows: SnapshotWriter,
     info: SnapshotInfo,
     recipes: RecipesWriter,
@@ -66,23 +66,37 @@ pub(super) struct Conductor<'a> {
     fresh_recipes: HashSet<RecipeId>,
     totals: AddTotals,
     problems: Vec<Problem>,
+    begun: Instant,
 }
 
-impl<'a> Conductor<'a> {
+/// What an add works with.
+#[derive(Debug)]
+pub(super) struct Setting<'a, 's> {
+    pub(super) store: &'a Store,
+    pub(super) locator: &'a Locator<'s>,
+    pub(super) parent: Option<&'a Snapshot<'s>>,
+    /// What the snapshot will say of itself, but for its figures.
+    pub(super) info: SnapshotInfo,
+    pub(super) request: &'a AddRequest,
+    pub(super) control: &'a Control,
+    pub(super) tools: &'a Tools,
+    pub(super) budget: Budget,
+}
+
+/// The conductor's ends of the queues.
+#[derive(Debug)]
+pub(super) struct Ends {
+    pub(super) jobs: Sender<(u64, Job)>,
+    pub(super) frames: Sender<RawFrame>,
+    pub(super) to_pack: Sender<ToPack>,
+    pub(super) events: Receiver<Event>,
+}
+
+impl<'a, 's> Conductor<'a, 's> {
     /// Looks at what is to be added; nothing is read yet.
-    #[expect(clippy::too_many_arguments, reason = "the ends of the queues that an add is made of")]
-    pub(super) fn new(
-        store: &'a Store,
-        locator: &'a Locator,
-        request: &'a AddRequest,
-        control: &'a Control,
-        tools: &'a Tools,
-        budget: Budget,
-        jobs: Sender<(u64, Job)>,
-        frames: Sender<RawFrame>,
-        to_pack: Sender<ToPack>,
-        events: Receiver<Event>,
-    ) -> Result<Self> {
+    pub(super) fn new(setting: Setting<'a, 's>, ends: Ends) -> Result<Self> {
+        let Setting { store, locator, parent, info, request, control, tools, budget } = setting;
+        let Ends { jobs, frames, to_pack, events } = ends;
         let walk = super::walk(store, &request.paths)?.peekable();
         let stream = request
             .stdin_name
@@ -92,15 +106,11 @@ impl<'a> Conductor<'a> {
                 path => Ok(Stream::new(standard_input(path))),
             })
             .transpose()?;
-        let info = super::describe(request)?;
-        let parent = super::parent_of(store, &info)?;
-        let info = SnapshotInfo { parent: parent.as_ref().map(Snapshot::id), ..info };
         let parent = parent.map(Parent::new);
         let sink = Sink::new(locator, frames, budget.clone(), store.settings().frames);
         let rows = SnapshotWriter::begin(store.storage().writer()?)?;
         let recipes = RecipesWriter::begin(store.storage().writer()?)?;
         Ok(Self {
-            store,
             locator,
             control,
             request,
@@ -124,6 +134,7 @@ impl<'a> Conductor<'a> {
             fresh_recipes: HashSet::new(),
             totals: AddTotals::default(),
             problems: Vec::new(),
+            begun: Instant::now(),
         })
     }
 
@@ -158,9 +169,7 @@ impl<'a> Conductor<'a> {
     /// Hands out the next job, if there is one.
     fn begin_job(&mut self) -> Result<bool> {
         if self.big.is_none() && self.stream_is_next() {
-            if let Some(stream) = self.stream.take() {
-                self.big = Some(Segments::of_stream(stream));
-            }
+            self.big = self.stream.take().map(Segments::of_stream);
         }
         if let Some(segments) = &mut self.big {
             match segments.next(&|| self.control.is_stopped())? {
@@ -346,7 +355,15 @@ impl<'a> Conductor<'a> {
     }
 
     fn push_row(&mut self, entry: &Entry) -> Result<()> {
-        self.rows.push(entry)?;
+        match self.rows.push(entry) {
+            Ok(()) => {}
+            // A row that no snapshot can hold is left out; the rest goes on.
+            Err(error @ Error::Refused { .. }) => {
+                self.problems.push(Problem::skipped(entry.path.as_path(), &error));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
         self.totals.count(entry);
         self.control.count(1, entry.size);
         Ok(())
@@ -360,15 +377,27 @@ impl<'a> Conductor<'a> {
         let mut stored_bytes = self.sink.pack_bytes;
         if let Some(recipes) = self.recipes.finish()? {
             stored_bytes += recipes.bytes;
-            self.locator.add_recipes(recipes.id, recipes.places)?;
+            self.locator.add_recipes(recipes.id, &recipes.places)?;
         }
         self.totals.new_bytes = self.sink.new_bytes;
         self.totals.new_chunks = self.sink.new_chunks;
         self.totals.stored_bytes = stored_bytes;
-        self.info.totals = self.totals.into();
-        let (snapshot, bytes) = self.rows.finish(self.info)?;
-        self.totals.stored_bytes += bytes;
-        Ok(AddReport { snapshot: Some(snapshot), totals: self.totals, problems: self.problems, ..AddReport::default() })
+        let info = SnapshotInfo {
+            took_ms: self.begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
+            skipped: self.problems.len() as u64,
+            new_bytes: self.totals.new_bytes,
+            new_chunks: self.totals.new_chunks,
+            stored_bytes: self.sink.pack_bytes,
+            ..self.info
+        };
+        let snapshot = self.rows.finish(info)?;
+        self.totals.stored_bytes += snapshot.bytes;
+        Ok(AddReport {
+            snapshot: Some(snapshot.id),
+            totals: self.totals,
+            problems: self.problems,
+            ..AddReport::default()
+        })
     }
 
     /// Returns when every chunk taken so far is durable and in the index.

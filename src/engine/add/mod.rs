@@ -34,16 +34,16 @@ use crossbeam_channel::unbounded;
 pub use report::{AddReport, AddTotals, Problem};
 
 use self::budget::Budget;
-use self::conductor::Conductor;
+use self::conductor::{Conductor, Ends, Setting};
 use self::packer::FinishedPack;
 use self::worker::{Done, Queues, Tools};
 use super::Store;
 use super::control::Control;
-use crate::catalog::snapshot::{Snapshot, SnapshotInfo, read_info};
+use crate::catalog::snapshot::{Root, Snapshot, SnapshotInfo, read_info};
 use crate::chunk::finder::Finder;
 use crate::error::{Error, Result};
 use crate::format::entry::EntryPath;
-use crate::ingest::{Metadata, Root, Walk, WalkOptions, Walked};
+use crate::ingest::{self, Metadata, Walk, WalkOptions, Walked};
 
 /// What to add, and how.
 #[derive(Debug, Clone)]
@@ -102,6 +102,9 @@ impl Store {
         let finder = Finder::new(settings.profile);
         let tools = Tools { finder, metadata: Metadata::new(), frames: settings.frames };
         let locator = self.locator()?;
+        let mut info = describe(request);
+        let parent = parent_of(self, &info)?;
+        info.parent = parent.as_ref().map(Snapshot::id);
         let report = std::thread::scope(|scope| {
             for _ in 0..request.threads.max(1) {
                 let (queues, tools) = (queues.clone(), &tools);
@@ -111,8 +114,10 @@ impl Store {
             let storage = self.storage();
             scope.spawn(move || packer::run(storage, &for_packer, &events));
             // Dropping the conductor closes the queues, and with them ends every thread of the scope.
-            Conductor::new(self, &locator, request, control, &tools, budget, jobs, frames, to_pack, for_conductor)?
-                .run()
+            let locator = &locator;
+            let (parent, tools) = (parent.as_ref(), &tools);
+            let setting = Setting { store: self, locator, parent, info, request, control, tools, budget };
+            Conductor::new(setting, Ends { jobs, frames, to_pack, events: for_conductor })?.run()
         });
         // What was packed is worth knowing even if the add failed; that it could not be noted is no failure of the add.
         let closed = locator.close();
@@ -127,7 +132,7 @@ fn walk(store: &Store, paths: &[PathBuf]) -> Result<Walk> {
     let roots = paths
         .iter()
         .map(|disk| match disk.symlink_metadata() {
-            Ok(_) => Ok(Root { disk: disk.clone(), path: EntryPath::from_given(disk) }),
+            Ok(_) => Ok(ingest::Root { disk: disk.clone(), path: EntryPath::from_given(disk) }),
             Err(source) => Err(Error::io("read", disk, source)),
         })
         .collect::<Result<_>>()?;
@@ -138,7 +143,8 @@ fn walk(store: &Store, paths: &[PathBuf]) -> Result<Walk> {
 /// How many files and bytes an add of these paths will meet; `None` if it is ended before it knows.
 #[must_use]
 pub fn measure(paths: &[PathBuf], is_ended: &dyn Fn() -> bool) -> Option<(u64, u64)> {
-    let roots = paths.iter().map(|disk| Root { disk: disk.clone(), path: EntryPath::from_given(disk) }).collect();
+    let roots =
+        paths.iter().map(|disk| ingest::Root { disk: disk.clone(), path: EntryPath::from_given(disk) }).collect();
     let mut totals = (0, 0);
     for step in Walk::new(roots, WalkOptions::default()).ok()? {
         if is_ended() {
@@ -153,27 +159,28 @@ pub fn measure(paths: &[PathBuf], is_ended: &dyn Fn() -> bool) -> Option<(u64, u
 }
 
 /// What the snapshot will say of itself.
-fn describe(request: &AddRequest) -> Result<SnapshotInfo> {
+fn describe(request: &AddRequest) -> SnapshotInfo {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let given = request.paths.iter().chain(&request.stdin_name);
-    Ok(SnapshotInfo {
+    SnapshotInfo {
         time_ns: i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        roots: given.map(|path| path.as_os_str().as_bytes().to_vec()).collect(),
+        roots: given.map(|path| Root(path.as_os_str().as_bytes().to_vec())).collect(),
         tags: request.tags.clone(),
+        program: concat!("seamstore ", env!("CARGO_PKG_VERSION")).to_owned(),
         ..SnapshotInfo::default()
-    })
+    }
 }
 
 /// The newest snapshot of the same paths on the same host.
-fn parent_of(store: &Store, info: &SnapshotInfo) -> Result<Option<Snapshot>> {
+fn parent_of<'s>(store: &'s Store, info: &SnapshotInfo) -> Result<Option<Snapshot<'s>>> {
     let entry_paths = |info: &SnapshotInfo| -> BTreeSet<EntryPath> {
-        info.roots.iter().map(|root| EntryPath::from_given(Path::new(OsStr::from_bytes(root)))).collect()
+        info.roots.iter().map(|root| EntryPath::from_given(Path::new(OsStr::from_bytes(&root.0)))).collect()
     };
     let wanted = entry_paths(info);
     let same = |other: &SnapshotInfo| other.host == info.host && entry_paths(other) == wanted;
     // A snapshot that cannot be read is no parent; that it is damaged is for verify to say.
-    let known = store.snapshot_ids()?.into_iter().filter_map(|id| read_info(store.storage(), id).ok());
-    let newest = known.filter(same).max_by_key(|other| (other.time_ns, other.id));
-    Ok(newest.and_then(|info| Snapshot::open(store.storage(), info.id?).ok()))
+    let known = store.snapshot_ids()?.into_iter().filter_map(|id| Some((id, read_info(store.storage(), id).ok()?)));
+    let newest = known.filter(|(_, other)| same(other)).max_by_key(|(id, other)| (other.time_ns, *id));
+    Ok(newest.and_then(|(id, _)| Snapshot::open(store.storage(), id).ok()))
 }

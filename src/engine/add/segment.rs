@@ -183,7 +183,7 @@ impl Assembling {
     }
 
     /// Takes the next segment.
-    pub(super) fn push(&mut self, segment: SegmentDone, sink: &mut Sink<'_>) -> Result<()> {
+    pub(super) fn push(&mut self, segment: SegmentDone, sink: &mut Sink<'_, '_>) -> Result<()> {
         if self.failed.is_some() || self.shrank {
             return Ok(());
         }

@@ -15,8 +15,8 @@ use crate::pack::frame::FrameSettings;
 
 /// Takes chunks in stream order, drops the known ones, groups the new ones into frames.
 #[derive(Debug)]
-pub(super) struct Sink<'a> {
-    locator: &'a Locator,
+pub(super) struct Sink<'a, 's> {
+    locator: &'a Locator<'s>,
     frames: Sender<RawFrame>,
     budget: Budget,
     settings: FrameSettings,
@@ -39,8 +39,13 @@ struct OpenFrame {
     held: Held,
 }
 
-impl<'a> Sink<'a> {
-    pub(super) fn new(locator: &'a Locator, frames: Sender<RawFrame>, budget: Budget, settings: FrameSettings) -> Self {
+impl<'a, 's> Sink<'a, 's> {
+    pub(super) fn new(
+        locator: &'a Locator<'s>,
+        frames: Sender<RawFrame>,
+        budget: Budget,
+        settings: FrameSettings,
+    ) -> Self {
         Self {
             locator,
             frames,

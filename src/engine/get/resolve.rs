@@ -27,9 +27,9 @@ pub enum Selector {
 
 /// An entry that was asked for.
 #[derive(Debug)]
-pub struct Found {
+pub struct Found<'s> {
     /// The snapshot.
-    pub snapshot: Snapshot,
+    pub snapshot: Snapshot<'s>,
     /// The entry's path in it. The root of a snapshot need not have a row of its own.
     pub path: EntryPath,
 }
@@ -39,11 +39,11 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::NotFound`], with the nearest names; [`Error::Damaged`] if a snapshot that may have it cannot be read.
-    pub fn resolve(&self, path: &Path, selector: &Selector) -> Result<Found> {
+    pub fn resolve(&self, path: &Path, selector: &Selector) -> Result<Found<'_>> {
         let wanted = EntryPath::from_given(path);
         let ids: Vec<SnapshotId> = match selector {
-            Selector::NewestWithPath => self.snapshots()?.iter().filter_map(|info| info.id).collect(),
-            Selector::Latest => self.snapshots()?.first().and_then(|info| info.id).into_iter().collect(),
+            Selector::NewestWithPath => self.snapshots()?.iter().map(|summary| summary.id).collect(),
+            Selector::Latest => self.snapshots()?.first().map(|summary| summary.id).into_iter().collect(),
             Selector::Id(prefix) => vec![self.snapshot_by_prefix(prefix)?],
         };
         if ids.is_empty() {
@@ -76,7 +76,7 @@ impl Store {
 }
 
 /// The paths of a snapshot that end like the one wanted, or else are spelled nearly like it.
-fn near_names(snapshot: &Snapshot, wanted: &EntryPath) -> Result<Vec<String>> {
+fn near_names(snapshot: &Snapshot<'_>, wanted: &EntryPath) -> Result<Vec<String>> {
     let mut ranked: Vec<(usize, EntryPath)> = Vec::new();
     for entry in snapshot.entries().take(NEAR_SEARCH_MAX) {
         let path = entry?.path;

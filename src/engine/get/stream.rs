@@ -20,7 +20,7 @@ const WINDOW_BYTES: u64 = 16 << 20;
 /// Writes the bytes `range` of a file to `output`, which `name` stands for in errors.
 pub(super) fn stream(
     store: &Store,
-    locator: &Locator,
+    locator: &Locator<'_>,
     entry: &Entry,
     range: Range<u64>,
     output: &mut dyn Write,

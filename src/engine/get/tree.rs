@@ -28,9 +28,9 @@ const WINDOW_SCATTERED_FILES: usize = 400;
 const RESERVE_BYTES_MIN: u64 = 1 << 20;
 
 /// A restore in progress.
-pub(super) struct TreeRestore<'a> {
+pub(super) struct TreeRestore<'a, 's> {
     store: &'a Store,
-    locator: &'a Locator,
+    locator: &'a Locator<'s>,
     destination: Destination,
     control: &'a Control,
     threads: usize,
@@ -62,10 +62,10 @@ struct FileState {
     target: Mutex<Option<FileTarget>>,
 }
 
-impl<'a> TreeRestore<'a> {
+impl<'a, 's> TreeRestore<'a, 's> {
     pub(super) fn new(
         store: &'a Store,
-        locator: &'a Locator,
+        locator: &'a Locator<'s>,
         destination: Destination,
         control: &'a Control,
         threads: usize,
@@ -234,7 +234,7 @@ impl<'a> TreeRestore<'a> {
 }
 
 /// Plans to deliver all pieces of a file.
-pub(super) fn plan_pieces(locator: &Locator, plan: &mut Plan, pieces: &[Piece], receiver: u32) -> Result<()> {
+pub(super) fn plan_pieces(locator: &Locator<'_>, plan: &mut Plan, pieces: &[Piece], receiver: u32) -> Result<()> {
     let mut start = 0;
     for piece in pieces {
         if !piece.is_hole() {
