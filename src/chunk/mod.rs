@@ -5,12 +5,19 @@
 //!
 //! **Invariant:** for the same bytes and the same [`Profile`], every way through this module gives the cuts of [`rule`].
 
+pub mod certify;
 pub mod finder;
+pub mod hits;
+#[cfg(test)]
+mod patterns;
 pub mod profile;
+pub mod replay;
 pub mod rule;
 pub mod scan;
+pub mod seams;
 pub mod stream;
 
 pub use finder::cut_points;
 pub use profile::Profile;
+pub use seams::{cut_points_parallel, cut_points_parallel_at};
 pub use stream::Chunker;
