@@ -3,7 +3,7 @@
 //! Also the tool the others reach for at the edges: to warm a hash up, and to find the exact place and kind of a hit
 //! inside the few bytes where a vector saw one.
 
-use super::{Hit, Masks, Scan, Table, WINDOW};
+use super::{Hit, HitKind, Masks, Scan, Table, WINDOW};
 
 /// Works for every mask and table.
 #[derive(Copy, Clone, Debug)]
@@ -46,6 +46,23 @@ impl Scalar {
             if let Some(kind) = self.masks.kind(*hash) {
                 on_hit(Hit { end, kind });
             }
+        }
+    }
+
+    /// [`Self::hits_from`] for at most 32 ends, where a hit is more likely than not: tests all without a branch first.
+    #[inline]
+    pub(super) fn hits_among(&self, mut hash: u64, data: &[u8], from: usize, to: usize, mut on_hit: impl FnMut(Hit)) {
+        let (mut strict, mut loose) = (0_u32, 0_u32);
+        for (place, &byte) in bytes_of(data, from, to).iter().enumerate() {
+            hash = self.step(hash, byte);
+            loose |= u32::from(hash & self.masks.loose() == 0) << place;
+            strict |= u32::from(hash & self.masks.strict() == 0) << place;
+        }
+        while loose != 0 {
+            let place = loose.trailing_zeros();
+            let kind = if strict >> place & 1 == 1 { HitKind::Strict } else { HitKind::Loose };
+            on_hit(Hit { end: from + place as usize, kind });
+            loose &= loose - 1;
         }
     }
 

@@ -5,7 +5,10 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-use super::{BLOCK, Found, GROUPS_MAX, Indices, Lanes, Planes, Tiles, Vbmi, load, prefetch, shuffle_control, store};
+use super::{
+    BLOCK, Found, GROUPS_MAX, Indices, Lanes, Planes, Tiles, Vbmi, bits, groups_of, load, prefetch, shuffle_control,
+    store,
+};
 use crate::chunk::scan::{Masks, Table};
 
 const LANES: usize = 16;
@@ -77,31 +80,39 @@ fn scan(
     let limits = _mm512_mask_set1_epi32(_mm512_set1_epi32(strict.0 as i32), loose_lanes, loose.0 as i32);
     let most = _mm512_set1_epi32(-1);
     let weave = Weave::new();
+    let mut suspects = [0; GROUPS_MAX];
     let mut all = 0;
     let mut hash = _mm512_setzero_si512();
 
-    // The hashes of the first window, begun at zero.
+    // The hashes of the first window, begun at zero; a block is two windows.
     let mut kept = [const { MaybeUninit::<__m512i>::uninit() }; WINDOW];
-    for block in 0..blocks {
-        let columns = transposed(tile, blocks, block);
-        for group in 0..BLOCK / GROUP {
-            let place = block * (BLOCK / GROUP) + group;
+    let first = transposed(tile, blocks, 0);
+    let (window, mut columns) = first.split_at(WINDOW / COLUMN);
+    for (column, kept) in window.iter().zip(kept.as_chunks_mut::<COLUMN>().0) {
+        for (value, kept) in weave.values(planes, *column).into_iter().zip(kept) {
+            hash = _mm512_add_epi32(_mm512_add_epi32(hash, hash), value);
+            kept.write(hash);
+        }
+    }
+    let mut place = WINDOW / GROUP;
+    let mut next;
+    for block in 1..=blocks {
+        for group in columns.chunks_exact(GROUP / COLUMN) {
             store(&mut found.before[place], hash);
             let mut least = most;
-            for column in 0..GROUP / COLUMN {
-                let values = weave.values(planes, columns[group * (GROUP / COLUMN) + column]);
-                for (byte, value) in values.into_iter().enumerate() {
+            for column in group {
+                for value in weave.values(planes, *column) {
                     hash = _mm512_add_epi32(_mm512_add_epi32(hash, hash), value);
-                    if place < WINDOW / GROUP {
-                        kept[place * GROUP + column * COLUMN + byte].write(hash);
-                    }
                     least = _mm512_min_epu32(least, hash);
                 }
             }
-            if place >= WINDOW / GROUP {
-                found.suspects[place] = _mm512_cmplt_epu32_mask(least, limits);
-                all |= found.suspects[place];
-            }
+            suspects[place] = _mm512_cmplt_epu32_mask(least, limits);
+            all |= suspects[place];
+            place += 1;
+        }
+        if block < blocks {
+            next = transposed(tile, blocks, block);
+            columns = &next;
         }
     }
 
@@ -120,8 +131,11 @@ fn scan(
             hash = _mm512_add_epi32(carried, unsafe { kept.assume_init() });
             least = _mm512_min_epu32(least, hash);
         }
-        found.suspects[place] = _mm512_cmplt_epu32_mask(least, limits);
-        all |= found.suspects[place];
+        suspects[place] = _mm512_cmplt_epu32_mask(least, limits);
+        all |= suspects[place];
+    }
+    for lane in bits(all.into()) {
+        found.suspects[lane] = groups_of(lane, &suspects);
     }
     all
 }
@@ -167,21 +181,26 @@ fn transposed(tile: &[[u8; BLOCK]], blocks: usize, block: usize) -> [__m512i; CO
 struct Weave {
     swap_bytes: __m512i,
     reverse: __m512i,
+    odd_bytes: __m512i,
+    odd_words: __m512i,
 }
 
 impl Weave {
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn new() -> Self {
-        Self { swap_bytes: shuffle_control(|i| i ^ 1), reverse: shuffle_control(|i| i ^ 3) }
+        Self {
+            swap_bytes: shuffle_control(|i| i ^ 1),
+            reverse: shuffle_control(|i| i ^ 3),
+            odd_bytes: _mm512_set1_epi32(0xFF00_FF00_u32 as i32),
+            odd_words: _mm512_set1_epi32(0xFFFF_0000_u32 as i32),
+        }
     }
 
     /// The table values of a column: the first for the first byte of every lane, and so on.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2")]
     fn values(&self, Planes(planes): &Planes<16>, column: __m512i) -> [__m512i; COLUMN] {
-        const ODD_BYTES: u64 = 0xAAAA_AAAA_AAAA_AAAA;
-        const ODD_WORDS: u32 = 0xAAAA_AAAA;
         let [p0, p1, p2, p3, rest @ ..] = planes.as_chunks::<4>().0 else { unreachable!() };
         debug_assert!(rest.is_empty());
         let indices = Indices::new(column);
@@ -189,15 +208,22 @@ impl Weave {
         let plane_1 = _mm512_shuffle_epi8(indices.look_up(p1.each_ref()), self.swap_bytes);
         let plane_2 = _mm512_rol_epi32::<16>(indices.look_up(p2.each_ref()));
         let plane_3 = _mm512_shuffle_epi8(indices.look_up(p3.each_ref()), self.reverse);
-        let even_low = _mm512_mask_blend_epi8(ODD_BYTES, plane_0, plane_1);
+        let even_low = choose(self.odd_bytes, plane_1, plane_0);
         let odd_low = _mm512_shldi_epi16::<8>(plane_1, plane_0);
-        let even_high = _mm512_mask_blend_epi8(ODD_BYTES, plane_2, plane_3);
+        let even_high = choose(self.odd_bytes, plane_3, plane_2);
         let odd_high = _mm512_shldi_epi16::<8>(plane_3, plane_2);
         [
-            _mm512_mask_blend_epi16(ODD_WORDS, even_low, even_high),
-            _mm512_mask_blend_epi16(ODD_WORDS, odd_low, odd_high),
+            choose(self.odd_words, even_high, even_low),
+            choose(self.odd_words, odd_high, odd_low),
             _mm512_shldi_epi32::<16>(even_high, even_low),
             _mm512_shldi_epi32::<16>(odd_high, odd_low),
         ]
     }
+}
+
+/// The bits of `a` where `mask` has ones, those of `b` elsewhere. No blend by mask register: there are too few of them.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn choose(mask: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    _mm512_ternarylogic_epi32::<0xCA>(mask, a, b)
 }

@@ -30,6 +30,7 @@
 
 pub(super) mod lane32;
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -41,7 +42,13 @@ use super::{Hit, Masks, Scan, Table};
 const BLOCK: usize = 64;
 
 /// Most groups of a row; tiles are no longer than this allows.
-const GROUPS_MAX: usize = 16;
+const GROUPS_MAX: usize = 32;
+
+/// Most lanes of a vector.
+const LANES_MAX: usize = 16;
+
+/// What a tile costs beside its bytes, in bytes.
+const TILE_PRICE: usize = 150;
 
 /// Stretches shorter than this are cheaper to step through than to lay a tile over.
 const STEP_THROUGH: usize = 256;
@@ -65,8 +72,8 @@ impl Vbmi {
 /// What one tile showed.
 #[repr(align(64))]
 pub(super) struct Found {
-    /// For each group of the rows the lanes that have a hit there, by the limit of the lane.
-    suspects: [u16; GROUPS_MAX],
+    /// For each lane the groups of its row that have a hit by the limit of the lane, a bit each.
+    suspects: [u32; LANES_MAX],
     /// For each group the hashes that the lanes had before it, as the kernel lays them out.
     before: [[u8; 64]; GROUPS_MAX],
     /// The hash after the tile's last byte.
@@ -121,42 +128,53 @@ impl<L: Lanes> Tiles<L> {
         tile_len: impl Fn(usize) -> usize,
         mut visit: impl FnMut(u64, usize, usize) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        let mut found = Found { suspects: [0; GROUPS_MAX], before: [[0; 64]; GROUPS_MAX], last: 0 };
+        let mut found = Found { suspects: [0; LANES_MAX], before: [[0; 64]; GROUPS_MAX], last: 0 };
         // The next end offset that is wanted, the first that the next tile takes, and the hash before it.
-        let (mut wanted, mut first) = (from, from);
-        let mut hash = self.scalar.warm(data, first - 1, L::WINDOW);
+        let mut wanted = from;
+        let (mut first, mut hash) = self.begin(data, from, from.saturating_sub(L::WINDOW));
         while wanted < to {
-            let left = to - wanted;
-            let mut len = tile_len(first).min(left) / Self::TILE_MIN * Self::TILE_MIN;
+            let mut len = tile_len(first).min(to - first) / Self::TILE_MIN * Self::TILE_MIN;
             if len == 0 {
-                if left < STEP_THROUGH || to <= Self::TILE_MIN {
+                if to - wanted < STEP_THROUGH || to <= Self::TILE_MIN {
+                    self.scalar.skip(&mut hash, data, first, wanted);
                     return visit(hash, wanted, to);
                 }
                 // One last tile that ends where the range does, over bytes that were seen already.
-                first = to - Self::TILE_MIN;
+                (first, hash) = self.begin(data, wanted, to - Self::TILE_MIN);
                 len = Self::TILE_MIN;
-                hash = self.scalar.warm(data, first - 1, L::WINDOW);
             }
             let row = len / L::LANES;
             let (tile, _) = data.get(first - 1..first - 1 + len).unwrap_or_default().as_chunks();
             let loose = lanes_reaching(loose_from, first, row);
             let all = self.lanes.scan(tile, hash, loose, &mut found);
-            for lane in bits(all) {
-                for (group, &lanes) in found.suspects.iter().enumerate().take(row / L::GROUP) {
+            for lane in bits(all.into()) {
+                for group in bits(found.suspects.get(lane).copied().unwrap_or(0)) {
                     let start = first + lane * row + group * L::GROUP;
-                    if lanes >> lane & 1 == 1 && start + L::GROUP > wanted {
-                        // Groups before `wanted` occur in the last tile only, and then one may straddle it.
+                    let end = start + L::GROUP;
+                    if end > wanted {
                         let mut before = L::before(&found, group, lane);
                         self.scalar.skip(&mut before, data, start, wanted.max(start));
-                        visit(before, wanted.max(start), start + L::GROUP)?;
+                        visit(before, wanted.max(start), end)?;
                     }
                 }
             }
             hash = found.last;
             first += len;
-            wanted = first;
+            wanted = wanted.max(first);
         }
         ControlFlow::Continue(())
+    }
+
+    /// Where a tile begins that is to begin at `first`, and the hash before it. A tile that begins a window before the
+    /// end offset that is `wanted` needs no hash: what it says of that window is not heeded.
+    #[inline]
+    fn begin(&self, data: &[u8], wanted: usize, first: usize) -> (usize, u64) {
+        if first > 0 && first + L::WINDOW <= wanted {
+            (first, 0)
+        } else {
+            let first = if first == 0 { wanted } else { first };
+            (first, self.scalar.warm(data, first - 1, L::WINDOW))
+        }
     }
 }
 
@@ -168,7 +186,8 @@ fn lanes_reaching(loose_from: usize, first: usize, row: usize) -> u16 {
 }
 
 /// The numbers of the bits that are set, ascending.
-fn bits(mut set: u16) -> impl Iterator<Item = usize> {
+#[inline]
+fn bits(mut set: u32) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let lowest = (set != 0).then(|| set.trailing_zeros() as usize);
         set &= set.wrapping_sub(1);
@@ -176,10 +195,11 @@ fn bits(mut set: u16) -> impl Iterator<Item = usize> {
     })
 }
 
-/// How far apart the hits of a mask lie on average, halved: what lies behind a hit in its tile is scanned for nothing,
-/// what lies in a tile of its own costs a tile's fixed price.
+/// How long a tile should be that looks for the first hit of a mask: longer ones scan more behind the hit for nothing,
+/// shorter ones pay a tile's fixed price more often, about that of [`TILE_PRICE`] bytes. The sum is least at the
+/// geometric mean of the price and twice the mean distance of hits.
 fn tile_len_for(mask: u64) -> usize {
-    1_usize.checked_shl(mask.count_ones()).map_or(usize::MAX, |mean| mean / 2)
+    1_usize.checked_shl(mask.count_ones()).map_or(usize::MAX, |mean| mean.saturating_mul(2 * TILE_PRICE).isqrt())
 }
 
 impl<L: Lanes> Scan for Tiles<L> {
@@ -191,7 +211,11 @@ impl<L: Lanes> Scan for Tiles<L> {
             to,
             |_| Self::TILE_MAX,
             |mut hash, from, to| {
-                self.scalar.hits_from(&mut hash, data, from, to, &mut on_hit);
+                if to - from <= L::GROUP {
+                    self.scalar.hits_among(hash, data, from, to, &mut on_hit);
+                } else {
+                    self.scalar.hits_from(&mut hash, data, from, to, &mut on_hit);
+                }
                 ControlFlow::Continue(())
             },
         );
@@ -247,9 +271,7 @@ impl Indices {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     fn new(bytes: __m512i) -> Self {
-        let bit_7 = _mm512_movepi8_mask(bytes);
-        let bit_6 = _mm512_movepi8_mask(_mm512_add_epi8(bytes, bytes));
-        Self { bytes, bit_6, bit_7 }
+        Self { bytes, bit_6: top_bits(_mm512_add_epi8(bytes, bytes)), bit_7: top_bits(bytes) }
     }
 
     /// `vpermb` takes the low six bits of an index; the other two choose among the quarters by merging over.
@@ -261,6 +283,19 @@ impl Indices {
         let plane = _mm512_mask_permutexvar_epi8(plane, self.bit_7, self.bytes, load(q2));
         _mm512_mask_permutexvar_epi8(plane, self.bit_7 & self.bit_6, self.bytes, load(q3))
     }
+}
+
+/// The top bit of every byte. What `_mm512_movepi8_mask` says; but the compiler turns that into comparisons, and those
+/// need the port that permutes, which is the one that bounds the kernels.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn top_bits(bytes: __m512i) -> __mmask64 {
+    let bits;
+    // SAFETY: the instruction is in `avx512bw`, which the caller has; it touches the two registers and nothing else.
+    unsafe {
+        asm!("vpmovb2m {}, {}", out(kreg) bits, in(zmm_reg) bytes, options(pure, nomem, nostack, preserves_flags));
+    }
+    bits
 }
 
 #[inline]
@@ -275,6 +310,15 @@ fn load(bytes: &[u8; 64]) -> __m512i {
 fn store(bytes: &mut [u8; 64], vector: __m512i) {
     // SAFETY: the reference promises 64 writable bytes; the instruction asks for no alignment.
     unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), vector) }
+}
+
+/// Of lanes by group, the groups that have this lane, a bit each.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn groups_of(lane: usize, lanes: &[u16; GROUPS_MAX]) -> u32 {
+    // SAFETY: an array of 32 u16 is 64 readable bytes; the instruction asks for no alignment.
+    let lanes = unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) };
+    _mm512_test_epi16_mask(lanes, _mm512_set1_epi16(1 << lane))
 }
 
 /// Asks for the cache line `distance` bytes after these.
