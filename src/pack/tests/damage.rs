@@ -55,6 +55,24 @@ fn a_pack_that_is_too_short_or_too_long_is_damaged() {
 }
 
 #[test]
+fn a_pack_found_present_is_relied_on_only_with_its_directory() {
+    let storage = MemoryStorage::new();
+    let write = || {
+        let mut pack = PackWriter::begin(&storage).unwrap();
+        let mut frame = Vec::new();
+        FrameEncoder::new(FrameSettings::default()).unwrap().encode(b"abc", &[3], &mut frame).unwrap();
+        pack.push_frame(&frame, &[ChunkId::of(b"abc")], &[3]).unwrap();
+        pack.finish().map(|(id, _)| id)
+    };
+    let pack = write().unwrap();
+    assert_eq!(write().unwrap(), pack);
+    let name = ObjectName::Pack(pack);
+    let whole = storage.bytes(&name).unwrap();
+    storage.overwrite(&name, whole[..whole.len() - 1].to_vec());
+    assert!(matches!(write(), Err(Error::Damaged { .. })));
+}
+
+#[test]
 fn frames_that_changed_places_are_found() {
     let storage = MemoryStorage::new();
     let settings = FrameSettings::new(Codec::None, 3, 16 << 10).unwrap();

@@ -11,7 +11,8 @@ use crate::storage::{Listed, ObjectWriter, Put};
 /// The salvaged frames (offset, ids) of a pack and the report. Every frame is checked to be what a writer takes.
 fn salvaged(storage: &dyn Storage, pack: PackId) -> (Vec<(u64, Vec<ChunkId>)>, Salvage) {
     let mut found = Vec::new();
-    let mut again = PackWriter::begin(&MemoryStorage::new()).unwrap();
+    let elsewhere = MemoryStorage::new();
+    let mut again = PackWriter::begin(&elsewhere).unwrap();
     let report = salvage(storage, pack, &mut |frame| {
         found.push((frame.offset, frame.ids.to_vec()));
         again.push_frame(frame.encoded, frame.ids, frame.lengths)
