@@ -22,7 +22,7 @@ use crate::format::pack::PACK_HEADER_BYTES;
 use crate::storage::Storage;
 
 /// Bytes of the pack held at a time: two of the largest frames, so that a search moves on by one before it reads again.
-const WINDOW_BYTES: usize = 2 * FRAME_STORED_BYTES_MAX;
+pub(super) const WINDOW_BYTES: usize = 2 * FRAME_STORED_BYTES_MAX;
 
 /// What fails to be read as a whole is read in pieces of this size, so that a bad sector costs little around it.
 const PAGE_BYTES: usize = 4096;

@@ -4,33 +4,35 @@
 
 use std::sync::Arc;
 
+use super::reader::read_directory;
 use crate::error::{Error, Result};
 use crate::format::directory::{CHUNK_ENTRY_BYTES, ChunkEntry, DIRECTORY_BYTES_MAX, Directory, FRAME_ENTRY_BYTES};
 use crate::format::frame::FrameView;
 use crate::format::id::{ChunkId, PackId};
 use crate::format::name::ObjectName;
 use crate::format::pack::{PACK_TRAILER_BYTES, Trailer, header};
-use crate::storage::{ObjectWriter, Storage};
+use crate::storage::{ObjectWriter, Put, Storage};
 
 /// How long a pack is let grow before the next one is begun, in bytes.
 pub const PACK_BYTES_TARGET: u64 = 64 << 20;
 
 /// Writes one pack. Dropped without [`finish`](Self::finish), it leaves nothing behind.
 #[derive(Debug)]
-pub struct PackWriter {
+pub struct PackWriter<'s> {
+    storage: &'s dyn Storage,
     object: Box<dyn ObjectWriter>,
     directory: Directory,
 }
 
-impl PackWriter {
+impl<'s> PackWriter<'s> {
     /// Begins a pack.
     ///
     /// # Errors
     /// The storage's.
-    pub fn begin(storage: &dyn Storage) -> Result<Self> {
+    pub fn begin(storage: &'s dyn Storage) -> Result<Self> {
         let mut object = storage.writer()?;
         object.write(&header())?;
-        Ok(Self { object, directory: Directory::default() })
+        Ok(Self { storage, object, directory: Directory::default() })
     }
 
     /// Appends a frame as [`super::FrameEncoder`] gives it, with the ids of its chunks.
@@ -68,7 +70,8 @@ impl PackWriter {
     /// Ends the pack. When this returns, the pack is durable under its id.
     ///
     /// # Errors
-    /// The storage's; the pack is lost then.
+    /// The storage's; the pack is lost then. [`Error::Damaged`] if a pack of that name was there, but cut off or
+    /// without its directory.
     pub fn finish(mut self) -> Result<(PackId, Arc<Directory>)> {
         let encoded = self.directory.encode();
         let pack = PackId::of_directory(&encoded);
@@ -76,7 +79,11 @@ impl PackWriter {
             Trailer { directory_offset: self.directory.frames_end(), directory_bytes: encoded.len() as u64, pack };
         self.object.write(&encoded)?;
         self.object.write(&trailer.encode())?;
-        self.object.finish(&ObjectName::Pack(pack))?;
+        if self.object.finish(&ObjectName::Pack(pack))? == Put::Present {
+            // The same frames were packed before. What is there is relied on from now on, so it must at least be as
+            // long as it was and have its directory.
+            read_directory(self.storage, pack)?;
+        }
         Ok((pack, Arc::new(self.directory)))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::format::directory::{ChunkEntry, DIRECTORY_HEADER_BYTES};
-use crate::format::frame::{FRAME_CHUNKS_MAX, FRAME_MAGIC, FrameHeader, FrameView, append_frame};
+use crate::format::frame::{FRAME_CHUNKS_MAX, FRAME_MAGIC, FrameHeader, FrameView};
 use crate::format::id::checksum;
 use crate::format::pack::{PACK_HEADER_BYTES, PACK_TRAILER_BYTES, Trailer, header};
 use crate::format::{CHUNK_BYTES_MAX, FRAME_RAW_BYTES_MAX};
@@ -55,6 +55,24 @@ fn a_pack_that_is_too_short_or_too_long_is_damaged() {
 }
 
 #[test]
+fn a_pack_found_present_is_relied_on_only_with_its_directory() {
+    let storage = MemoryStorage::new();
+    let write = || {
+        let mut pack = PackWriter::begin(&storage).unwrap();
+        let mut frame = Vec::new();
+        FrameEncoder::new(FrameSettings::default()).unwrap().encode(b"abc", &[3], &mut frame).unwrap();
+        pack.push_frame(&frame, &[ChunkId::of(b"abc")], &[3]).unwrap();
+        pack.finish().map(|(id, _)| id)
+    };
+    let pack = write().unwrap();
+    assert_eq!(write().unwrap(), pack);
+    let name = ObjectName::Pack(pack);
+    let whole = storage.bytes(&name).unwrap();
+    storage.overwrite(&name, whole[..whole.len() - 1].to_vec());
+    assert!(matches!(write(), Err(Error::Damaged { .. })));
+}
+
+#[test]
 fn frames_that_changed_places_are_found() {
     let storage = MemoryStorage::new();
     let settings = FrameSettings::new(Codec::None, 3, 16 << 10).unwrap();
@@ -68,10 +86,10 @@ fn frames_that_changed_places_are_found() {
     assert!(matches!(read_pack(&storage, pack), Err(Error::Damaged { .. })));
 }
 
-/// A frame as an attacker makes it: any fields, and a checksum that fits.
-fn forged(codec: u8, filter: u8, count: u32, raw_bytes: u32, lengths: &[u32], payload: &[u8]) -> Vec<u8> {
+/// A frame as an attacker makes it: any fields, and a checksum that fits. The zeros after the filter are its upper bytes.
+fn forged(codec: u8, filter: u32, count: u32, raw_bytes: u32, lengths: &[u32], payload: &[u8]) -> Vec<u8> {
     let mut front = FRAME_MAGIC.to_vec();
-    front.extend([codec, filter, 0, 0]);
+    front.extend((u32::from(codec) | filter << 8).to_le_bytes());
     for field in [count, raw_bytes, payload.len() as u32] {
         front.extend(field.to_le_bytes());
     }
@@ -99,6 +117,7 @@ fn a_frame_that_breaks_a_bound_is_refused() {
     for (what, frame) in [
         ("codec", forged(3, 0, 2, 5, &[2, 3], b"abcde")),
         ("filter", forged(0, 1, 2, 5, &[2, 3], b"abcde")),
+        ("zeros", forged(0, 1 << 8, 2, 5, &[2, 3], b"abcde")),
         ("no chunks", forged(0, 0, 0, 5, &[], b"abcde")),
         ("no bytes", forged(0, 0, 0, 0, &[], b"")),
         ("more chunks than bytes", forged(0, 0, 3, 2, &[1, 1, 0], b"ab")),
@@ -158,51 +177,49 @@ fn forged_pack(storage: &MemoryStorage, frames: &[u8], directory: &[u8]) -> Pack
 #[test]
 fn a_directory_that_lies_is_refused() {
     let storage = MemoryStorage::new();
-    let mut frame = Vec::new();
-    append_frame(Codec::None, &[2, 3], 5, b"abcde", &mut frame);
-    let sum = FrameView::parse(&frame).unwrap().header().checksum;
-    let entry = |length| ChunkEntry { id: ChunkId::of(b"any"), length };
+    // Frames are not read here: zeros of the right number do.
+    let read = |frames: u32, directory: &[u8]| {
+        read_directory(&storage, forged_pack(&storage, &vec![0; frames as usize], directory))
+    };
     let directory = |stored_bytes, lengths: &[u32]| {
         let mut directory = Directory::default();
-        directory.push(stored_bytes, sum, lengths.iter().map(|length| entry(*length)));
+        let chunks = lengths.iter().map(|length| ChunkEntry { id: ChunkId::of(b"any"), length: *length });
+        directory.push(stored_bytes, [7; 16], chunks);
         directory.encode()
     };
-    let stored = frame.len() as u32;
-    let honest = directory(stored, &[2, 3]);
-    read_directory(&storage, forged_pack(&storage, &frame, &honest)).unwrap();
-
-    let patched = |at: usize, value: u32| {
+    // Two chunks of 2 and 3 bytes, in a frame of 36 + 8 + 1 to 5 bytes.
+    let honest = directory(49, &[2, 3]);
+    read(49, &honest).unwrap();
+    read(45, &directory(45, &[2, 3])).unwrap();
+    let patched = |at: usize, patch: &[u8]| {
         let mut bytes = honest.clone();
-        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
-        bytes
-    };
-    let hole = {
-        let mut bytes = honest.clone();
-        bytes[DIRECTORY_HEADER_BYTES + 24..][..32].fill(0);
+        bytes[at..at + patch.len()].copy_from_slice(patch);
         bytes
     };
     let max = CHUNK_BYTES_MAX as u32;
-    for (what, directory) in [
-        ("a billion frames", patched(0, 1_000_000_000)),
-        ("a billion chunks", patched(4, 1_000_000_000)),
-        ("most of both", [[0xff; 8].to_vec(), vec![0; 100]].concat()),
-        ("no frame for the chunks", [&[0, 0, 0, 0, 2, 0, 0, 0], &honest[32..]].concat()),
-        ("a frame of more chunks than there are", patched(12, 3)),
-        ("a frame of no chunks", patched(12, 0)),
-        ("a frame of fewer chunks", patched(12, 1)),
-        ("a frame shorter than its header", directory(44, &[2, 3])),
-        ("a frame longer than its chunks", directory(stored + 1, &[2, 3])),
-        ("a frame shorter than it is", directory(stored - 1, &[2, 3])),
-        ("a chunk of no bytes", directory(stored, &[0, 5])),
-        ("a chunk too long", directory(stored, &[2, max + 1])),
-        ("a frame too large", directory(stored + 4, &[max, max, 1])),
-        ("a hole", hole),
-        ("a directory cut off", honest[..honest.len() - 1].to_vec()),
-        ("a directory and more", [&honest[..], &[0]].concat()),
-        ("seven bytes", honest[..7].to_vec()),
-        ("nothing", Vec::new()),
+    for (what, frames, directory) in [
+        ("a billion frames", 49, patched(0, &1_000_000_000_u32.to_le_bytes())),
+        ("a billion chunks", 49, patched(4, &1_000_000_000_u32.to_le_bytes())),
+        ("most of both", 49, [[0xff; 8].to_vec(), vec![0; 100]].concat()),
+        ("no frame for the chunks", 0, [&[0, 0, 0, 0, 2, 0, 0, 0], &honest[32..]].concat()),
+        ("a frame of more chunks than there are", 49, patched(12, &[3])),
+        ("a frame of no chunks", 49, patched(12, &[0])),
+        ("a frame of some of the chunks", 42, patched(8, &[42, 0, 0, 0, 1])),
+        ("a frame of too many chunks", 36 + 5 * 4097, directory(36 + 5 * 4097, &[1; FRAME_CHUNKS_MAX + 1])),
+        ("a frame shorter than its header", 44, directory(44, &[2, 3])),
+        ("a frame longer than its chunks", 50, directory(50, &[2, 3])),
+        ("frames that end before the directory", 50, honest.clone()),
+        ("frames that reach into the directory", 48, honest.clone()),
+        ("a chunk of no bytes", 49, directory(49, &[0, 5])),
+        ("a chunk too long", 49, directory(49, &[2, max + 1])),
+        ("a frame too large", 60, directory(60, &[max, max, 1])),
+        ("a hole", 49, patched(DIRECTORY_HEADER_BYTES + 24, &[0; 32])),
+        ("a directory cut off", 49, honest[..honest.len() - 1].to_vec()),
+        ("a directory and more", 49, [&honest[..], &[0]].concat()),
+        ("seven bytes", 49, honest[..7].to_vec()),
+        ("nothing", 49, Vec::new()),
     ] {
-        let result = read_directory(&storage, forged_pack(&storage, &frame, &directory));
+        let result = read(frames, &directory);
         assert!(matches!(result, Err(Error::Damaged { .. })), "{what}: {result:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::super::disk::{Disk, ReadFile, SystemDisk, WriteFile};
@@ -16,6 +17,8 @@ struct TestDisk {
     failing: Option<(usize, i32)>,
     /// Every write takes one byte and is interrupted before it does.
     stutters: bool,
+    /// This many files are swept away between their creation and their lock.
+    sweeps: Arc<AtomicUsize>,
 }
 
 const EIO: i32 = 5;
@@ -100,6 +103,11 @@ impl WriteFile for TestFile {
         self.file.sync()
     }
     fn lock(&mut self) -> io::Result<bool> {
+        let left = self.disk.sweeps.load(Ordering::Relaxed);
+        if left > 0 {
+            self.disk.sweeps.store(left - 1, Ordering::Relaxed);
+            assert!(SystemDisk.remove_unlocked(&self.path)?);
+        }
         self.file.lock()
     }
     fn start_writeback(&mut self, _offset: u64, _bytes: u64) {}
@@ -215,13 +223,32 @@ fn short_and_interrupted_writes_are_carried_on() {
 }
 
 #[test]
-fn reading_survives_too_many_open_files() {
+fn a_writer_whose_file_was_swept_before_it_was_locked_takes_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = TestDisk { root: folder.path().to_owned(), ..TestDisk::default() };
+    disk.sweeps.store(3, Ordering::Relaxed);
+    let storage = storage_on(&disk);
+    assert_eq!(storage.put_if_absent(&pack(1), b"bytes").unwrap(), Put::Created);
+    assert_eq!(read(&storage, &pack(1)).unwrap(), b"bytes");
+    disk.sweeps.store(usize::MAX, Ordering::Relaxed);
+    assert!(matches!(storage.put_if_absent(&pack(2), b"bytes"), Err(Error::Io { .. })));
+}
+
+#[test]
+fn with_too_many_files_open_those_kept_for_reading_are_closed() {
     const EMFILE: i32 = 24;
     let folder = tempfile::tempdir().unwrap();
-    let disk = TestDisk { root: folder.path().to_owned(), failing: Some((0, EMFILE)), ..TestDisk::default() };
-    LocalStorage::open(folder.path()).unwrap().put_if_absent(&pack(1), b"bytes").unwrap();
-    let mut buffer = [0; 5];
-    storage_on(&disk).read_at(&pack(1), 0, &mut buffer).unwrap();
-    assert_eq!(&buffer, b"bytes");
-    assert_eq!(disk.log.lock().unwrap().len(), 2);
+    let fine = LocalStorage::open(folder.path()).unwrap();
+    fine.put_if_absent(&pack(1), b"one").unwrap();
+    fine.put_if_absent(&pack(2), b"two").unwrap();
+    let disk = TestDisk { root: folder.path().to_owned(), failing: Some((1, EMFILE)), ..TestDisk::default() };
+    let storage = storage_on(&disk);
+    let mut buffer = [0; 3];
+    for (n, expected) in [(1, b"one"), (1, b"one"), (2, b"two"), (1, b"one")] {
+        storage.read_at(&pack(n), 0, &mut buffer).unwrap();
+        assert_eq!(&buffer, expected);
+    }
+    // The third read fails to open, closes the first file, and opens; the fourth opens the first file again.
+    let [one, two] = [1, 2].map(|n| format!("open {}", pack(n).path()));
+    assert_eq!(*disk.log.lock().unwrap(), [one.clone(), two.clone(), two, one]);
 }
