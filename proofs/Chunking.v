@@ -147,6 +147,21 @@ Section Stepping.
   Qed.
 End Stepping.
 
+(** Rules that agree everywhere cut alike. *)
+Lemma next_cut_agree : forall min max f g, (forall b c, f b c = g b c) ->
+  forall b, next_cut min max f b = next_cut min max g b.
+Proof.
+  intros min max f g E b. unfold next_cut. generalize (b + min), (max - min).
+  intros c k. revert c. induction k as [|k IH]; intros c; simpl; trivial. now rewrite E, IH.
+Qed.
+
+Lemma cut_of_agree : forall min max f g, (forall b c, f b c = g b c) ->
+  forall b c, cut_of min max f b c -> cut_of min max g b c.
+Proof.
+  intros min max f g E b c. induction 1; [constructor|].
+  rewrite (next_cut_agree _ _ _ _ E). now constructor.
+Qed.
+
 (** * Jumping from cut to cut, and why it is the same *)
 
 Section Jumping.

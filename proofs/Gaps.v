@@ -223,14 +223,8 @@ Section Low.
     (* [all_strict hit] and [two_hits] agree at every position. *)
     assert (Same : forall b c, plain min min max (two_hits c1 c2 true true) b c = chunking hit b c).
     { intros b c. unfold plain, hit. simpl. now rewrite !andb_true_r. }
-    assert (Next : forall b, next_cut min max (plain min min max (two_hits c1 c2 true true)) b = next hit b).
-    { intros b. apply (next_cut_unique _ _ sizes _ (plain_bounded _ _ _ sizes' _)).
-      - apply (next_after _ _ sizes _ (plain_bounded _ _ _ sizes' _)).
-      - rewrite Same. apply (next_cut_spec _ _ sizes _ (plain_bounded _ _ _ sizes' _)).
-      - intros d Hd. rewrite Same.
-        now apply (next_cut_spec _ _ sizes _ (plain_bounded _ _ _ sizes' _)). }
-    assert (Cut : forall o c, is_cut hit o c -> cut_of min max (plain min min max (two_hits c1 c2 true true)) o c).
-    { intros o c. induction 1; [constructor|]. rewrite <- Next. now constructor. }
+    assert (Cut : forall o c, is_cut hit o c -> cut_of min max (plain min min max (two_hits c1 c2 true true)) o c)
+      by (intros o c; now apply cut_of_agree).
     destruct Gap as [Gap|Gap].
     - exists c1. split; [lia|]. intros C. apply Cut in C.
       destruct (gap_below_fails min min max sizes' true true c1 c2) as [_ No];
