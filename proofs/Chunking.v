@@ -145,6 +145,13 @@ Section Stepping.
     induction k as [|k IH]; intros b x H; simpl; [lia|].
     rewrite Nat.add_succ_r. apply (IH _ (S x)). unfold step. destruct (f b x); lia.
   Qed.
+
+  Lemma in_sweep : forall k b x c,
+    In c (sweep f b x k) -> x <= c < x + k.
+  Proof.
+    induction k as [|k IH]; intros b x c H; simpl in H; [easy|].
+    destruct (f b x); [destruct H as [->|H]; [lia|]|]; apply IH in H; lia.
+  Qed.
 End Stepping.
 
 (** Rules that agree everywhere cut alike. *)
@@ -340,11 +347,4 @@ Section Jumping.
   Lemma cut_of_trans : forall a b c,
     cut_of min max f a b -> cut_of min max f b c -> cut_of min max f a c.
   Proof. intros a b c H. induction 1; [assumption|now constructor]. Qed.
-
-  Lemma in_sweep : forall k b x c,
-    In c (sweep f b x k) -> x <= c < x + k.
-  Proof.
-    induction k as [|k IH]; intros b x c H; simpl in H; [easy|].
-    destruct (f b x); [destruct H as [->|H]; [lia|]|]; apply IH in H; lia.
-  Qed.
 End Jumping.

@@ -99,6 +99,20 @@ Proof.
   unfold step in Ea, Eb. destruct (f a x), (f b x); congruence.
 Qed.
 
+(** What is certified in [p, e) depends on the rule's behaviour in [p, e) alone. *)
+Lemma certify_local : forall f g max p e,
+  (forall b c, p <= c < e -> f b c = g b c) -> certify f max p e = certify g max p e.
+Proof.
+  intros f g max p e Same. unfold certify, certify_by. generalize (before max p).
+  assert (G : forall k live x, p <= x -> x + k <= Nat.max p e ->
+            first_certified (sure f) live x k = first_certified (sure g) live x k).
+  { induction k as [|k IH]; intros live x L U; simpl; trivial.
+    assert (M : move_all (sure f) x live = move_all (sure g) x live).
+    { rewrite !move_all_sure. apply map_ext. intros b. unfold step. rewrite Same; trivial. lia. }
+    rewrite M, (IH _ (S x)) by lia. reflexivity. }
+  intros live. apply G; lia.
+Qed.
+
 (** * Soundness *)
 
 Section Sound.
