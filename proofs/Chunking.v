@@ -24,6 +24,14 @@ Record bounded (min max : nat) (fires : rule) : Prop := {
 
 (** * Definitions *)
 
+(** From [b], jump from cut to next cut and list those below [e].  (Programs loop;
+    [fuel] bounds the rounds, and [e] rounds are always enough.) *)
+Fixpoint jump (next : nat -> nat) (b e fuel : nat) : list nat :=
+  match fuel with
+  | 0 => []
+  | S k => let c := next b in if c <? e then c :: jump next c e k else []
+  end.
+
 Section Definitions.
   Variables min max : nat.
   Variable fires : rule.
@@ -39,12 +47,7 @@ Section Definitions.
   Definition next_cut (b : nat) : nat := first_firing b (b + min) (max - min).
 
   (** The cuts below [e] of the chunking that begins at [b] ([b] is not listed). *)
-  Fixpoint cuts_fuel (b e fuel : nat) : list nat :=
-    match fuel with
-    | 0 => []
-    | S k => let c := next_cut b in if c <? e then c :: cuts_fuel c e k else []
-    end.
-  Definition cuts (b e : nat) : list nat := cuts_fuel b e e.
+  Definition cuts (b e : nat) : list nat := jump next_cut b e e.
 
   (** THE serial chunking of a file that occupies [o, n): its last cut is [n]. *)
   Fixpoint serial_fuel (b n fuel : nat) : list nat :=
@@ -169,6 +172,13 @@ Proof.
   rewrite (next_cut_agree _ _ _ _ E). now constructor.
 Qed.
 
+Lemma jump_agree : forall next next', (forall b, next b = next' b) ->
+  forall fuel b e, jump next b e fuel = jump next' b e fuel.
+Proof.
+  intros next next' E. induction fuel as [|k IH]; intros b e; simpl; trivial.
+  rewrite E. destruct (next' b <? e); [now rewrite IH|reflexivity].
+Qed.
+
 (** * Jumping from cut to cut, and why it is the same *)
 
 Section Jumping.
@@ -231,8 +241,8 @@ Section Jumping.
   Proof. intros b. unfold step. destruct (next_cut_spec b) as (_ & T & _). now rewrite T. Qed.
 
   (** A chunk list found by jumping is the list found by stepping. *)
-  Lemma cuts_fuel_sweep : forall fuel b e,
-    e - S b <= fuel -> cuts_fuel min max f b e fuel = sweep f b (S b) (e - S b).
+  Lemma jump_sweep : forall fuel b e,
+    e - S b <= fuel -> jump next b e fuel = sweep f b (S b) (e - S b).
   Proof.
     induction fuel as [|k IH]; intros b e H; simpl.
     - now replace (e - S b) with 0 by lia.
@@ -247,12 +257,12 @@ Section Jumping.
   Qed.
 
   Lemma cuts_sweep : forall b e, cuts min max f b e = sweep f b (S b) (e - S b).
-  Proof. intros. apply cuts_fuel_sweep. lia. Qed.
+  Proof. intros. apply jump_sweep. lia. Qed.
 
   (** The serial chunking is the cuts below the end, and the end. *)
   Lemma serial_fuel_cuts : forall fuel b n,
     n - b <= fuel ->
-    serial_fuel min max f b n fuel = cuts_fuel min max f b n fuel ++ (if b <? n then [n] else []).
+    serial_fuel min max f b n fuel = jump next b n fuel ++ (if b <? n then [n] else []).
   Proof.
     induction fuel as [|k IH]; intros b n H; simpl.
     - now replace (b <? n) with false by (symmetry; apply Nat.ltb_ge; lia).
@@ -269,7 +279,7 @@ Section Jumping.
     serial min max f o n = sweep f o (S o) (n - S o) ++ (if o <? n then [n] else []).
   Proof.
     intros. unfold serial. rewrite serial_fuel_cuts by lia.
-    f_equal. apply cuts_fuel_sweep. lia.
+    f_equal. apply jump_sweep. lia.
   Qed.
 
   (** ** Cuts of a chunking and its last cut *)

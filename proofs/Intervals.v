@@ -10,7 +10,7 @@
     LiveSet.v, so the sparse form certifies the same cut. *)
 
 From Coq Require Import Arith Bool List Lia.
-From Seams Require Import Chunking Rule LiveSet Stitch.
+From Seams Require Import Chunking Rule LiveSet.
 Import ListNotations.
 
 Definition intervals := list (nat * nat).

@@ -171,13 +171,13 @@ Section Correct.
       join_fuel (next_cut min max g) mine b e fuel = cuts min max g b e.
     Proof.
       intros g mine e B M fuel b Fu.
-      rewrite (cuts_sweep _ _ sizes _ B), <- (cuts_fuel_sweep _ _ sizes _ B fuel) by lia.
+      rewrite (cuts_sweep _ _ sizes _ B), <- (jump_sweep _ _ sizes _ B fuel) by lia.
       revert b Fu. induction fuel as [|k IH]; intros b Fu; simpl; trivial.
       pose proof (next_after _ _ sizes _ B b).
       destruct (Nat.ltb_spec (next_cut min max g b) e); trivial. f_equal.
       destruct (existsb _ mine) eqn:I; [|apply IH; lia].
       apply existsb_exists in I. destruct I as (c & I & E). apply Nat.eqb_eq in E. subst c.
-      rewrite (M _ I), (cuts_sweep _ _ sizes _ B). symmetry. apply (cuts_fuel_sweep _ _ sizes _ B). lia.
+      rewrite (M _ I), (cuts_sweep _ _ sizes _ B). symmetry. apply (jump_sweep _ _ sizes _ B). lia.
     Qed.
 
     (** With any guess at all. *)
@@ -324,6 +324,17 @@ Section Plain.
     = serial min max (chunking h) o n.
   Proof.
     intros h o n seeks. apply certified_stitching.
+    - exact (min_max_sizes _ _ _ sizes).
+    - now apply plain_bounded.
+    - apply own_hits_view.
+  Qed.
+  (** The same with guesses in place of certified cuts. *)
+  Theorem joined_equals_serial : forall h guess o n seeks,
+    stitched (put_joined min max (own_hits h) guess)
+             (fun s e => list_from min max (own_hits h) s s e) o n seeks
+    = serial min max (chunking h) o n.
+  Proof.
+    intros h guess o n seeks. apply joined_stitching.
     - exact (min_max_sizes _ _ _ sizes).
     - now apply plain_bounded.
     - apply own_hits_view.
