@@ -169,6 +169,24 @@ fn what_vanishes_between_listing_and_looking_is_reported() {
     assert_eq!(kind_of(&failed[0].1), std::io::ErrorKind::NotFound);
 }
 
+#[test]
+fn a_directory_that_became_a_link_is_not_entered() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("outside/secret")).unwrap();
+    fs::create_dir_all(dir.path().join("tree/d")).unwrap();
+    for top in ["tree", "tree/d"] {
+        let mut walk = Walk::new(vec![root(&dir.path().join(top), "")], WalkOptions::default()).unwrap();
+        let d = walk.by_ref().find(|w| matches!(w, Walked::Found(found) if found.disk.ends_with("d")));
+        assert!(d.is_some());
+        fs::remove_dir(dir.path().join("tree/d")).unwrap();
+        symlink(dir.path().join("outside"), dir.path().join("tree/d")).unwrap();
+        let (found, failed) = split(walk);
+        assert_eq!((found.len(), failed.len()), (0, 1), "{found:?}");
+        fs::remove_file(dir.path().join("tree/d")).unwrap();
+        fs::create_dir(dir.path().join("tree/d")).unwrap();
+    }
+}
+
 /// Twenty levels, of which the walk keeps the last sixteen open. While it is at the bottom, the fourth is taken out of
 /// the third, and the third is put elsewhere: what is left of the third cannot be found, everything above it can.
 #[test]
