@@ -197,7 +197,10 @@ fn the_bytes_of_a_pack_are_pinned() {
     let bytes = storage.bytes(&ObjectName::Pack(pack)).unwrap();
     assert_eq!(bytes.len(), 16 + (36 + 8 + 9) + (36 + 4 + 300) + (8 + 2 * 24 + 3 * 36) + 64);
     assert_eq!(pack.to_hex(), "e204e6c07f1d14488c4ce7df71c5ebbd55692563639e4689bd7430bdc28d099b");
-    assert_eq!(blake3::hash(&bytes).to_hex().as_str(), "320ba74657f1c1b799b1fa6a16ff7efeee63bcca7201210787f7bfbbc3d9a9e8");
+    assert_eq!(
+        blake3::hash(&bytes).to_hex().as_str(),
+        "320ba74657f1c1b799b1fa6a16ff7efeee63bcca7201210787f7bfbbc3d9a9e8"
+    );
 }
 
 /// Frames of chunks of any length, text and noise.
