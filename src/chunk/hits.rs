@@ -47,7 +47,7 @@ impl HitLog {
             self.close_block();
             self.block = at - (at - self.block) % BLOCK;
         }
-        let kind = u8::from(passes.strict) * STRICT | u8::from(passes.loose) * LOOSE;
+        let kind = (u8::from(passes.strict) * STRICT) | (u8::from(passes.loose) * LOOSE);
         self.open.push((at, kind));
     }
 
