@@ -71,7 +71,8 @@ impl RecipesWriter {
         if self.rows.pieces().saturating_add(pieces.len()) > BATCH_PIECES || self.rows.rows() >= BATCH_ROWS {
             self.flush()?;
         }
-        let place = RecipePlace { batch: place_number(self.table.batch_count())?, row: place_number(self.rows.rows())? };
+        let place =
+            RecipePlace { batch: place_number(self.table.batch_count())?, row: place_number(self.rows.rows())? };
         if !self.rows.push(&id, pieces) {
             let pieces = pieces.len();
             return Err(Error::Usage(format!(
@@ -210,9 +211,9 @@ impl Recipes {
 
     /// The recipe in a row: its id and its pieces, which hash to that id.
     pub fn recipe(&self, row: u32) -> Result<(RecipeId, Vec<Piece>)> {
-        self.columns.recipe(row as usize).map_err(|what| {
-            Error::damaged(self.file.path(), 0, format!("record batch {}: {what}", self.batch))
-        })
+        self.columns
+            .recipe(row as usize)
+            .map_err(|what| Error::damaged(self.file.path(), 0, format!("record batch {}: {what}", self.batch)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! How far is the work, and should it stop? Shared between the thread that works and the one that shows or interrupts.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Counters that a display may read at any time, and the wish to stop.
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub struct Control {
     entries: AtomicU64,
     bytes: AtomicU64,
-    stop: AtomicBool,
+    stop: Arc<AtomicBool>,
 }
 
 impl Control {
@@ -26,6 +27,12 @@ impl Control {
     /// Asks the work to end at the next safe point. It then returns [`crate::Error::Interrupted`].
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// The flag behind [`Control::stop`], for a signal handler.
+    #[must_use]
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
     }
 
     /// Whether the work was asked to end.

@@ -3,7 +3,6 @@
 //! A file is opened only if it is the one the walk saw: a symbolic link, a pipe or another file that took its place is
 //! reported, never read. All reading is by offset, so threads share one open file.
 
-use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -72,9 +71,13 @@ impl OpenFile {
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             let at = offset.saturating_add(filled as u64);
-            match retry_on_intr(|| pread(&self.fd, &mut *rest, at))? {
-                0 => break,
-                read => filled += read,
+            let asked = rest.len();
+            let read = retry_on_intr(|| pread(&self.fd, &mut *rest, at))?;
+            filled += read;
+            // Short, and just where the file ended: to be told so once more is not worth a call for every small file.
+            let is_known_end = read < asked && offset.saturating_add(filled as u64) == self.stat.size;
+            if read == 0 || is_known_end {
+                break;
             }
         }
         Ok(filled)
@@ -89,25 +92,13 @@ impl OpenFile {
         Extents::new(self.fd.as_fd(), self.stat.size, may_have_holes)
     }
 
-    /// All of [`OpenFile::extents`] as one range: whether the file has no holes worth knowing.
-    #[must_use]
-    pub fn is_dense(&self) -> bool {
-        let mut extents = self.extents();
-        let whole: Range<u64> = 0..self.stat.size;
-        match extents.next() {
-            None => self.stat.size == 0,
-            Some(first) => first.is_ok_and(|first| first == whole),
-        }
-    }
-
     /// Whether the file is still what it was when it was opened.
     ///
     /// # Errors
     /// What the system answers; network file systems forget open files.
     pub fn changed_since_open(&self) -> std::io::Result<Option<Changed>> {
         let now = Stat::from_system(&fstat(&self.fd)?).ok_or(Errno::OPNOTSUPP)?;
-        let is_same_time =
-            now.mtime_ns == self.stat.mtime_ns && now.identity.ctime_ns == self.stat.identity.ctime_ns;
+        let is_same_time = now.mtime_ns == self.stat.mtime_ns && now.identity.ctime_ns == self.stat.identity.ctime_ns;
         Ok(match now.size.cmp(&self.stat.size) {
             std::cmp::Ordering::Greater => Some(Changed::Grew),
             std::cmp::Ordering::Less => Some(Changed::Shrank),
@@ -146,4 +137,3 @@ fn open_same(found: &Found) -> std::io::Result<(OwnedFd, Stat)> {
 pub(super) fn replaced() -> std::io::Error {
     std::io::Error::other("it was replaced while it was read")
 }
-

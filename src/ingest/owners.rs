@@ -51,7 +51,8 @@ mod tests {
 
     #[test]
     fn the_first_line_of_a_number_counts_and_odd_lines_are_passed_over() {
-        let names = parse(b"root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0::/:\n\n#c\n+::::::\nb\xffd:x:7:7\nbob:x:1000:100\nx:y:");
+        let names =
+            parse(b"root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0::/:\n\n#c\n+::::::\nb\xffd:x:7:7\nbob:x:1000:100\nx:y:");
         assert_eq!(names.len(), 2);
         assert_eq!(&**names.get(&0).unwrap(), "root");
         assert_eq!(&**names.get(&1000).unwrap(), "bob");

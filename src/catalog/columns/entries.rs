@@ -253,11 +253,7 @@ impl Names {
             known.map(|(_, kind)| *kind).ok_or_else(|| format!("{word:?} is no kind of entry"))
         };
         let all = |words: &StringArray| words.iter().map(|w| Arc::from(w.unwrap_or_default())).collect();
-        Ok(Self {
-            kinds: kinds.iter().map(kind_of).collect::<Result<_, _>>()?,
-            users: all(users),
-            groups: all(groups),
-        })
+        Ok(Self { kinds: kinds.iter().map(kind_of).collect::<Result<_, _>>()?, users: all(users), groups: all(groups) })
     }
 }
 
@@ -398,7 +394,8 @@ impl EntryBatch {
         if to > self.xattr_names.len().min(self.xattr_values.len()) {
             return Err("its list of attributes passes the end of the batch".into());
         }
-        let xattr = |at| Xattr { name: self.xattr_names.value(at).to_vec(), value: self.xattr_values.value(at).to_vec() };
+        let xattr =
+            |at| Xattr { name: self.xattr_names.value(at).to_vec(), value: self.xattr_values.value(at).to_vec() };
         Ok((from..to).map(xattr).collect())
     }
 }

@@ -432,4 +432,3 @@ fn read_range(storage: &dyn Storage, name: &ObjectName, offset: u64, bytes: u64)
     storage.read_at(name, offset, &mut buffer)?;
     Ok(buffer)
 }
-

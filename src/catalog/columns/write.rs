@@ -86,7 +86,8 @@ impl TableWriter {
             .map_err(|e| encoding(table, e))?;
         // Once batches stream, nothing is held and this begins empty.
         let mut bytes = self.held.take().unwrap_or_default();
-        let block = append(&mut bytes, encoded, &self.compressed, self.batches_bytes).map_err(|e| encoding(table, e))?;
+        let block =
+            append(&mut bytes, encoded, &self.compressed, self.batches_bytes).map_err(|e| encoding(table, e))?;
         self.batches_bytes += message_bytes(&block);
         self.batches.push(block);
         if self.written_bytes == 0 {
@@ -140,8 +141,11 @@ impl TableWriter {
         let mut head = MAGIC.to_vec();
         head.resize(8, 0);
         let mut tracker = DictionaryTracker::new(true);
-        let schema =
-            IpcDataGenerator::default().schema_to_bytes_with_dictionary_tracker(&self.schema, &mut tracker, &self.plain);
+        let schema = IpcDataGenerator::default().schema_to_bytes_with_dictionary_tracker(
+            &self.schema,
+            &mut tracker,
+            &self.plain,
+        );
         append(&mut head, schema, &self.plain, 0).map_err(|e| encoding(self.table, e))?;
         self.emit(&head)
     }
@@ -219,7 +223,12 @@ fn dictionary_of(key: &arrow_schema::DataType, values: ArrayRef) -> Result<Array
 }
 
 /// Appends a message to `bytes`; `start` is where its block says it lies.
-fn append(bytes: &mut Vec<u8>, message: EncodedData, options: &IpcWriteOptions, start: u64) -> Result<Block, ArrowError> {
+fn append(
+    bytes: &mut Vec<u8>,
+    message: EncodedData,
+    options: &IpcWriteOptions,
+    start: u64,
+) -> Result<Block, ArrowError> {
     let (header_bytes, body_bytes) = write_message(bytes, message, options)?;
     let number = |e: std::num::TryFromIntError| ArrowError::IpcError(e.to_string());
     Ok(Block::new(

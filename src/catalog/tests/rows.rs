@@ -63,7 +63,8 @@ pub(super) fn strange_entries() -> Vec<Entry> {
 /// one owner.
 pub(super) fn tree(files: u64) -> Vec<Entry> {
     let mut numbers = Numbers(1);
-    let words = ["drivers", "net", "include", "asm", "kernel", "amd", "display", "core", "test", "media", "sound", "fs"];
+    let words =
+        ["drivers", "net", "include", "asm", "kernel", "amd", "display", "core", "test", "media", "sound", "fs"];
     let word = |numbers: &mut Numbers| words[usize::try_from(numbers.below(12)).unwrap()];
     let mut all = std::collections::BTreeMap::new();
     let mut inode = 1 << 20;
@@ -79,8 +80,7 @@ pub(super) fn tree(files: u64) -> Vec<Entry> {
             let id = numbers.id();
             let written = 1_700_000_000_000_000_000 + i64::try_from(inode).unwrap() * 40_000;
             let mut entry = file(&name, size);
-            entry.content =
-                if size > 14 << 10 { Content::Recipe(RecipeId(id)) } else { Content::Chunk(ChunkId(id)) };
+            entry.content = if size > 14 << 10 { Content::Recipe(RecipeId(id)) } else { Content::Chunk(ChunkId(id)) };
             entry.user = Some("builder".into());
             entry.group = Some("users".into());
             // Written once each, to the nanosecond.
@@ -117,13 +117,37 @@ fn any_entry() -> impl Strategy<Value = Entry> {
     let identity = (any::<u64>(), any::<u64>(), any::<u64>(), any::<i64>());
     let target = prop::collection::vec(1u8.., 1..20);
     (kind, numbers, identity, name(), name(), any_content(), target, any_xattrs()).prop_map(
-        |(kind, (mode, uid, gid, mtime_ns, rdev), (device, inode, links, ctime_ns), user, group, (size, c), t, xattrs)| {
+        |(
+            kind,
+            (mode, uid, gid, mtime_ns, rdev),
+            (device, inode, links, ctime_ns),
+            user,
+            group,
+            (size, c),
+            t,
+            xattrs,
+        )| {
             let (size, content) = if kind == File { (size, c) } else { (0, Content::Empty) };
             let link_target = if kind == Symlink { t } else { Vec::new() };
             let rdev = if matches!(kind, CharDevice | BlockDevice) { rdev } else { 0 };
             let identity = Identity { device, inode, links, ctime_ns };
             let path = EntryPath::default();
-            Entry { path, kind, mode, uid, gid, user, group, mtime_ns, size, content, link_target, rdev, identity, xattrs }
+            Entry {
+                path,
+                kind,
+                mode,
+                uid,
+                gid,
+                user,
+                group,
+                mtime_ns,
+                size,
+                content,
+                link_target,
+                rdev,
+                identity,
+                xattrs,
+            }
         },
     )
 }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
-use super::rows::{any_entries, entry, file, path, strange_entries, tree};
 use super::Shelf;
+use super::rows::{any_entries, entry, file, path, strange_entries, tree};
 use crate::Error;
 use crate::catalog::snapshot::{Counts, Root, Snapshot, SnapshotInfo, SnapshotWriter, WrittenSnapshot, read_info};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Xattr};

@@ -1,19 +1,21 @@
 //! Small files, many to a job, so that system calls and not hand-overs between threads set the pace.
 
 use std::io;
+use std::ops::Range;
 
 use super::budget::Held;
 use super::report::Problem;
-use crate::chunk::Profile;
-use crate::error::Error;
-use crate::format::entry::{Content, Entry, EntryKind};
+use crate::chunk::finder::{Finder, Span};
+use crate::error::{Error, Result};
+use crate::format::entry::{Entry, EntryKind};
 use crate::format::id::ChunkId;
-use crate::ingest::file::{Change, OpenFile};
-use crate::ingest::metadata;
-use crate::ingest::walk::Found;
+use crate::ingest::{Changed, Completed, Found, Metadata, OpenFile};
 
 /// A file that says it is small may grow while it is read; beyond this many bytes more, the rest is left and reported.
 const GROWTH_BYTES_MAX: usize = 1 << 20;
+
+/// What is to be said of one entry.
+pub(super) type Problems = Vec<Problem>;
 
 /// Some entries, in snapshot order.
 #[derive(Debug)]
@@ -39,16 +41,16 @@ pub(super) struct BatchDone {
     pub(super) outcomes: Vec<Outcome>,
     /// The bytes of all files of the batch, one after the other, holes left out.
     pub(super) data: Vec<u8>,
-    pub(super) held: Held,
+    pub(super) _held: Held,
 }
 
 /// What came of an [`Item`].
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// A row that needs nothing more.
-    Row(Box<Entry>),
+    Row(Box<Entry>, Problems),
     /// A file that was read: its content is to be filled in.
-    File { entry: Box<Entry>, cuts: Vec<Cut>, problem: Option<Problem> },
+    File { entry: Box<Entry>, cuts: Vec<Cut>, problems: Problems },
     /// Left out of the snapshot.
     Skipped(Problem),
 }
@@ -65,91 +67,106 @@ pub(super) struct Cut {
 }
 
 impl Batch {
-    pub(super) fn run(self, profile: &Profile) -> BatchDone {
+    pub(super) fn run(self, finder: &Finder, metadata: &Metadata) -> BatchDone {
         let mut data = Vec::new();
         let outcomes = self
             .items
             .into_iter()
             .map(|item| match item {
-                Item::Row(entry) => Outcome::Row(entry),
+                Item::Row(entry) => Outcome::Row(entry, Problems::new()),
                 Item::Failed(problem) => Outcome::Skipped(problem),
-                Item::Read(found) => read(&found, profile, &mut data),
+                Item::Read(found) => read(&found, finder, metadata, &mut data),
             })
             .collect();
-        BatchDone { outcomes, data, held: self.held }
+        BatchDone { outcomes, data, _held: self.held }
     }
 }
 
-fn read(found: &Found, profile: &Profile, data: &mut Vec<u8>) -> Outcome {
-    let mut entry = match metadata::complete(found) {
-        Ok(entry) => Box::new(entry),
-        Err(error) => return Outcome::Skipped(Problem::skipped(&found.disk(), error)),
-    };
-    if entry.kind != EntryKind::File {
-        return Outcome::Row(entry);
-    }
+fn read(found: &Found, finder: &Finder, metadata: &Metadata, data: &mut Vec<u8>) -> Outcome {
     let begin = data.len();
-    match read_file(found, profile, data) {
-        Ok((cuts, change)) => {
-            entry.size = cuts.iter().map(|cut| cut.length).sum();
-            entry.content = Content::Empty;
-            let problem = change.map(|change| Problem::changed(&found.disk(), change));
-            Outcome::File { entry, cuts, problem }
-        }
-        Err(error) => {
-            data.truncate(begin);
-            Outcome::Skipped(Problem::skipped(&found.disk(), error))
-        }
-    }
+    let outcome = if found.stat.kind == EntryKind::File {
+        read_file(found, finder, metadata, data)
+    } else {
+        metadata.complete(found).map(|Completed { entry, lost }| {
+            let problems = lost.iter().map(|error| Problem::incomplete(&found.disk, error)).collect();
+            Outcome::Row(Box::new(entry), problems)
+        })
+    };
+    outcome.unwrap_or_else(|error| {
+        data.truncate(begin);
+        Outcome::Skipped(Problem::skipped(&found.disk, &error))
+    })
 }
 
-fn read_file(found: &Found, profile: &Profile, data: &mut Vec<u8>) -> Result<(Vec<Cut>, Option<Change>), Error> {
+fn read_file(found: &Found, finder: &Finder, metadata: &Metadata, data: &mut Vec<u8>) -> Result<Outcome> {
+    let failed = |source: io::Error| Error::io("read", &found.disk, source);
     let file = OpenFile::open(found)?;
-    let failed = |source: io::Error| Error::io("read", found.disk(), source);
+    let Completed { mut entry, lost } = metadata.complete_open(found, &file);
+    let mut problems: Problems = lost.iter().map(|error| Problem::incomplete(&found.disk, error)).collect();
+    let size = file.stat().size;
     let mut cuts = Vec::new();
     let mut at = 0;
-    for extent in file.extents()? {
+    let mut changed = None;
+    let mut extents = file.extents().peekable();
+    // An empty file is asked for bytes too: some that claim to be empty are not.
+    let nothing = extents.peek().is_none().then_some(Ok(0..0));
+    for extent in nothing.into_iter().chain(extents) {
+        let extent = extent.map_err(failed)?;
         if extent.start > at {
             cuts.push(Cut { id: ChunkId::HOLE, start: data.len(), length: extent.start - at });
         }
-        let last = extent.end == file.size();
         let begin = data.len();
-        let wanted = usize::try_from(extent.end - extent.start).unwrap_or(usize::MAX);
-        // One byte more than the file should have: a short answer then says that this is its end.
-        let mut room = wanted + usize::from(last);
-        loop {
-            let filled = data.len();
-            data.resize(filled + room, 0);
-            let free = data.get_mut(filled..).unwrap_or_default();
-            let offset = extent.start + (filled - begin) as u64;
-            let read = file.read_at(offset, free).map_err(failed)?;
-            data.truncate(filled + read);
-            let grown = (data.len() - begin).saturating_sub(wanted);
-            if read < room || !last || grown >= GROWTH_BYTES_MAX {
-                break;
-            }
-            room = GROWTH_BYTES_MAX - grown;
-        }
+        read_extent(&file, &extent, data).map_err(failed)?;
         let bytes = data.get(begin..).unwrap_or_default();
         at = extent.start + bytes.len() as u64;
-        cut_and_hash(bytes, begin, profile, &mut cuts);
+        cut_and_hash(bytes, begin, finder, &mut cuts);
         if at < extent.end {
-            return Ok((cuts, Some(Change::Shrank)));
+            changed = Some(Changed::Shrank);
+            break;
         }
     }
-    if at < file.size() {
-        cuts.push(Cut { id: ChunkId::HOLE, start: data.len(), length: file.size() - at });
+    if changed.is_none() {
+        if at < size {
+            cuts.push(Cut { id: ChunkId::HOLE, start: data.len(), length: size - at });
+            at = size;
+        }
+        changed = file.changed_since_open().map_err(failed)?;
     }
-    Ok((cuts, file.changed_since_open().map_err(failed)?))
+    problems.extend(changed.map(|changed| Problem::changed(&found.disk, changed)));
+    entry.size = at;
+    Ok(Outcome::File { entry: Box::new(entry), cuts, problems })
+}
+
+/// Appends the bytes of an extent, and at the file's end what has come behind it meanwhile, within bounds.
+fn read_extent(file: &OpenFile, extent: &Range<u64>, data: &mut Vec<u8>) -> io::Result<()> {
+    let begin = data.len();
+    let wanted = usize::try_from(extent.end - extent.start).unwrap_or(usize::MAX);
+    let last = extent.end == file.stat().size;
+    // One byte more than the file should have: a short answer then says that this is its end.
+    let mut room = wanted + usize::from(last);
+    loop {
+        let filled = data.len();
+        data.resize(filled + room, 0);
+        let offset = extent.start + (filled - begin) as u64;
+        let read = file.read_at(offset, data.get_mut(filled..).unwrap_or_default())?;
+        data.truncate(filled + read);
+        let grown = (data.len() - begin).saturating_sub(wanted);
+        if read < room || !last || grown >= GROWTH_BYTES_MAX {
+            return Ok(());
+        }
+        room = GROWTH_BYTES_MAX - grown;
+    }
 }
 
 /// Cuts `bytes`, which begin at `begin` of the batch's data, and hashes each chunk while it is warm.
-fn cut_and_hash(bytes: &[u8], begin: usize, profile: &Profile, cuts: &mut Vec<Cut>) {
+fn cut_and_hash(bytes: &[u8], begin: usize, finder: &Finder, cuts: &mut Vec<Cut>) {
+    let span = Span::whole(bytes);
     let mut start = 0;
-    while start < bytes.len() {
-        let end = profile.next_cut(bytes, start);
-        let chunk = bytes.get(start..end).unwrap_or_default();
-        cuts.push(Cut { id: ChunkId::of(chunk), start: begin + start, length: chunk.len() as u64 });
+    while start < span.end() {
+        // A whole file always tells where a chunk ends.
+        let end = finder.next_cut(&span, start, start).unwrap_or(span.end());
+        let chunk = span.slice(start, end);
+        cuts.push(Cut { id: ChunkId::of(chunk), start: begin + start as usize, length: end - start });
         start = end;
     }
 }

@@ -1,7 +1,8 @@
 //! What comes next? Hands out jobs in the order of the walk, takes results back in that order, and commits.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet};
 use std::iter::Peekable;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -10,20 +11,20 @@ use super::budget::Budget;
 use super::packer::ToPack;
 use super::parent::Parent;
 use super::report::Problem;
-use super::segment::{Assembled, BigFile, Segment};
+use super::segment::{Assembling, SegmentDone, Segments, Stream};
 use super::sink::Sink;
-use super::worker::{Done, Job, RawFrame};
+use super::worker::{Done, Job, RawFrame, Tools};
 use super::{AddReport, AddRequest, AddTotals, Event};
 use crate::catalog::recipe::RecipesWriter;
-use crate::catalog::snapshot::{SnapshotInfo, SnapshotWriter};
+use crate::catalog::snapshot::{Snapshot, SnapshotInfo, SnapshotWriter};
 use crate::engine::Store;
 use crate::engine::control::Control;
 use crate::engine::locate::Locator;
 use crate::error::{Error, Result};
-use crate::format::entry::{Content, Entry, EntryKind};
+use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::format::id::RecipeId;
 use crate::format::recipe::{Piece, recipe_id};
-use crate::ingest::walk::{Found, Walk, Walked};
+use crate::ingest::{Found, Walk, Walked, standard_input};
 
 /// Files up to this size are read whole, many to a job; bigger ones are cut in segments.
 const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
@@ -36,18 +37,18 @@ const ITEM_BYTES: usize = 1 << 10;
 
 /// The state of an add. See the module above for the picture.
 #[derive(Debug)]
-pub(super) struct Conductor<'a> {
-    store: &'a Store,
-    locator: &'a Locator,
+pub(super) struct Conductor<'a, 's> {
+    locator: &'a Locator<'s>,
     control: &'a Control,
     request: &'a AddRequest,
+    tools: &'a Tools,
     budget: Budget,
     jobs: Sender<(u64, Job)>,
     to_pack: Sender<ToPack>,
     events: Receiver<Event>,
 
     walk: Peekable<Walk>,
-    parent: Option<Parent>,
+    parent: Option<Parent<'a, 's>>,
     stream: Option<Stream>,
     /// Segments of the file that is being handed out.
     big: Option<Segments>,
@@ -57,7 +58,7 @@ pub(super) struct Conductor<'a> {
     done: BTreeMap<u64, Done>,
     assembling: Option<Assembling>,
 
-    sink: Sink<'a>,
+    sink: Sink<'a, 's>,
     rows: SnapshotWriter,
     info: SnapshotInfo,
     recipes: RecipesWriter,
@@ -65,9 +66,78 @@ pub(super) struct Conductor<'a> {
     fresh_recipes: HashSet<RecipeId>,
     totals: AddTotals,
     problems: Vec<Problem>,
+    begun: Instant,
 }
 
-impl<'a> Conductor<'a> {
+/// What an add works with.
+#[derive(Debug)]
+pub(super) struct Setting<'a, 's> {
+    pub(super) store: &'a Store,
+    pub(super) locator: &'a Locator<'s>,
+    pub(super) parent: Option<&'a Snapshot<'s>>,
+    /// What the snapshot will say of itself, but for its figures.
+    pub(super) info: SnapshotInfo,
+    pub(super) request: &'a AddRequest,
+    pub(super) control: &'a Control,
+    pub(super) tools: &'a Tools,
+    pub(super) budget: Budget,
+}
+
+/// The conductor's ends of the queues.
+#[derive(Debug)]
+pub(super) struct Ends {
+    pub(super) jobs: Sender<(u64, Job)>,
+    pub(super) frames: Sender<RawFrame>,
+    pub(super) to_pack: Sender<ToPack>,
+    pub(super) events: Receiver<Event>,
+}
+
+impl<'a, 's> Conductor<'a, 's> {
+    /// Looks at what is to be added; nothing is read yet.
+    pub(super) fn new(setting: Setting<'a, 's>, ends: Ends) -> Result<Self> {
+        let Setting { store, locator, parent, info, request, control, tools, budget } = setting;
+        let Ends { jobs, frames, to_pack, events } = ends;
+        let walk = super::walk(store, &request.paths)?.peekable();
+        let stream = request
+            .stdin_name
+            .as_deref()
+            .map(|name| match EntryPath::from_given(name) {
+                path if path.is_root() => Err(Error::Usage(format!("{name:?} is no name for a file"))),
+                path => Ok(Stream::new(standard_input(path))),
+            })
+            .transpose()?;
+        let parent = parent.map(Parent::new);
+        let sink = Sink::new(locator, frames, budget.clone(), store.settings().frames);
+        let rows = SnapshotWriter::begin(store.storage().writer()?)?;
+        let recipes = RecipesWriter::begin(store.storage().writer()?)?;
+        Ok(Self {
+            locator,
+            control,
+            request,
+            tools,
+            budget,
+            jobs,
+            to_pack,
+            events,
+            walk,
+            parent,
+            stream,
+            big: None,
+            next_job: 0,
+            next_done: 0,
+            done: BTreeMap::new(),
+            assembling: None,
+            sink,
+            rows,
+            info,
+            recipes,
+            fresh_recipes: HashSet::new(),
+            totals: AddTotals::default(),
+            problems: Vec::new(),
+            begun: Instant::now(),
+        })
+    }
+
     /// Adds everything and commits.
     pub(super) fn run(mut self) -> Result<AddReport> {
         loop {
@@ -99,16 +169,13 @@ impl<'a> Conductor<'a> {
     /// Hands out the next job, if there is one.
     fn begin_job(&mut self) -> Result<bool> {
         if self.big.is_none() && self.stream_is_next() {
-            if let Some(stream) = self.stream.take() {
-                self.big = Some(Segments::of_stream(stream));
-            }
+            self.big = self.stream.take().map(Segments::of_stream);
         }
         if let Some(segments) = &mut self.big {
-            match segments.next(self.control)? {
-                Some(source) => {
-                    let held = self.budget.hold(source.bytes());
-                    let segment = Segment::new(source, self.store.profile(), held);
-                    self.send(Job::Segment(segment));
+            match segments.next(&|| self.control.is_stopped())? {
+                Some(segment) => {
+                    let held = self.budget.hold(segment.weight());
+                    self.send(Job::Segment(segment.holding(held)));
                 }
                 None => self.big = None,
             }
@@ -122,8 +189,8 @@ impl<'a> Conductor<'a> {
         let Some(stream) = &self.stream else { return false };
         match self.walk.peek() {
             None => true,
-            Some(Walked::Found(found)) => stream.path() < found.path(),
-            Some(Walked::Failed { .. }) => false,
+            Some(Walked::Found(found)) => *stream.path() < found.path,
+            Some(Walked::Failed { path, .. }) => stream.path() < path,
         }
     }
 
@@ -134,22 +201,23 @@ impl<'a> Conductor<'a> {
         while items.len() < BATCH_ITEMS && bytes < BATCH_BYTES && !self.stream_is_next() {
             let item = match self.walk.next() {
                 None => break,
-                Some(Walked::Failed { path, error }) => Item::Failed(Problem::skipped(&path, error)),
+                Some(Walked::Failed { path, error }) => Item::Failed(Problem::skipped(path.as_path(), &error)),
                 Some(Walked::Found(found)) => match self.unchanged(&found)? {
                     Some(entry) => Item::Row(Box::new(entry)),
                     None if is_big(&found) => {
                         // What was gathered so far goes first.
-                        match BigFile::open(&found) {
-                            Ok(file) => {
-                                self.big = Some(Segments::of_file(file));
+                        let disk = found.disk.clone();
+                        match Segments::of_file(found) {
+                            Ok(segments) => {
+                                self.big = Some(segments);
                                 break;
                             }
-                            Err(error) => Item::Failed(Problem::skipped(&found.disk(), error)),
+                            Err(error) => Item::Failed(Problem::skipped(&disk, &error)),
                         }
                     }
                     None => {
                         to_read = true;
-                        bytes += usize::try_from(found.stat().size).unwrap_or(BATCH_BYTES);
+                        bytes += usize::try_from(found.stat.size).unwrap_or(BATCH_BYTES);
                         Item::Read(Box::new(found))
                     }
                 },
@@ -165,7 +233,7 @@ impl<'a> Conductor<'a> {
             self.send(Job::Batch(batch));
         } else {
             // Nothing to do for a worker.
-            self.done.insert(self.next_job, Done::Batch(batch.run(self.store.profile())));
+            self.done.insert(self.next_job, Done::Batch(batch.run(&self.tools.finder, &self.tools.metadata)));
             self.next_job += 1;
             self.take_done()?;
         }
@@ -174,7 +242,7 @@ impl<'a> Conductor<'a> {
 
     fn unchanged(&mut self, found: &Found) -> Result<Option<Entry>> {
         let Some(parent) = &mut self.parent else { return Ok(None) };
-        if self.request.reread && found.stat().kind == EntryKind::File {
+        if self.request.reread && found.stat.kind == EntryKind::File {
             return Ok(None);
         }
         let entry = parent.unchanged(found)?;
@@ -219,9 +287,12 @@ impl<'a> Conductor<'a> {
     fn take_batch(&mut self, batch: BatchDone) -> Result<()> {
         for outcome in batch.outcomes {
             match outcome {
-                Outcome::Row(entry) => self.push_row(&entry)?,
+                Outcome::Row(entry, problems) => {
+                    self.problems.extend(problems);
+                    self.push_row(&entry)?;
+                }
                 Outcome::Skipped(problem) => self.problems.push(problem),
-                Outcome::File { mut entry, cuts, problem } => {
+                Outcome::File { mut entry, cuts, problems } => {
                     let mut pieces = Vec::with_capacity(cuts.len());
                     let mut end = 0;
                     for cut in cuts {
@@ -235,19 +306,18 @@ impl<'a> Conductor<'a> {
                         pieces.push(piece);
                     }
                     entry.content = self.keep_content(&pieces)?;
-                    self.problems.extend(problem);
+                    self.problems.extend(problems);
                     self.push_row(&entry)?;
                 }
             }
         }
-        drop(batch.held);
         Ok(())
     }
 
     fn take_segment(&mut self, segment: SegmentDone) -> Result<()> {
         let mut assembling = match self.assembling.take() {
             Some(assembling) => assembling,
-            None => Assembling::new(segment.file(), self.store.profile()),
+            None => Assembling::new(segment.origin(), self.tools.finder.clone()),
         };
         let last = segment.is_last();
         assembling.push(segment, &mut self.sink)?;
@@ -255,10 +325,10 @@ impl<'a> Conductor<'a> {
             self.assembling = Some(assembling);
             return Ok(());
         }
-        match assembling.finish() {
-            Ok((mut entry, pieces, problem)) => {
+        match assembling.finish(&self.tools.metadata) {
+            Ok((mut entry, pieces, problems)) => {
                 entry.content = self.keep_content(&pieces)?;
-                self.problems.extend(problem);
+                self.problems.extend(problems);
                 self.push_row(&entry)
             }
             Err(problem) => {
@@ -285,7 +355,15 @@ impl<'a> Conductor<'a> {
     }
 
     fn push_row(&mut self, entry: &Entry) -> Result<()> {
-        self.rows.push(entry)?;
+        match self.rows.push(entry) {
+            Ok(()) => {}
+            // A row that no snapshot can hold is left out; the rest goes on.
+            Err(error @ Error::Refused { .. }) => {
+                self.problems.push(Problem::skipped(entry.path.as_path(), &error));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
         self.totals.count(entry);
         self.control.count(1, entry.size);
         Ok(())
@@ -304,12 +382,18 @@ impl<'a> Conductor<'a> {
         self.totals.new_bytes = self.sink.new_bytes;
         self.totals.new_chunks = self.sink.new_chunks;
         self.totals.stored_bytes = stored_bytes;
-        self.info.totals = self.totals.into();
-        let (snapshot, bytes) = self.rows.finish(self.info)?;
-        self.totals.stored_bytes += bytes;
-        self.locator.commit()?;
+        let info = SnapshotInfo {
+            took_ms: self.begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
+            skipped: self.problems.len() as u64,
+            new_bytes: self.totals.new_bytes,
+            new_chunks: self.totals.new_chunks,
+            stored_bytes: self.sink.pack_bytes,
+            ..self.info
+        };
+        let snapshot = self.rows.finish(info)?;
+        self.totals.stored_bytes += snapshot.bytes;
         Ok(AddReport {
-            snapshot: Some(snapshot),
+            snapshot: Some(snapshot.id),
             totals: self.totals,
             problems: self.problems,
             ..AddReport::default()
@@ -332,7 +416,7 @@ impl<'a> Conductor<'a> {
 
     /// Keeps what was packed so far, for the next add to reuse, and makes no snapshot.
     fn interrupted(mut self) -> Error {
-        let kept = self.flush().and_then(|()| self.locator.commit());
+        let kept = self.flush();
         match kept {
             Ok(()) => Error::Interrupted {
                 kept: format!(
@@ -346,7 +430,7 @@ impl<'a> Conductor<'a> {
 }
 
 fn is_big(found: &Found) -> bool {
-    found.stat().kind == EntryKind::File && found.stat().size > SMALL_FILE_BYTES_MAX
+    found.stat.kind == EntryKind::File && found.stat.size > SMALL_FILE_BYTES_MAX
 }
 
 /// All senders of events hang up only after a failure that was sent before.

@@ -22,20 +22,28 @@ mod segment;
 mod sink;
 mod worker;
 
-use std::path::PathBuf;
-use std::time::Instant;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::unbounded;
 
 pub use report::{AddReport, AddTotals, Problem};
 
 use self::budget::Budget;
-use self::conductor::Conductor;
+use self::conductor::{Conductor, Ends, Setting};
 use self::packer::FinishedPack;
-use self::worker::{Done, Queues};
+use self::worker::{Done, Queues, Tools};
 use super::Store;
 use super::control::Control;
+use crate::catalog::snapshot::{Root, Snapshot, SnapshotInfo, read_info};
+use crate::chunk::finder::Finder;
 use crate::error::{Error, Result};
+use crate::format::entry::EntryPath;
+use crate::ingest::{self, Metadata, Walk, WalkOptions, Walked};
 
 /// What to add, and how.
 #[derive(Debug, Clone)]
@@ -90,20 +98,89 @@ impl Store {
         let (events, for_conductor) = unbounded();
         let queues = Queues { jobs: for_jobs, frames: for_frames, to_pack: to_pack.clone(), events: events.clone() };
         let budget = Budget::new(request.memory_bytes);
+        let settings = self.settings();
+        let finder = Finder::new(settings.profile);
+        let tools = Tools { finder, metadata: Metadata::new(), frames: settings.frames };
         let locator = self.locator()?;
-        std::thread::scope(|scope| {
+        let mut info = describe(request);
+        let parent = parent_of(self, &info)?;
+        info.parent = parent.as_ref().map(Snapshot::id);
+        let report = std::thread::scope(|scope| {
             for _ in 0..request.threads.max(1) {
-                let queues = queues.clone();
-                scope.spawn(move || worker::run(self.profile(), self.frame_settings(), &queues));
+                let (queues, tools) = (queues.clone(), &tools);
+                scope.spawn(move || worker::run(tools, &queues));
             }
             drop(queues);
             let storage = self.storage();
             scope.spawn(move || packer::run(storage, &for_packer, &events));
             // Dropping the conductor closes the queues, and with them ends every thread of the scope.
-            let conductor =
-                Conductor::new(self, &locator, request, control, budget, jobs, frames, to_pack, for_conductor)?;
-            conductor.run()
-        })
-        .map(|report| AddReport { duration: begun.elapsed(), ..report })
+            let locator = &locator;
+            let (parent, tools) = (parent.as_ref(), &tools);
+            let setting = Setting { store: self, locator, parent, info, request, control, tools, budget };
+            Conductor::new(setting, Ends { jobs, frames, to_pack, events: for_conductor })?.run()
+        });
+        // What was packed is worth knowing even if the add failed; that it could not be noted is no failure of the add.
+        let closed = locator.close();
+        let report = report?;
+        closed?;
+        Ok(AddReport { duration: begun.elapsed(), ..report })
     }
+}
+
+/// A walk over what was given, in path order, the store itself left out.
+fn walk(store: &Store, paths: &[PathBuf]) -> Result<Walk> {
+    let roots = paths
+        .iter()
+        .map(|disk| match disk.symlink_metadata() {
+            Ok(_) => Ok(ingest::Root { disk: disk.clone(), path: EntryPath::from_given(disk) }),
+            Err(source) => Err(Error::io("read", disk, source)),
+        })
+        .collect::<Result<_>>()?;
+    let own = std::fs::metadata(store.root()).map_err(|source| Error::io("read", store.root(), source))?;
+    Walk::new(roots, WalkOptions { skip: vec![(own.dev(), own.ino())] })
+}
+
+/// How many files and bytes an add of these paths will meet; `None` if it is ended before it knows.
+#[must_use]
+pub fn measure(paths: &[PathBuf], is_ended: &dyn Fn() -> bool) -> Option<(u64, u64)> {
+    let roots =
+        paths.iter().map(|disk| ingest::Root { disk: disk.clone(), path: EntryPath::from_given(disk) }).collect();
+    let mut totals = (0, 0);
+    for step in Walk::new(roots, WalkOptions::default()).ok()? {
+        if is_ended() {
+            return None;
+        }
+        if let Walked::Found(found) = step {
+            totals.0 += 1;
+            totals.1 += found.stat.size;
+        }
+    }
+    Some(totals)
+}
+
+/// What the snapshot will say of itself.
+fn describe(request: &AddRequest) -> SnapshotInfo {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let given = request.paths.iter().chain(&request.stdin_name);
+    SnapshotInfo {
+        time_ns: i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        roots: given.map(|path| Root(path.as_os_str().as_bytes().to_vec())).collect(),
+        tags: request.tags.clone(),
+        program: concat!("seamstore ", env!("CARGO_PKG_VERSION")).to_owned(),
+        ..SnapshotInfo::default()
+    }
+}
+
+/// The newest snapshot of the same paths on the same host.
+fn parent_of<'s>(store: &'s Store, info: &SnapshotInfo) -> Result<Option<Snapshot<'s>>> {
+    let entry_paths = |info: &SnapshotInfo| -> BTreeSet<EntryPath> {
+        info.roots.iter().map(|root| EntryPath::from_given(Path::new(OsStr::from_bytes(&root.0)))).collect()
+    };
+    let wanted = entry_paths(info);
+    let same = |other: &SnapshotInfo| other.host == info.host && entry_paths(other) == wanted;
+    // A snapshot that cannot be read is no parent; that it is damaged is for verify to say.
+    let known = store.snapshot_ids()?.into_iter().filter_map(|id| Some((id, read_info(store.storage(), id).ok()?)));
+    let newest = known.filter(|(_, other)| same(other)).max_by_key(|(id, other)| (other.time_ns, *id));
+    Ok(newest.and_then(|(id, _)| Snapshot::open(store.storage(), id).ok()))
 }

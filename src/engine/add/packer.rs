@@ -33,7 +33,9 @@ pub(super) struct EncodedFrame {
 pub(super) enum ToPack {
     Frame(EncodedFrame),
     /// Finish the open pack once all frames before this place in the stream are in.
-    Flush { before: u64 },
+    Flush {
+        before: u64,
+    },
 }
 
 /// A pack that is durable.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::format::entry::{Entry, EntryKind};
 use crate::format::id::SnapshotId;
-use crate::ingest::file::Change;
+use crate::ingest::Changed;
 
 /// Something that an add could not keep as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,16 +22,25 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn skipped(path: &Path, error: Error) -> Self {
-        let what = crate::error::chain(&error);
-        Self { path: path.to_owned(), what, kept: false }
+    /// What happened and what became of it, to follow the path.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        if self.kept { self.what.clone() } else { format!("was left out: {}", self.what) }
     }
 
-    pub(super) fn changed(path: &Path, change: Change) -> Self {
+    pub(super) fn skipped(path: &Path, error: &Error) -> Self {
+        Self { path: path.to_owned(), what: crate::error::chain(error), kept: false }
+    }
+
+    pub(super) fn incomplete(path: &Path, error: &Error) -> Self {
+        Self { path: path.to_owned(), what: crate::error::chain(error), kept: true }
+    }
+
+    pub(super) fn changed(path: &Path, change: Changed) -> Self {
         let what = match change {
-            Change::Grew => "grew while it was read; kept as far as it was read",
-            Change::Shrank => "shrank while it was read; kept as far as it could be read",
-            Change::Modified => "was modified while it was read; kept as it was read",
+            Changed::Grew => "grew while it was read; kept as far as it was read",
+            Changed::Shrank => "shrank while it was read; kept as far as it could be read",
+            Changed::Modified => "was modified while it was read; kept as it was read",
         };
         Self { path: path.to_owned(), what: what.to_owned(), kept: true }
     }
@@ -47,6 +57,17 @@ pub struct AddReport {
     pub duration: Duration,
     /// What is missing from the snapshot, or in it with a reservation.
     pub problems: Vec<Problem>,
+}
+
+impl AddTotals {
+    pub(super) fn count(&mut self, entry: &Entry) {
+        match entry.kind {
+            EntryKind::File => self.files += 1,
+            EntryKind::Directory => self.directories += 1,
+            _ => self.others += 1,
+        }
+        self.logical_bytes += entry.size;
+    }
 }
 
 /// Counts of one add.

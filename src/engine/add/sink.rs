@@ -11,14 +11,15 @@ use super::worker::RawFrame;
 use crate::engine::locate::Locator;
 use crate::error::Result;
 use crate::format::id::ChunkId;
+use crate::pack::frame::FrameSettings;
 
 /// Takes chunks in stream order, drops the known ones, groups the new ones into frames.
 #[derive(Debug)]
-pub(super) struct Sink<'a> {
-    locator: &'a Locator,
+pub(super) struct Sink<'a, 's> {
+    locator: &'a Locator<'s>,
     frames: Sender<RawFrame>,
     budget: Budget,
-    frame_bytes: usize,
+    settings: FrameSettings,
     open: Option<OpenFrame>,
     /// The place in the stream of the next frame to be sent.
     next_sequence: u64,
@@ -38,13 +39,18 @@ struct OpenFrame {
     held: Held,
 }
 
-impl<'a> Sink<'a> {
-    pub(super) fn new(locator: &'a Locator, frames: Sender<RawFrame>, budget: Budget, frame_bytes: usize) -> Self {
+impl<'a, 's> Sink<'a, 's> {
+    pub(super) fn new(
+        locator: &'a Locator<'s>,
+        frames: Sender<RawFrame>,
+        budget: Budget,
+        settings: FrameSettings,
+    ) -> Self {
         Self {
             locator,
             frames,
             budget,
-            frame_bytes,
+            settings,
             open: None,
             next_sequence: 0,
             fresh: HashSet::new(),
@@ -63,14 +69,15 @@ impl<'a> Sink<'a> {
         self.fresh.insert(*id);
         self.new_bytes += chunk.len() as u64;
         self.new_chunks += 1;
-        if self.open.as_ref().is_some_and(|frame| frame.bytes.len() + chunk.len() > self.frame_bytes) {
+        if self.open.as_ref().is_some_and(|frame| self.settings.is_full(frame.bytes.len(), frame.ids.len())) {
             self.send();
         }
         let frame = self.open.get_or_insert_with(|| OpenFrame {
-            bytes: Vec::with_capacity(self.frame_bytes.max(chunk.len())),
+            // The last chunk may reach past the frame's size.
+            bytes: Vec::with_capacity(self.settings.frame_bytes() + chunk.len()),
             ids: Vec::new(),
             lengths: Vec::new(),
-            held: self.budget.hold(self.frame_bytes.max(chunk.len())),
+            held: self.budget.hold(self.settings.frame_bytes()),
         });
         frame.bytes.extend_from_slice(chunk);
         frame.ids.push(*id);

@@ -7,8 +7,9 @@ use super::batch::{Batch, BatchDone};
 use super::budget::Held;
 use super::packer::{EncodedFrame, ToPack};
 use super::segment::{Segment, SegmentDone};
-use crate::chunk::Profile;
+use crate::chunk::finder::Finder;
 use crate::format::id::ChunkId;
+use crate::ingest::Metadata;
 use crate::pack::frame::{FrameEncoder, FrameSettings};
 
 /// New chunks that will be one frame.
@@ -46,9 +47,17 @@ pub(super) struct Queues {
     pub(super) events: Sender<Event>,
 }
 
+/// What workers share.
+#[derive(Debug)]
+pub(super) struct Tools {
+    pub(super) finder: Finder,
+    pub(super) metadata: Metadata,
+    pub(super) frames: FrameSettings,
+}
+
 /// Works until both queues close. Frames come first: they free memory, and later stages wait for them.
-pub(super) fn run(profile: &Profile, settings: FrameSettings, queues: &Queues) {
-    let mut encoder = match FrameEncoder::new(settings) {
+pub(super) fn run(tools: &Tools, queues: &Queues) {
+    let mut encoder = match FrameEncoder::new(tools.frames) {
         Ok(encoder) => encoder,
         Err(error) => {
             let _ = queues.events.send(Event::Fatal(error));
@@ -72,7 +81,7 @@ pub(super) fn run(profile: &Profile, settings: FrameSettings, queues: &Queues) {
     };
     let cut = |(sequence, job): (u64, Job)| {
         let done = match job {
-            Job::Batch(batch) => Done::Batch(batch.run(profile)),
+            Job::Batch(batch) => Done::Batch(batch.run(&tools.finder, &tools.metadata)),
             Job::Segment(segment) => Done::Segment(segment.run()),
         };
         queues.events.send(Event::Done(sequence, done)).is_ok()
