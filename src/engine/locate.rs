@@ -20,7 +20,7 @@ use crate::pack::reader::read_directory;
 use crate::storage::Storage;
 
 /// The name of the index below a store's root.
-pub const INDEX_FILE: &str = "index.redb";
+pub(super) const INDEX_FILE: &str = "index.redb";
 
 /// Finds chunks and recipes. Shared between threads.
 #[derive(Debug)]

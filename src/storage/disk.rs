@@ -8,11 +8,11 @@ use std::ffi::OsString;
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Advice, CWD, RenameFlags};
+use rustix::fs::{Advice, CWD, OFlags, RenameFlags};
 
 /// A file system.
 pub trait Disk: Send + Sync + Debug {
@@ -79,7 +79,7 @@ impl Disk for SystemDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
-        Ok(Arc::new(File::open(path)?))
+        Ok(Arc::new(open_to_read(path)?))
     }
 
     fn make_dir(&self, path: &Path) -> io::Result<()> {
@@ -119,7 +119,7 @@ impl Disk for SystemDisk {
     }
 
     fn remove_unlocked(&self, path: &Path) -> io::Result<bool> {
-        let file = File::open(path)?;
+        let file = open_to_read(path)?;
         match file.try_lock() {
             Ok(()) => {}
             // Where locks are not to be had, writers could not take one either: nothing is known to be stale.
@@ -128,6 +128,11 @@ impl Disk for SystemDisk {
         fs::remove_file(path)?;
         Ok(true)
     }
+}
+
+/// Opens a file without waiting: a pipe in a file's place would otherwise be waited on for ever.
+fn open_to_read(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)
 }
 
 impl WriteFile for File {

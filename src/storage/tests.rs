@@ -222,15 +222,24 @@ fn listing_passes_over_strangers() {
     fs::write(folder.path().join(format!("packs/ab/{hex}.pack")), b"in the wrong folder").unwrap();
     fs::create_dir_all(folder.path().join(format!("packs/cd/{hex}.pack"))).unwrap();
     std::os::unix::fs::symlink("nowhere", folder.path().join(format!("recipes/{hex}.arrow"))).unwrap();
+    let pipe = PackId([0xce; 32]).to_hex();
+    let pipes = [folder.path().join(format!("packs/ce/{pipe}.pack")), folder.path().join("tmp/pipe.tmp")];
+    for path in &pipes {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mode = rustix::fs::Mode::from(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    }
     use std::os::unix::ffi::OsStrExt;
     fs::write(folder.path().join("packs").join(std::ffi::OsStr::from_bytes(b"\xff\xfe")), b"").unwrap();
     assert_eq!(storage.list(ObjectKind::Pack).unwrap(), [Listed { name: pack(0xab), bytes: 4 }]);
     assert_eq!(storage.list(ObjectKind::Recipes).unwrap(), []);
     assert_eq!(storage.list(ObjectKind::Snapshot).unwrap(), []);
-    // A directory in an object's place is an error, not an object of some size.
-    let name = ObjectName::Pack(PackId([0xcd; 32]));
-    assert!(matches!(storage.size(&name), Err(Error::Io { .. })));
-    assert!(matches!(storage.read_at(&name, 0, &mut [0]), Err(Error::Io { .. })));
+    // A directory or a pipe in an object's place is an error, not an object of some size, and not waited for.
+    for name in [0xcd, 0xce].map(pack) {
+        assert!(matches!(storage.size(&name), Err(Error::Io { .. })));
+        assert!(matches!(storage.read_at(&name, 0, &mut [0]), Err(Error::Io { .. })));
+    }
+    assert_eq!(storage.sweep_temporaries().unwrap(), 1);
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::io;
 use std::ops::Range;
 
 use super::budget::Held;
+use super::pool::Buffer;
 use super::report::Problem;
+use super::worker::Tools;
 use crate::chunk::finder::{Finder, Span};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind};
@@ -40,7 +42,7 @@ pub(super) enum Item {
 pub(super) struct BatchDone {
     pub(super) outcomes: Vec<Outcome>,
     /// The bytes of all files of the batch, one after the other, holes left out.
-    pub(super) data: Vec<u8>,
+    pub(super) data: Buffer,
     pub(super) _held: Held,
 }
 
@@ -67,15 +69,15 @@ pub(super) struct Cut {
 }
 
 impl Batch {
-    pub(super) fn run(self, finder: &Finder, metadata: &Metadata) -> BatchDone {
-        let mut data = Vec::new();
+    pub(super) fn run(self, tools: &Tools) -> BatchDone {
+        let mut data = tools.small.take_empty();
         let outcomes = self
             .items
             .into_iter()
             .map(|item| match item {
                 Item::Row(entry) => Outcome::Row(entry, Problems::new()),
                 Item::Failed(problem) => Outcome::Skipped(problem),
-                Item::Read(found) => read(&found, finder, metadata, &mut data),
+                Item::Read(found) => read(&found, &tools.finder, &tools.metadata, &mut data),
             })
             .collect();
         BatchDone { outcomes, data, _held: self.held }

@@ -11,8 +11,9 @@ use super::budget::Budget;
 use super::packer::ToPack;
 use super::parent::Parent;
 use super::report::Problem;
-use super::segment::{Assembling, SegmentDone, Segments, Stream};
+use super::segment::{Assembling, SegmentDone, Segments};
 use super::sink::Sink;
+use super::stream::Stream;
 use super::worker::{Done, Job, RawFrame, Tools};
 use super::{AddReport, AddRequest, AddTotals, Event};
 use crate::catalog::recipe::RecipesWriter;
@@ -107,7 +108,7 @@ impl<'a, 's> Conductor<'a, 's> {
             })
             .transpose()?;
         let parent = parent.map(Parent::new);
-        let sink = Sink::new(locator, frames, budget.clone(), store.settings().frames);
+        let sink = Sink::new(locator, frames, budget.clone(), store.settings().frames, tools.small.clone());
         let rows = SnapshotWriter::begin(store.storage().writer()?)?;
         let recipes = RecipesWriter::begin(store.storage().writer()?)?;
         Ok(Self {
@@ -172,7 +173,7 @@ impl<'a, 's> Conductor<'a, 's> {
             self.big = self.stream.take().map(Segments::of_stream);
         }
         if let Some(segments) = &mut self.big {
-            match segments.next(&|| self.control.is_stopped())? {
+            match segments.next(&self.tools.segments, &|| self.control.is_stopped())? {
                 Some(segment) => {
                     let held = self.budget.hold(segment.weight());
                     self.send(Job::Segment(segment.holding(held)));
@@ -233,7 +234,7 @@ impl<'a, 's> Conductor<'a, 's> {
             self.send(Job::Batch(batch));
         } else {
             // Nothing to do for a worker.
-            self.done.insert(self.next_job, Done::Batch(batch.run(&self.tools.finder, &self.tools.metadata)));
+            self.done.insert(self.next_job, Done::Batch(batch.run(self.tools)));
             self.next_job += 1;
             self.take_done()?;
         }

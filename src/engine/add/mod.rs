@@ -17,9 +17,11 @@ mod budget;
 mod conductor;
 mod packer;
 mod parent;
+mod pool;
 mod report;
 mod segment;
 mod sink;
+mod stream;
 mod worker;
 
 use std::collections::BTreeSet;
@@ -36,6 +38,7 @@ pub use report::{AddReport, AddTotals, Problem};
 use self::budget::Budget;
 use self::conductor::{Conductor, Ends, Setting};
 use self::packer::FinishedPack;
+use self::pool::Pool;
 use self::worker::{Done, Queues, Tools};
 use super::Store;
 use super::control::Control;
@@ -100,7 +103,13 @@ impl Store {
         let budget = Budget::new(request.memory_bytes);
         let settings = self.settings();
         let finder = Finder::new(settings.profile);
-        let tools = Tools { finder, metadata: Metadata::new(), frames: settings.frames };
+        let tools = Tools {
+            finder,
+            metadata: Metadata::new(),
+            frames: settings.frames,
+            segments: Pool::default(),
+            small: Pool::default(),
+        };
         let locator = self.locator()?;
         let mut info = describe(request);
         let parent = parent_of(self, &info)?;

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::Event;
 use super::budget::Held;
+use super::pool::Buffer;
 use crate::error::Result;
 use crate::format::directory::Directory;
 use crate::format::id::{ChunkId, PackId};
@@ -22,7 +23,7 @@ pub(super) struct EncodedFrame {
     /// Its place in the stream.
     pub(super) sequence: u64,
     /// Header, lengths and payload.
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Buffer,
     pub(super) ids: Vec<ChunkId>,
     pub(super) lengths: Vec<u32>,
     pub(super) held: Held,
@@ -47,7 +48,7 @@ pub(super) struct FinishedPack {
 }
 
 /// Works until its queue closes. Errors are sent as an event, after which nothing more is packed.
-pub(super) fn run(storage: &dyn Storage, queue: &Receiver<ToPack>, events: &Sender<Event>) {
+pub(super) fn run<'a>(storage: &'a dyn Storage, queue: &Receiver<ToPack>, events: &Sender<Event>) {
     // Two packs may be syncing while the next one fills.
     let (permits, returned) = crossbeam_channel::bounded(2);
     for () in [(), ()] {
@@ -58,7 +59,7 @@ pub(super) fn run(storage: &dyn Storage, queue: &Receiver<ToPack>, events: &Send
         let mut next = 0;
         let mut flush_before = None;
         let mut open: Option<PackWriter> = None;
-        let finish = |pack: PackWriter| {
+        let finish = |pack: PackWriter<'a>| {
             let (permits, events) = (permits.clone(), events.clone());
             if returned.recv().is_err() {
                 return;
@@ -108,7 +109,7 @@ pub(super) fn run(storage: &dyn Storage, queue: &Receiver<ToPack>, events: &Send
     });
 }
 
-fn append(storage: &dyn Storage, open: &mut Option<PackWriter>, frame: EncodedFrame) -> Result<()> {
+fn append<'a>(storage: &'a dyn Storage, open: &mut Option<PackWriter<'a>>, frame: EncodedFrame) -> Result<()> {
     let pack = match open {
         Some(pack) => pack,
         None => open.insert(PackWriter::begin(storage)?),

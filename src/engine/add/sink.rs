@@ -7,6 +7,7 @@ use crossbeam_channel::Sender;
 
 use super::budget::{Budget, Held};
 use super::packer::FinishedPack;
+use super::pool::{Buffer, Pool};
 use super::worker::RawFrame;
 use crate::engine::locate::Locator;
 use crate::error::Result;
@@ -20,6 +21,7 @@ pub(super) struct Sink<'a, 's> {
     frames: Sender<RawFrame>,
     budget: Budget,
     settings: FrameSettings,
+    pool: Pool,
     open: Option<OpenFrame>,
     /// The place in the stream of the next frame to be sent.
     next_sequence: u64,
@@ -33,7 +35,7 @@ pub(super) struct Sink<'a, 's> {
 
 #[derive(Debug)]
 struct OpenFrame {
-    bytes: Vec<u8>,
+    bytes: Buffer,
     ids: Vec<ChunkId>,
     lengths: Vec<u32>,
     held: Held,
@@ -45,12 +47,14 @@ impl<'a, 's> Sink<'a, 's> {
         frames: Sender<RawFrame>,
         budget: Budget,
         settings: FrameSettings,
+        pool: Pool,
     ) -> Self {
         Self {
             locator,
             frames,
             budget,
             settings,
+            pool,
             open: None,
             next_sequence: 0,
             fresh: HashSet::new(),
@@ -73,8 +77,7 @@ impl<'a, 's> Sink<'a, 's> {
             self.send();
         }
         let frame = self.open.get_or_insert_with(|| OpenFrame {
-            // The last chunk may reach past the frame's size.
-            bytes: Vec::with_capacity(self.settings.frame_bytes() + chunk.len()),
+            bytes: self.pool.take_empty(),
             ids: Vec::new(),
             lengths: Vec::new(),
             held: self.budget.hold(self.settings.frame_bytes()),

@@ -6,6 +6,7 @@ use super::Event;
 use super::batch::{Batch, BatchDone};
 use super::budget::Held;
 use super::packer::{EncodedFrame, ToPack};
+use super::pool::{Buffer, Pool};
 use super::segment::{Segment, SegmentDone};
 use crate::chunk::finder::Finder;
 use crate::format::id::ChunkId;
@@ -16,7 +17,7 @@ use crate::pack::frame::{FrameEncoder, FrameSettings};
 #[derive(Debug)]
 pub(super) struct RawFrame {
     pub(super) sequence: u64,
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Buffer,
     pub(super) ids: Vec<ChunkId>,
     pub(super) lengths: Vec<u32>,
     pub(super) held: Held,
@@ -53,6 +54,9 @@ pub(super) struct Tools {
     pub(super) finder: Finder,
     pub(super) metadata: Metadata,
     pub(super) frames: FrameSettings,
+    /// Buffers of segments, and of everything smaller.
+    pub(super) segments: Pool,
+    pub(super) small: Pool,
 }
 
 /// Works until both queues close. Frames come first: they free memory, and later stages wait for them.
@@ -65,7 +69,7 @@ pub(super) fn run(tools: &Tools, queues: &Queues) {
         }
     };
     let mut compress = |frame: RawFrame| {
-        let mut bytes = Vec::new();
+        let mut bytes = tools.small.take_empty();
         let event = match encoder.encode(&frame.bytes, &frame.lengths, &mut bytes) {
             Ok(()) => {
                 let RawFrame { sequence, ids, lengths, held, bytes: raw } = frame;
@@ -81,8 +85,8 @@ pub(super) fn run(tools: &Tools, queues: &Queues) {
     };
     let cut = |(sequence, job): (u64, Job)| {
         let done = match job {
-            Job::Batch(batch) => Done::Batch(batch.run(&tools.finder, &tools.metadata)),
-            Job::Segment(segment) => Done::Segment(segment.run()),
+            Job::Batch(batch) => Done::Batch(batch.run(tools)),
+            Job::Segment(segment) => Done::Segment(segment.run(&tools.finder, &tools.segments)),
         };
         queues.events.send(Event::Done(sequence, done)).is_ok()
     };

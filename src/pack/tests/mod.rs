@@ -187,6 +187,22 @@ fn a_directory_longer_than_the_first_read_is_read_whole() {
     assert_eq!(read_pack(&storage, pack).unwrap(), frames.concat());
 }
 
+#[test]
+fn the_bytes_of_a_pack_are_pinned() {
+    // Raw frames, because what a codec makes of bytes may change with its version. A change here is a change of format.
+    let storage = MemoryStorage::new();
+    let settings = FrameSettings::new(Codec::None, 3, 16 << 10).unwrap();
+    let frames = [vec![b"seam".to_vec(), b"store".to_vec()], vec![vec![0xf5; 300]]];
+    let (pack, _) = write_pack(&storage, settings, &frames);
+    let bytes = storage.bytes(&ObjectName::Pack(pack)).unwrap();
+    assert_eq!(bytes.len(), 16 + (36 + 8 + 9) + (36 + 4 + 300) + (8 + 2 * 24 + 3 * 36) + 64);
+    assert_eq!(pack.to_hex(), "e204e6c07f1d14488c4ce7df71c5ebbd55692563639e4689bd7430bdc28d099b");
+    assert_eq!(
+        blake3::hash(&bytes).to_hex().as_str(),
+        "320ba74657f1c1b799b1fa6a16ff7efeee63bcca7201210787f7bfbbc3d9a9e8"
+    );
+}
+
 /// Frames of chunks of any length, text and noise.
 fn frames() -> impl Strategy<Value = Vec<Chunks>> {
     let chunk = (any::<u64>(), 1..2000_usize, any::<bool>())
