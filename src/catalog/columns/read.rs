@@ -334,42 +334,79 @@ fn decode<'m>(
         .map_err(|e| e.to_string())
 }
 
+/// What is left of a batch's description of itself while its columns are checked one after the other.
+struct Parts<'m> {
+    nodes: std::slice::Iter<'m, (usize, bool)>,
+    raw_bytes: std::slice::Iter<'m, u64>,
+}
+
 fn check_batch(batch: &arrow_ipc::RecordBatch<'_>, schema: &Schema, body: &[u8]) -> Result<(), String> {
-    let (mut nodes_expected, mut buffers_expected) = (0, 0);
-    schema.fields().iter().for_each(|f| count_parts(f.data_type(), &mut nodes_expected, &mut buffers_expected));
-    let nodes = batch.nodes().ok_or("the batch has no fields")?;
-    let buffers = batch.buffers().ok_or("the batch has no buffers")?;
-    if nodes.len() != nodes_expected || buffers.len() != buffers_expected {
-        let found = format!("{} fields and {} buffers", nodes.len(), buffers.len());
-        return Err(format!("the batch has {found}, not {nodes_expected} and {buffers_expected}"));
-    }
     let items = |n: i64| usize::try_from(n).ok().filter(|n| *n <= ITEMS_MAX);
     items(batch.length()).ok_or_else(|| format!("the batch says it has {} rows", batch.length()))?;
-    for node in nodes {
-        let good = items(node.length()).zip(items(node.null_count())).is_some_and(|(length, nulls)| nulls <= length);
-        if !good {
-            return Err(format!("a field says it has {} items, {} of them null", node.length(), node.null_count()));
-        }
-    }
+    let node = |node: &arrow_ipc::FieldNode| {
+        let known = items(node.length()).zip(items(node.null_count())).filter(|(length, nulls)| nulls <= length);
+        let what = || format!("a field says it has {} items, {} of them null", node.length(), node.null_count());
+        known.map(|(length, nulls)| (length, nulls > 0)).ok_or_else(what)
+    };
     let compressed = match batch.compression() {
         None => false,
         Some(c) if c.codec() == CompressionType::ZSTD => true,
         Some(c) => return Err(format!("the batch is compressed with {:?}, not zstd", c.codec())),
     };
-    let mut raw_bytes = 0u64;
-    for buffer in buffers {
+    let raw_bytes = |buffer: &arrow_ipc::Buffer| {
         let (offset, length) = (buffer.offset(), buffer.length());
         let range = u64::try_from(offset).ok().zip(u64::try_from(length).ok());
-        let Some(stored) = range.and_then(|(offset, length)| slice(body, offset, length)) else {
-            return Err(format!("a buffer of {length} bytes at {offset} in a body of {}", body.len()));
-        };
-        let claimed = if compressed && !stored.is_empty() { claimed_bytes(stored)? } else { stored.len() as u64 };
-        raw_bytes = raw_bytes.saturating_add(claimed);
-        if raw_bytes > BATCH_RAW_BYTES_MAX {
-            return Err(format!("the batch says it decompresses to more than {BATCH_RAW_BYTES_MAX} bytes"));
+        match range.and_then(|(offset, length)| slice(body, offset, length)) {
+            Some(stored) if compressed && !stored.is_empty() => claimed_bytes(stored),
+            Some(stored) => Ok(stored.len() as u64),
+            None => Err(format!("a buffer of {length} bytes at {offset} in a body of {}", body.len())),
         }
+    };
+    let nodes = batch.nodes().ok_or("the batch has no fields")?;
+    let nodes: Vec<(usize, bool)> = nodes.iter().map(node).collect::<Result<_, _>>()?;
+    let buffers = batch.buffers().ok_or("the batch has no buffers")?;
+    let buffers: Vec<u64> = buffers.iter().map(raw_bytes).collect::<Result<_, _>>()?;
+    if buffers.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes)) > BATCH_RAW_BYTES_MAX {
+        return Err(format!("the batch says it decompresses to more than {BATCH_RAW_BYTES_MAX} bytes"));
+    }
+    let mut parts = Parts { nodes: nodes.iter(), raw_bytes: buffers.iter() };
+    schema.fields().iter().try_for_each(|field| {
+        check_column(field.data_type(), &mut parts).map_err(|what| format!("column {}: {what}", field.name()))
+    })?;
+    if parts.nodes.len() + parts.raw_bytes.len() > 0 {
+        return Err("the batch has more columns than the schema".into());
     }
     Ok(())
+}
+
+/// Checks that a column has the fields and buffers that its type needs, and that each buffer is of whole values and
+/// holds as many as the field says.
+fn check_column(data_type: &DataType, parts: &mut Parts<'_>) -> Result<(), String> {
+    let Some((length, has_nulls)) = parts.nodes.next().copied() else {
+        return Err("the batch has fewer columns than the schema".into());
+    };
+    let mut buffer = |what: &str, value_bytes: u64, values: usize| {
+        let needed = value_bytes.saturating_mul(values as u64);
+        match parts.raw_bytes.next().copied() {
+            Some(bytes) if bytes >= needed && (value_bytes == 0 || bytes % value_bytes == 0) => Ok(()),
+            Some(bytes) => Err(format!("{bytes} bytes of {what} for {length} items")),
+            None => Err("the batch has fewer buffers than the schema needs".into()),
+        }
+    };
+    buffer("validity", 1, if has_nulls { length.div_ceil(8) } else { 0 })?;
+    match data_type {
+        DataType::Utf8 | DataType::Binary => {
+            buffer("offsets", 4, length + 1)?;
+            buffer("text", 0, 0)
+        }
+        DataType::List(item) => {
+            buffer("offsets", 4, length + 1)?;
+            check_column(item.data_type(), parts)
+        }
+        DataType::Struct(fields) => fields.iter().try_for_each(|f| check_column(f.data_type(), parts)),
+        DataType::FixedSizeBinary(width) => buffer("values", u64::from(width.unsigned_abs()), length),
+        other => buffer("values", other.primitive_width().unwrap_or_default() as u64, length),
+    }
 }
 
 /// What a compressed buffer says it decompresses to, bounded by what its own size allows.
@@ -380,21 +417,6 @@ fn claimed_bytes(stored: &[u8]) -> Result<u64, String> {
         Err(_) if prefix == -1 => Ok(rest),
         Ok(bytes) if bytes <= rest.saturating_mul(ZSTD_RATIO_MAX) => Ok(bytes),
         _ => Err(format!("a compressed buffer of {rest} bytes says it decompresses to {prefix}")),
-    }
-}
-
-/// How many field nodes and buffers a column has, its children included.
-fn count_parts(data_type: &DataType, nodes: &mut usize, buffers: &mut usize) {
-    *nodes += 1;
-    *buffers += match data_type {
-        DataType::Utf8 | DataType::Binary => 3,
-        DataType::Struct(_) => 1,
-        _ => 2,
-    };
-    match data_type {
-        DataType::List(item) => count_parts(item.data_type(), nodes, buffers),
-        DataType::Struct(fields) => fields.iter().for_each(|f| count_parts(f.data_type(), nodes, buffers)),
-        _ => {}
     }
 }
 
