@@ -129,7 +129,8 @@ impl<L: Lanes> Tiles<L> {
         tile_len: impl Fn(usize) -> usize,
         mut visit: impl FnMut(u64, usize, usize) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        let mut found = Found { suspects: [0; LANES_MAX], before: [const { MaybeUninit::uninit() }; GROUPS_MAX], last: 0 };
+        let mut found =
+            Found { suspects: [0; LANES_MAX], before: [const { MaybeUninit::uninit() }; GROUPS_MAX], last: 0 };
         // The next end offset that is wanted, the first that the next tile takes, and the hash before it.
         let mut wanted = from;
         let (mut first, mut hash) = self.begin(data, from, from.saturating_sub(L::WINDOW));
