@@ -61,6 +61,8 @@ impl Lanes for Lanes32 {
     }
 
     fn before(found: &Found, group: usize, lane: usize) -> u64 {
+        // SAFETY: `scan` has written the hashes before every group of the tile, and `group` is one of them: whoever asks
+        // has its index from the bits that `scan` returned.
         let hashes = unsafe { found.before[group].assume_init_ref() };
         u32::from_le_bytes(hashes.as_chunks().0[lane]).into()
     }
