@@ -52,6 +52,12 @@ pub struct SegmentCuts {
 }
 
 impl SegmentCuts {
+    /// Of a segment that was not looked at yet.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { start: 0, end: 0, certified: None, hits: HitLog::new(0), cuts: Vec::new() }
+    }
+
     /// Offset of the segment's first byte.
     #[must_use]
     pub const fn start(&self) -> u64 {

@@ -97,6 +97,7 @@ fn every_pattern_every_size_every_seek_point() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the count is what the run is for")]
 #[ignore = "minutes: cargo test --release exhaustive -- --ignored"]
 fn exhaustive_every_pattern_up_to_length_18() {
     let mut cases = (1..=18).map(|length| exhaust_one_kind(length, 5)).sum::<u64>();

@@ -1,0 +1,473 @@
+//! How can many processes share one index file, when the database in it wants a file to itself?
+//!
+//! Each process sees the file (the *base*) as it was at opening, and lays what it writes over it in a private, unlinked
+//! temporary file (the *top*). While a process looks at the base it holds a shared lock on it. When it is done, and has
+//! closed its database, it takes the exclusive lock for the moment it needs to copy its top into the base. If it cannot
+//! have the lock, because others still read, or if the base is no longer the one it opened, its changes are dropped:
+//! the index lags behind the packs, and the next process to open it catches up. So no reader ever waits for a writer,
+//! no writer for a reader, and nobody rebuilds an index that is there.
+//!
+//! Invariants: every block read from the base carries the checksum it was written with, for its number, or the read
+//! fails; a base that was left half written is never taken for whole.
+//!
+//! ```text
+//! offset            size   base file, fixed-width little-endian integers
+//! 0                    8   magic "SEAMIDX1"
+//! 8                    8   generation: counts the times the base was replaced, in part or whole
+//! 16                   8   bytes of the database
+//! 24                   8   1: whole; 0: being written
+//! 32                   8   checksum of the 32 bytes before it
+//! 40                4056   zero
+//! 4096 + 4104 b     4096   block b of the database
+//! 8192 + 4104 b        8   its checksum
+//! ```
+//! The top is a file of the same form, without the first 4096 bytes filled in.
+
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+const MAGIC: [u8; 8] = *b"SEAMIDX1";
+const HEADER_BYTES: u64 = 4096;
+const BLOCK_BYTES: usize = 4096;
+const SUM_BYTES: usize = 8;
+const STORED_BYTES: usize = BLOCK_BYTES + SUM_BYTES;
+
+/// How long to wait for a process that is copying its top into the base.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What became of the changes at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Persisted {
+    /// They are in the base, and synced.
+    Yes,
+    /// Others are using the base, or it is another one by now: they were dropped.
+    No,
+}
+
+/// The two layers, as one run of bytes that can be read, written and resized.
+#[derive(Debug)]
+pub(super) struct Layers {
+    path: PathBuf,
+    base: Option<Base>,
+    /// What the base said of itself at opening, usable or not.
+    seen: Option<Header>,
+    fresh: bool,
+    top: File,
+    /// Whether a write ever failed: then the database may not have closed as it should.
+    failed: AtomicBool,
+    extent: RwLock<Extent>,
+}
+
+#[derive(Debug)]
+struct Base {
+    file: File,
+    header: Header,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Header {
+    generation: u64,
+    bytes: u64,
+    whole: bool,
+}
+
+/// Which bytes there are, and in which layer.
+#[derive(Debug)]
+struct Extent {
+    bytes: u64,
+    /// Blocks below this are in the base, where they are not in the top.
+    base_blocks: u64,
+    /// One bit a block: whether it is in the top.
+    in_top: Vec<u64>,
+}
+
+impl Extent {
+    fn is_in_top(&self, block: u64) -> bool {
+        self.in_top.get((block / 64) as usize).is_some_and(|word| word >> (block % 64) & 1 == 1)
+    }
+
+    fn put_in_top(&mut self, blocks: Range<u64>) {
+        let words = blocks.end.div_ceil(64) as usize;
+        if self.in_top.len() < words {
+            self.in_top.resize(words, 0);
+        }
+        for block in blocks {
+            if let Some(word) = self.in_top.get_mut((block / 64) as usize) {
+                *word |= 1 << (block % 64);
+            }
+        }
+    }
+
+    fn drop_from(&mut self, block: u64) {
+        self.base_blocks = self.base_blocks.min(block);
+        self.in_top.truncate(block.div_ceil(64) as usize);
+        if !block.is_multiple_of(64)
+            && let Some(word) = self.in_top.get_mut((block / 64) as usize)
+        {
+            *word &= (1 << (block % 64)) - 1;
+        }
+    }
+
+    /// The end of the run of blocks from `start` on that are in the same layer, at most `end`.
+    fn same_layer(&self, start: u64, end: u64) -> (Layer, u64) {
+        let layer = self.layer(start);
+        let mut stop = start + 1;
+        while stop < end && self.layer(stop) == layer {
+            stop += 1;
+        }
+        (layer, stop)
+    }
+
+    fn layer(&self, block: u64) -> Layer {
+        if self.is_in_top(block) {
+            Layer::Top
+        } else if block < self.base_blocks {
+            Layer::Base
+        } else {
+            Layer::Neither
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layer {
+    Top,
+    Base,
+    /// Never written: zeros.
+    Neither,
+}
+
+impl Layers {
+    /// Looks at the file at `path` if it is a whole index and can be shared, at nothing if not. `fresh` looks at
+    /// nothing, and will replace what is there.
+    ///
+    /// # Errors
+    /// When no temporary file can be made, neither beside `path` nor in the system's place for them.
+    pub(super) fn open(path: &Path, fresh: bool) -> io::Result<Self> {
+        // A file that cannot be looked at is no reason to fail: it is a cache.
+        let (base, seen) = if fresh { (None, None) } else { Base::open(path).unwrap_or((None, None)) };
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let top = temporary_file(folder).or_else(|_| temporary_file(&std::env::temp_dir()))?;
+        let bytes = base.as_ref().map_or(0, |base| base.header.bytes);
+        let extent = Extent { bytes, base_blocks: bytes.div_ceil(BLOCK_BYTES as u64), in_top: Vec::new() };
+        Ok(Self {
+            path: path.to_owned(),
+            base,
+            seen,
+            fresh,
+            top,
+            failed: AtomicBool::new(false),
+            extent: RwLock::new(extent),
+        })
+    }
+
+    /// Whether there is a base to look at.
+    pub(super) fn has_base(&self) -> bool {
+        self.base.is_some()
+    }
+
+    /// Bytes of the database.
+    pub(super) fn len(&self) -> u64 {
+        self.extent.read().unwrap_or_else(PoisonError::into_inner).bytes
+    }
+
+    /// Makes the database this long; what is new reads as zeros.
+    pub(super) fn set_len(&self, bytes: u64) -> io::Result<()> {
+        let mut extent = self.extent.write().unwrap_or_else(PoisonError::into_inner);
+        if bytes < extent.bytes {
+            if !bytes.is_multiple_of(BLOCK_BYTES as u64) {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "the database ends inside a block"));
+            }
+            let blocks = bytes / BLOCK_BYTES as u64;
+            extent.drop_from(blocks);
+            if self.top.metadata()?.len() > physical(blocks) {
+                self.top.set_len(physical(blocks))?;
+            }
+        }
+        extent.bytes = bytes;
+        Ok(())
+    }
+
+    /// Fills `out` from the bytes at `offset`.
+    pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let extent = self.extent.read().unwrap_or_else(PoisonError::into_inner);
+        let end = offset.checked_add(out.len() as u64).filter(|end| *end <= extent.bytes);
+        let end = end.ok_or_else(|| damaged("read past the end of the database"))?;
+        let mut out = out;
+        let mut block = offset / BLOCK_BYTES as u64;
+        let mut skip = (offset % BLOCK_BYTES as u64) as usize;
+        let end_block = end.div_ceil(BLOCK_BYTES as u64);
+        while block < end_block && !out.is_empty() {
+            // Bounded, so that the scratch space is.
+            let (layer, stop) = extent.same_layer(block, end_block.min(block + 16));
+            let bytes = ((stop - block) as usize * BLOCK_BYTES - skip).min(out.len());
+            let (part, rest) = out.split_at_mut(bytes);
+            match layer {
+                Layer::Neither => part.fill(0),
+                Layer::Top => read_blocks(&self.top, block..stop, skip, part)?,
+                Layer::Base => {
+                    let base = self.base.as_ref().ok_or_else(|| damaged("no base"))?;
+                    read_blocks(&base.file, block..stop, skip, part)?;
+                }
+            }
+            out = rest;
+            block = stop;
+            skip = 0;
+        }
+        Ok(())
+    }
+
+    /// Writes `data` at `offset`.
+    pub(super) fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.try_write(offset, data).inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
+    }
+
+    fn try_write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let block_bytes = BLOCK_BYTES as u64;
+        let end = offset + data.len() as u64;
+        let blocks = offset / block_bytes..end.div_ceil(block_bytes);
+        let start = blocks.start * block_bytes;
+        let whole = ((blocks.end - blocks.start) * block_bytes) as usize;
+        if start == offset && whole == data.len() {
+            write_blocks(&self.top, blocks.clone(), data)?;
+        } else {
+            let mut around = vec![0; whole];
+            let known = self.len().saturating_sub(start).min(whole as u64) as usize;
+            if let Some(known) = around.get_mut(..known) {
+                self.read(start, known)?;
+            }
+            let skip = (offset - start) as usize;
+            if let Some(part) = around.get_mut(skip..skip + data.len()) {
+                part.copy_from_slice(data);
+            }
+            write_blocks(&self.top, blocks.clone(), &around)?;
+        }
+        let mut extent = self.extent.write().unwrap_or_else(PoisonError::into_inner);
+        extent.bytes = extent.bytes.max(end);
+        extent.put_in_top(blocks);
+        Ok(())
+    }
+
+    /// Copies the top into the base, which is made if need be. The database must be closed.
+    ///
+    /// # Errors
+    /// What the system says about writing or syncing: the base is then left as not whole.
+    pub(super) fn persist(&self) -> io::Result<Persisted> {
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(io::Error::other("an earlier write failed"));
+        }
+        let file = match OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path) {
+            Ok(file) => file,
+            Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
+                return Ok(Persisted::No);
+            }
+            Err(e) => return Err(e),
+        };
+        if let Some(base) = &self.base {
+            if !same_file(&base.file, &file)? {
+                return Ok(Persisted::No);
+            }
+            // A lock belongs to an open file: the shared one would stand in the way of the exclusive one. What may
+            // happen between the two is noticed by the generation.
+            base.file.unlock()?;
+        }
+        match file.try_lock() {
+            Ok(()) => {}
+            // In use; or no locks on this file system, so that nobody can know whether it is.
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => return Ok(Persisted::No),
+        }
+        let found = Header::read(&file)?;
+        // Made or changed by another process meanwhile, if not. One that is not whole is nobody's.
+        let unchanged = found == self.seen || found.is_none_or(|found| !found.whole) && self.base.is_none();
+        if !unchanged && !self.fresh {
+            return Ok(Persisted::No);
+        }
+        self.replace(&file, found.map_or(0, |found| found.generation))?;
+        Ok(Persisted::Yes)
+    }
+
+    /// Writes the top over `file`. First the file says that it is not whole, last that it is; syncs keep them apart.
+    fn replace(&self, file: &File, generation: u64) -> io::Result<()> {
+        let extent = self.extent.read().unwrap_or_else(PoisonError::into_inner);
+        let mut header = Header { generation: generation.wrapping_add(1), bytes: extent.bytes, whole: false };
+        header.write(file)?;
+        file.sync_data()?;
+        let blocks = extent.bytes.div_ceil(BLOCK_BYTES as u64);
+        if self.base.is_none() {
+            // Nothing of what is there is wanted.
+            file.set_len(HEADER_BYTES)?;
+        }
+        file.set_len(physical(blocks))?;
+        let mut buffer = Vec::new();
+        let mut block = 0;
+        while block < blocks {
+            let (layer, stop) = extent.same_layer(block, blocks.min(block + 256));
+            if layer == Layer::Top {
+                buffer.resize((stop - block) as usize * STORED_BYTES, 0);
+                self.top.read_exact_at(&mut buffer, physical(block))?;
+                file.write_all_at(&buffer, physical(block))?;
+            }
+            block = stop;
+        }
+        file.sync_data()?;
+        header.whole = true;
+        header.write(file)?;
+        file.sync_data()
+    }
+}
+
+impl Base {
+    /// The base at `path`, under a shared lock, if there is a whole one; and what it says of itself.
+    fn open(path: &Path) -> io::Result<(Option<Self>, Option<Header>)> {
+        let file = File::open(path)?;
+        let start = Instant::now();
+        loop {
+            match file.try_lock_shared() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(_) => return Ok((None, None)),
+            }
+        }
+        let seen = Header::read(&file)?;
+        let Some(header) = seen.filter(|header| header.whole) else { return Ok((None, seen)) };
+        // A bound on what the header says, before anything relies on it.
+        let held = file.metadata()?.len();
+        if header.bytes > held || held < physical(header.bytes.div_ceil(BLOCK_BYTES as u64)) {
+            return Ok((None, seen));
+        }
+        Ok((Some(Self { file, header }), seen))
+    }
+}
+
+impl Header {
+    const BYTES: usize = 40;
+
+    fn read(file: &File) -> io::Result<Option<Self>> {
+        let mut bytes = [0; Self::BYTES];
+        match file.read_exact_at(&mut bytes, 0) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(e) => return Err(e),
+        }
+        let [magic, generation, length, whole, sum] = words(&bytes);
+        let expected = checksum(bytes.get(..32).unwrap_or_default(), u64::MAX);
+        if magic != u64::from_le_bytes(MAGIC) || sum != expected || whole > 1 {
+            return Ok(None);
+        }
+        Ok(Some(Self { generation, bytes: length, whole: whole == 1 }))
+    }
+
+    fn write(&self, file: &File) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(Self::BYTES);
+        bytes.extend_from_slice(&MAGIC);
+        for word in [self.generation, self.bytes, u64::from(self.whole)] {
+            bytes.extend_from_slice(&word.to_le_bytes());
+        }
+        bytes.extend_from_slice(&checksum(&bytes, u64::MAX).to_le_bytes());
+        file.write_all_at(&bytes, 0)
+    }
+}
+
+fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
+    let mut words = [0; N];
+    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+        *word = u64::from_le_bytes(*bytes);
+    }
+    words
+}
+
+fn physical(block: u64) -> u64 {
+    HEADER_BYTES + block * STORED_BYTES as u64
+}
+
+fn damaged(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.into())
+}
+
+fn same_file(a: &File, b: &File) -> io::Result<bool> {
+    let (a, b) = (a.metadata()?, b.metadata()?);
+    Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Fills `out` from the given blocks, `skip` bytes into the first.
+fn read_blocks(file: &File, blocks: Range<u64>, skip: usize, out: &mut [u8]) -> io::Result<()> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.resize((blocks.end - blocks.start) as usize * STORED_BYTES, 0);
+        file.read_exact_at(scratch, physical(blocks.start))?;
+        let mut out = out;
+        let mut skip = skip;
+        for (stored, number) in scratch.chunks_exact(STORED_BYTES).zip(blocks) {
+            let (bytes, sum) = stored.split_at(BLOCK_BYTES);
+            let [sum] = words(sum);
+            if checksum(bytes, number) != sum {
+                return Err(damaged(format!("block {number}, byte {}: wrong checksum", physical(number))));
+            }
+            let bytes = bytes.get(skip..).unwrap_or_default();
+            let take = bytes.len().min(out.len());
+            let (part, rest) = std::mem::take(&mut out).split_at_mut(take);
+            part.copy_from_slice(bytes.get(..take).unwrap_or_default());
+            out = rest;
+            skip = 0;
+        }
+        Ok(())
+    })
+}
+
+fn write_blocks(file: &File, blocks: Range<u64>, data: &[u8]) -> io::Result<()> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        for (bytes, number) in data.chunks_exact(BLOCK_BYTES).zip(blocks.clone()) {
+            scratch.extend_from_slice(bytes);
+            scratch.extend_from_slice(&checksum(bytes, number).to_le_bytes());
+        }
+        file.write_all_at(scratch, physical(blocks.start))
+    })
+}
+
+/// Notices any change within one 8-byte word for certain, any other but once in 2^64: four lanes, each step of which is
+/// a bijection of its state. It guards against damage, not against people. The number is in it, so that a block in
+/// another's place is noticed.
+fn checksum(bytes: &[u8], number: u64) -> u64 {
+    const FACTORS: [u64; 4] =
+        [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f, 0x1656_67b1_9e37_79f9, 0xd6e8_feb8_6659_fd93];
+    let mut lanes = FACTORS.map(|factor| factor ^ number.wrapping_mul(FACTORS[1]));
+    for stripe in bytes.as_chunks::<32>().0 {
+        for ((lane, word), factor) in lanes.iter_mut().zip(stripe.as_chunks::<8>().0).zip(FACTORS) {
+            *lane = (*lane ^ u64::from_le_bytes(*word)).wrapping_mul(factor).rotate_left(29);
+        }
+    }
+    let mut sum = bytes.len() as u64;
+    for lane in lanes {
+        sum = (sum.rotate_left(23) ^ lane).wrapping_mul(FACTORS[0]);
+        sum ^= sum >> 32;
+    }
+    sum
+}
+
+/// A file without a name.
+fn temporary_file(folder: &Path) -> io::Result<File> {
+    let unnamed = i32::try_from(rustix::fs::OFlags::TMPFILE.bits()).map_err(io::Error::other)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    if let Ok(file) = options.clone().custom_flags(unnamed).open(folder) {
+        return Ok(file);
+    }
+    // File systems without unnamed files.
+    let name = folder.join(format!("index.{}.{:p}.tmp", std::process::id(), &raw const options));
+    let file = options.create_new(true).open(&name)?;
+    std::fs::remove_file(&name)?;
+    Ok(file)
+}
