@@ -58,7 +58,7 @@ pub struct Report {
     /// The first difference; none if everything is identical.
     pub difference: Option<Difference>,
     /// The serial cut points.
-    #[serde(skip)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cuts: Vec<u64>,
 }
 
@@ -82,10 +82,11 @@ pub struct Seams {
 }
 
 /// Distances that were measured, and how often there was none to measure.
-#[derive(Debug, Clone, Default, Serialize)]
+///
+/// Serialised as their number, the [`Summary`], and the number of those that never were.
+#[derive(Debug, Clone, Default)]
 pub struct Distances {
     /// Each distance, unordered.
-    #[serde(skip)]
     pub all: Vec<u64>,
     /// How many times nothing certified in the segment, or within 64 longest chunks of the seek point.
     pub never: u64,
@@ -108,6 +109,19 @@ impl Distances {
         let p99 = *sorted.get((sorted.len() * 99).div_ceil(100) - 1)?;
         let mean = sorted.iter().map(|d| u128::from(*d)).sum::<u128>() / sorted.len() as u128;
         Some(Summary { mean: mean as u64, p99, worst })
+    }
+}
+
+impl Serialize for Distances {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Summed {
+            certified: u64,
+            never: u64,
+            #[serde(flatten)]
+            summary: Option<Summary>,
+        }
+        Summed { certified: self.all.len() as u64, never: self.never, summary: self.summary() }.serialize(serializer)
     }
 }
 
