@@ -11,9 +11,10 @@ use crate::format::name::ObjectName;
 use crate::format::recipe::Piece;
 use crate::storage::{ObjectWriter, Storage};
 
-/// A batch is written once it has this many pieces or rows: small enough to be read for one recipe, large enough that
-/// Arrow's 1 KiB per batch does not count.
-const BATCH_PIECES: usize = 64 << 10;
+/// A batch is written once it has this many pieces or rows. It is what is read for one recipe: 8 MiB where files are
+/// large, some 100 KiB where they have a few chunks each. Two versions of a file of gigabytes share a batch, so that
+/// the ids they share can be stored once.
+const BATCH_PIECES: usize = 256 << 10;
 const BATCH_ROWS: usize = 8 << 10;
 
 /// Where a recipe is in its file.

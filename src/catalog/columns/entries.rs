@@ -89,7 +89,7 @@ impl Words {
 }
 
 /// Rows gathered for the next batch.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::catalog) struct EntryRows {
     users: Words,
     groups: Words,
@@ -144,12 +144,6 @@ impl Default for Columns {
             xattr_names: BinaryBuilder::new(),
             xattr_values: BinaryBuilder::new(),
         }
-    }
-}
-
-impl Default for EntryRows {
-    fn default() -> Self {
-        Self { users: Words::default(), groups: Words::default(), columns: Columns::default() }
     }
 }
 
