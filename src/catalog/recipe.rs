@@ -52,6 +52,12 @@ impl RecipesWriter {
         Ok(Self { table, rows: RecipeRows::default(), places: Vec::new() })
     }
 
+    #[cfg(test)]
+    pub(super) fn uncompressed(mut self) -> Self {
+        self.table = self.table.uncompressed();
+        self
+    }
+
     /// How many recipes were pushed.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -149,7 +155,7 @@ impl<'s> RecipesFile<'s> {
     pub fn batch(&self, batch: u32) -> Result<Recipes> {
         let columns = self.table.batch(batch as usize, None)?;
         let columns = RecipeBatch::new(&columns).map_err(|what| self.table.damaged_batch(batch as usize, what))?;
-        Ok(Recipes { columns, file: self.table.name(), batch })
+        Ok(Recipes { columns, file: self.table.name(), batch, offset: self.table.batch_offset(batch as usize) })
     }
 
     /// Calls `each` with every recipe and its place, in order, one batch in memory at a time.
@@ -195,6 +201,8 @@ pub struct Recipes {
     columns: RecipeBatch,
     file: ObjectName,
     batch: u32,
+    /// Where the batch begins in the file.
+    offset: u64,
 }
 
 impl Recipes {
@@ -212,9 +220,9 @@ impl Recipes {
 
     /// The recipe in a row: its id and its pieces, which hash to that id.
     pub fn recipe(&self, row: u32) -> Result<(RecipeId, Vec<Piece>)> {
-        self.columns
-            .recipe(row as usize)
-            .map_err(|what| Error::damaged(self.file.path(), 0, format!("record batch {}: {what}", self.batch)))
+        self.columns.recipe(row as usize).map_err(|what| {
+            Error::damaged(self.file.path(), self.offset, format!("record batch {}: {what}", self.batch))
+        })
     }
 }
 

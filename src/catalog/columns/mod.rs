@@ -58,6 +58,15 @@ impl Table {
         }
     }
 
+    /// No batch decodes to more bytes. A recipes batch may be one recipe of the largest length; what writers put in a
+    /// snapshot's is a few MiB, or one row with all the attributes it can have.
+    fn batch_raw_bytes_max(self) -> u64 {
+        match self {
+            Self::Recipes => 48 * ITEMS_MAX as u64,
+            Self::Snapshot => 128 << 20,
+        }
+    }
+
     /// The columns as readers see them, and the metadata known before the first row.
     fn schema(self) -> Schema {
         let fields = match self {

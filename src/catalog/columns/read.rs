@@ -28,8 +28,6 @@ const TAIL_BYTES: u64 = 64 << 10;
 const KEPT_BYTES_MAX: u64 = 8 << 20;
 /// No footer, and no message's header, is longer.
 const HEADER_BYTES_MAX: u64 = 256 << 20;
-/// No batch decodes to more: an id and an end for each item, and as much again for the rest.
-const BATCH_RAW_BYTES_MAX: u64 = 2 * 40 * ITEMS_MAX as u64;
 /// A zstd block of 4 bytes stands for at most 128 KiB.
 const ZSTD_RATIO_MAX: u64 = (128 << 10) / 4;
 /// Footer length and magic at the very end.
@@ -68,6 +66,7 @@ pub(in crate::catalog) struct TableFile<'s> {
     storage: &'s dyn Storage,
     name: ObjectName,
     stored: SchemaRef,
+    raw_bytes_max: u64,
     batches: Vec<Block>,
     dictionaries: Vec<Block>,
     metadata: BTreeMap<String, String>,
@@ -141,6 +140,7 @@ impl<'s> TableFile<'s> {
             storage,
             name,
             stored: Arc::new(table.stored_schema()),
+            raw_bytes_max: table.batch_raw_bytes_max(),
             batches: blocks(footer.recordBatches())?,
             dictionaries: blocks(footer.dictionaries())?,
             metadata,
@@ -199,10 +199,14 @@ impl<'s> TableFile<'s> {
         self.name
     }
 
+    /// Where a batch begins in the file, in bytes; 0 for one that is not there.
+    pub(in crate::catalog) fn batch_offset(&self, batch: usize) -> u64 {
+        self.batches.get(batch).map_or(0, |b| b.offset)
+    }
+
     /// Damage found in what a batch says.
     pub(in crate::catalog) fn damaged_batch(&self, batch: usize, what: impl std::fmt::Display) -> Error {
-        let offset = self.batches.get(batch).map_or(0, |b| b.offset);
-        Error::damaged(self.name.path(), offset, format!("record batch {batch}: {what}"))
+        Error::damaged(self.name.path(), self.batch_offset(batch), format!("record batch {batch}: {what}"))
     }
 
     /// A batch; with `columns`, only those, in the order of the table.
@@ -211,7 +215,7 @@ impl<'s> TableFile<'s> {
             self.damaged_batch(batch, format_args!("asked for, but there are {} only", self.batches.len()))
         })?;
         let bytes = self.read_block(block)?;
-        decode(&bytes, block, &self.stored, columns, |message| message.header_as_record_batch())
+        decode(&bytes, block, (&self.stored, self.raw_bytes_max), columns, |message| message.header_as_record_batch())
             .map_err(|what| self.damaged_batch(batch, what))
     }
 
@@ -221,7 +225,7 @@ impl<'s> TableFile<'s> {
         let mut found = Vec::new();
         for (place, block) in self.dictionaries.iter().enumerate() {
             let bytes = self.read_block(block)?;
-            let read = decode(&bytes, block, &values, None, |message| {
+            let read = decode(&bytes, block, (&values, self.raw_bytes_max), None, |message| {
                 let dictionary = message.header_as_dictionary_batch()?;
                 (!dictionary.isDelta() && usize::try_from(dictionary.id()) == Ok(place)).then(|| dictionary.data())?
             });
@@ -308,7 +312,7 @@ fn check_block(block: &arrow_ipc::Block, footer_start: u64) -> Result<Block, Str
 fn decode<'m>(
     bytes: &'m [u8],
     block: &Block,
-    schema: &SchemaRef,
+    (schema, raw_bytes_max): (&SchemaRef, u64),
     columns: Option<&[usize]>,
     batch_of: impl FnOnce(&Message<'m>) -> Option<arrow_ipc::RecordBatch<'m>>,
 ) -> Result<RecordBatch, String> {
@@ -326,7 +330,7 @@ fn decode<'m>(
         return Err(format!("the message's version is {:?}, not V5", message.version()));
     }
     let batch = batch_of(&message).ok_or("the message is of another kind")?;
-    check_batch(&batch, schema, body)?;
+    check_batch(&batch, schema, raw_bytes_max, body)?;
     let body = Buffer::from_vec(body.to_vec());
     let none = std::collections::HashMap::new();
     RecordBatchDecoder::try_new(&body, batch, Arc::clone(schema), &none, &MetadataVersion::V5)
@@ -340,7 +344,12 @@ struct Parts<'m> {
     raw_bytes: std::slice::Iter<'m, u64>,
 }
 
-fn check_batch(batch: &arrow_ipc::RecordBatch<'_>, schema: &Schema, body: &[u8]) -> Result<(), String> {
+fn check_batch(
+    batch: &arrow_ipc::RecordBatch<'_>,
+    schema: &Schema,
+    raw_bytes_max: u64,
+    body: &[u8],
+) -> Result<(), String> {
     let items = |n: i64| usize::try_from(n).ok().filter(|n| *n <= ITEMS_MAX);
     items(batch.length()).ok_or_else(|| format!("the batch says it has {} rows", batch.length()))?;
     let node = |node: &arrow_ipc::FieldNode| {
@@ -366,8 +375,8 @@ fn check_batch(batch: &arrow_ipc::RecordBatch<'_>, schema: &Schema, body: &[u8])
     let nodes: Vec<(usize, bool)> = nodes.iter().map(node).collect::<Result<_, _>>()?;
     let buffers = batch.buffers().ok_or("the batch has no buffers")?;
     let buffers: Vec<u64> = buffers.iter().map(raw_bytes).collect::<Result<_, _>>()?;
-    if buffers.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes)) > BATCH_RAW_BYTES_MAX {
-        return Err(format!("the batch says it decompresses to more than {BATCH_RAW_BYTES_MAX} bytes"));
+    if buffers.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes)) > raw_bytes_max {
+        return Err(format!("the batch says it decompresses to more than {raw_bytes_max} bytes"));
     }
     let mut parts = Parts { nodes: nodes.iter(), raw_bytes: buffers.iter() };
     schema.fields().iter().try_for_each(|field| {

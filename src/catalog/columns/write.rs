@@ -75,6 +75,13 @@ impl TableWriter {
         })
     }
 
+    /// Compresses nothing, so that a test can damage what arrow sees and not only what zstd sees.
+    #[cfg(test)]
+    pub(in crate::catalog) fn uncompressed(mut self) -> Self {
+        self.compressed = self.plain.clone();
+        self
+    }
+
     /// How many batches were written.
     pub(in crate::catalog) fn batch_count(&self) -> usize {
         self.batches.len()
