@@ -1,10 +1,11 @@
 (** Why may the live set be kept as a handful of intervals that only hits touch?
 
     The live set is a queue of ascending, disjoint, closed intervals.  Between hits
-    nothing is done.  At a hit the queue is first settled: while the front holds states
-    that were cut by force before the hit, that part moves to the back, [max] further
-    on.  Then the hit pulls: the front part that is far enough behind is dropped and
-    the hit itself is pushed to the back.  Only the ends of the queue are touched.
+    nothing is done.  At a hit the queue is first settled: all intervals are turned
+    forward by as many whole maxima as all of them have room for; then, while the front
+    holds states that were cut by force before the hit, that part moves to the back,
+    [max] further on.  Then the hit pulls: the front part that is far enough behind is
+    dropped and the hit itself is appended.  Appending merges intervals that touch.
 
     Proved: after each step the intervals have exactly the members of the live set of
     LiveSet.v, so the sparse form certifies the same cut. *)
@@ -25,18 +26,35 @@ Section Intervals.
 
   (** * The program *)
 
-  (** Apply the forced cuts that fall before [x]; [x] rounds are always enough. *)
-  Fixpoint settle_fuel (x : nat) (live : intervals) (fuel : nat) : intervals :=
+  (** Add states that lie at or after all others, merged with the last interval if they
+      touch it. *)
+  Fixpoint append (live : intervals) (a z : nat) : intervals :=
+    match live with
+    | [] => [(a, z)]
+    | [(a', z')] => if a <=? S z' then [(a', Nat.max z' z)] else [(a', z'); (a, z)]
+    | i :: rest => i :: append rest a z
+    end.
+
+  (** A long stretch without hits turns all states by the same number of forced cuts. *)
+  Definition newest (live : intervals) : nat := snd (last live (0, 0)).
+  Definition turn (x : nat) (live : intervals) : intervals :=
+    let turned := (x - 1 - newest live) / max * max in
+    map (fun i => (fst i + turned, snd i + turned)) live.
+
+  (** The forced cuts before [x] one by one; [x] rounds are always enough. *)
+  Fixpoint rotate (x : nat) (live : intervals) (fuel : nat) : intervals :=
     match fuel, live with
     | S k, (a, z) :: rest =>
         if a + max <? x then
           if z + max <? x
-          then settle_fuel x (rest ++ [(a + max, z + max)]) k
-          else settle_fuel x ((x - max, z) :: rest ++ [(a + max, x - 1)]) k
+          then rotate x (append rest (a + max) (z + max)) k
+          else rotate x (append ((x - max, z) :: rest) (a + max) (x - 1)) k
         else live
     | _, _ => live
     end.
-  Definition settle (x : nat) (live : intervals) : intervals := settle_fuel x live x.
+
+  (** Apply the forced cuts that fall before [x]. *)
+  Definition settle (x : nat) (live : intervals) : intervals := rotate x (turn x live) x.
 
   (** Drop the states that lie at least [reach] before the hit [c]. *)
   Fixpoint drop_reached (c reach : nat) (live : intervals) : intervals :=
@@ -50,25 +68,37 @@ Section Intervals.
   (** A hit at [c] pulls the states it reaches onto itself. *)
   Definition pull (c reach : nat) (live : intervals) : intervals :=
     match live with
-    | (a, _) :: _ => if a + reach <=? c then drop_reached c reach live ++ [(c, c)] else live
+    | (a, _) :: _ => if a + reach <=? c then append (drop_reached c reach live) c c else live
     | [] => []
     end.
 
-  (** Is the position [c], just pushed, the only state left? *)
-  Definition only (c : nat) (live : intervals) : bool :=
-    match live with [(a, _)] => a =? c | _ => false end.
-
-  (** The sweep over recorded hits; the first certified cut, if any. *)
-  Fixpoint sweep_hits (live : intervals) (record : list (nat * bool)) : option nat :=
-    match record with
-    | [] => None
-    | (c, is_strict) :: rest =>
-        let live' := pull c (need min normal is_strict) (settle c live) in
-        if only c live' then Some c else sweep_hits live' rest
+  (** The certified cut, if one state is left. *)
+  Definition certified (live : intervals) : option nat :=
+    match live with
+    | [(a, z)] => if a =? z then Some a else None
+    | _ => None
     end.
 
-  Definition certify_sparse (record : list (nat * bool)) (p : nat) : option nat :=
-    sweep_hits [(p - max, p - 1)] record.
+  (** The sweep over the recorded hits before [e]. *)
+  Fixpoint sweep_hits (live : intervals) (record : list (nat * bool)) (e : nat) : option nat :=
+    match record with
+    | [] => certified (settle e live)
+    | (c, is_strict) :: rest =>
+        let settled := settle c live in
+        match certified settled with
+        | Some d => Some d
+        | None =>
+            let pulled := pull c (need min normal is_strict) settled in
+            match certified pulled with
+            | Some d => Some d
+            | None => sweep_hits pulled rest e
+            end
+        end
+    end.
+
+  (** The first certified cut of a worker that starts at [p] and sees the hits of [p, e). *)
+  Definition certify_sparse (record : list (nat * bool)) (p e : nat) : option nat :=
+    sweep_hits [(p - max, p - 1)] record e.
 
   (** * Order: what makes the ends of the queue enough *)
 
@@ -91,17 +121,6 @@ Section Intervals.
   Lemma all_below_weaken : forall live hi hi', hi <= hi' -> all_below hi live -> all_below hi' live.
   Proof. intros live hi hi' L. apply Forall_impl. intros. lia. Qed.
 
-  Lemma ascends_snoc : forall live lo a z,
-    ascends lo live -> all_below a live -> lo <= a <= z -> ascends lo (live ++ [(a, z)]).
-  Proof.
-    induction live as [|[a' z'] rest IH]; intros lo a z A B L; simpl in *; [easy|].
-    inversion B as [|? ? B1 B2]; subst. simpl in B1.
-    split; [easy|]. apply IH; trivial; [easy|lia].
-  Qed.
-
-  Lemma all_below_snoc : forall live hi a z, all_below hi live -> z < hi -> all_below hi (live ++ [(a, z)]).
-  Proof. intros. apply Forall_app. split; trivial. now repeat constructor. Qed.
-
   Lemma ascends_member : forall live lo b, ascends lo live -> member b live -> lo <= b.
   Proof.
     induction live as [|[a z] rest IH]; intros lo b A (i & I & R); simpl in A; [easy|].
@@ -123,12 +142,39 @@ Section Intervals.
     - intros [R|(i & I & R)]; [exists (a, z); simpl; auto|exists i; simpl; auto].
   Qed.
 
-  Lemma member_snoc : forall b live a z,
-    member b (live ++ [(a, z)]) <-> member b live \/ a <= b <= z.
+  (** Appending adds just those states, and keeps the order, when no interval begins
+      after the new one. *)
+  Lemma append_spec : forall live lo a z,
+    ascends lo live -> (forall b, member b live -> b <= a) -> lo <= a <= z ->
+    ascends lo (append live a z)
+    /\ (forall hi, all_below hi live -> z < hi -> all_below hi (append live a z))
+    /\ forall b, member b (append live a z) <-> member b live \/ a <= b <= z.
   Proof.
-    intros. induction live as [|[a' z'] rest IH]; simpl app; rewrite !member_cons.
-    - tauto.
-    - rewrite IH. tauto.
+    induction live as [|[a' z'] rest IH]; intros lo a z A Before L.
+    - simpl. split; [tauto|]. split; [intros hi _ Z; now constructor|].
+      intros b. rewrite member_cons. tauto.
+    - assert (La : a' <= a) by (apply Before; rewrite member_cons; simpl in A; lia).
+      destruct rest as [|i rest].
+      + cbn [append]. simpl in A. destruct (Nat.leb_spec a (S z')).
+        * split; [simpl; lia|]. split.
+          -- intros hi B Z. inversion B; subst. simpl in *. constructor; [simpl; lia|constructor].
+          -- intros b. rewrite !member_cons. split.
+             ++ intros [R|M]; [|auto]. destruct (le_lt_dec b z'); [left; left|right]; lia.
+             ++ intros [[R|M]|R]; [left; lia|auto|left; lia].
+        * split; [simpl; lia|]. split.
+          -- intros hi B Z. inversion B; subst. constructor; [assumption|now constructor].
+          -- intros b. rewrite !member_cons. tauto.
+      + change (append ((a', z') :: i :: rest) a z) with ((a', z') :: append (i :: rest) a z).
+        destruct A as (La' & A).
+        assert (Lz : S z' <= a).
+        { destruct i as [a2 z2]. assert (a2 <= a) by (apply Before; rewrite !member_cons; simpl in A; lia).
+          simpl in A. lia. }
+        destruct (IH (S z') a z A) as (A' & B' & M).
+        * intros b Mb. apply Before. rewrite member_cons. auto.
+        * lia.
+        * split; [now split|]. split.
+          -- intros hi B Z. inversion B; subst. constructor; [assumption|now apply B'].
+          -- intros b. rewrite (member_cons b a' z'), M, (member_cons b a' z'). tauto.
   Qed.
 
   (** * Settling: forced cuts alone *)
@@ -173,79 +219,145 @@ Section Intervals.
       intros a c Hc. now apply plain_no_hit; [|apply Q].
   Qed.
 
-  (** Settling keeps the order and moves each state where force moves it. *)
-  Lemma settle_fuel_spec : forall fuel x lo live,
-    ordered lo x live -> x <= lo + fuel ->
-    ordered (x - max) x (settle_fuel x live fuel)
-    /\ forall c, member c (settle_fuel x live fuel) <-> exists b, member b live /\ forced x b = c.
+  (** Intervals whose states no forced cut before [x] moves any more. *)
+  Lemma settled_already : forall x lo live, ordered lo x live -> x <= lo + max ->
+    ordered (x - max) x live
+    /\ forall c, member c live <-> exists b, member b live /\ forced x b = c.
   Proof.
-    (* Where no state is stale, there is nothing to do. *)
-    assert (Done : forall x lo live, ordered lo x live -> x <= lo + max ->
-              ordered (x - max) x live
-              /\ forall c, member c live <-> exists b, member b live /\ forced x b = c).
-    { intros x lo live (A & B & C) L. split.
-      - split; [|split]; trivial.
-        + apply (ascends_weaken _ lo); trivial; lia.
-        + apply (all_below_weaken _ x); trivial; lia.
-      - intros c. split.
-        + intros M. exists c. split; trivial. apply forced_stays.
-          apply (ascends_member _ lo) in M; trivial. lia.
-        + intros (b & M & <-). rewrite forced_stays; trivial.
-          apply (ascends_member _ lo) in M; trivial. lia. }
+    intros x lo live (A & B & C) L. split.
+    - split; [|split]; trivial.
+      + apply (ascends_weaken _ lo); trivial; lia.
+      + apply (all_below_weaken _ x); trivial; lia.
+    - assert (Stays : forall b, member b live -> forced x b = b).
+      { intros b M. apply forced_stays. apply (ascends_member _ lo) in M; trivial. lia. }
+      intros c. split; [intros M; exists c; auto|]. intros (b & M & <-). now rewrite Stays.
+  Qed.
+
+  (** Rotating keeps the order and moves each state where force moves it. *)
+  Lemma rotate_spec : forall fuel x lo live,
+    ordered lo x live -> x <= lo + fuel ->
+    ordered (x - max) x (rotate x live fuel)
+    /\ forall c, member c (rotate x live fuel) <-> exists b, member b live /\ forced x b = c.
+  Proof.
     induction fuel as [|k IH]; intros x lo live O Fu.
-    - simpl. apply (Done x lo); trivial. lia.
-    - destruct live as [|[a z] rest]; simpl.
-      { apply (Done x x); [|lia]. repeat split; constructor. }
-      destruct O as (A & B & C). simpl in A. destruct A as (La & A).
-      inversion B as [|? ? B1 B2]; inversion C as [|? ? C1 C2]; subst. simpl in B1, C1.
-      destruct (Nat.ltb_spec (a + max) x) as [Stale|Fresh].
-      + assert (Rest : all_below (a + max) rest) by (apply (all_below_weaken _ (lo + max)); trivial; lia).
-        destruct (Nat.ltb_spec (z + max) x) as [All|Part].
-        * (* the whole front interval is stale *)
-          destruct (IH x (S z) (rest ++ [(a + max, z + max)])) as (O' & M); [|lia|].
-          { split; [|split].
-            - apply ascends_snoc; trivial. lia.
-            - apply all_below_snoc; [|lia]. apply (all_below_weaken _ (a + max)); trivial; lia.
-            - apply all_below_snoc; trivial. }
-          split; [exact O'|]. intros c. rewrite M. split; intros (b & Mb & E).
-          -- rewrite member_snoc in Mb. destruct Mb as [Mb|R].
-             ++ exists b. rewrite member_cons. auto.
-             ++ exists (b - max). rewrite member_cons. split; [left; lia|].
-                rewrite forced_moves by lia. now replace (b - max + max) with b by lia.
-          -- rewrite member_cons in Mb. destruct Mb as [R|Mb].
-             ++ exists (b + max). rewrite member_snoc. split; [right; lia|].
-                now rewrite <- forced_moves by lia.
-             ++ exists b. rewrite member_snoc. auto.
-        * (* its first part is stale *)
-          destruct (IH x (x - max) ((x - max, z) :: rest ++ [(a + max, x - 1)])) as (O' & M); [|lia|].
-          { split; [|split].
-            - simpl. split; [lia|]. apply ascends_snoc; trivial. lia.
-            - constructor; [simpl; lia|]. apply all_below_snoc; [|lia].
-              apply (all_below_weaken _ (a + max)); trivial; lia.
-            - constructor; [simpl; lia|]. apply all_below_snoc; trivial. lia. }
-          split; [exact O'|]. intros c. rewrite M. split; intros (b & Mb & E).
-          -- rewrite member_cons, member_snoc in Mb. destruct Mb as [R|[Mb|R]].
-             ++ exists b. rewrite member_cons. split; [left; lia|assumption].
-             ++ exists b. rewrite member_cons. auto.
-             ++ exists (b - max). rewrite member_cons. split; [left; lia|].
-                rewrite forced_moves by lia. now replace (b - max + max) with b by lia.
-          -- rewrite member_cons in Mb. destruct Mb as [R|Mb].
-             ++ destruct (le_lt_dec (x - max) b) as [L|L].
-                ** exists b. rewrite member_cons. split; [left; lia|assumption].
-                ** exists (b + max). rewrite member_cons, member_snoc. split; [right; right; lia|].
-                   now rewrite <- forced_moves by lia.
-             ++ exists b. rewrite member_cons, member_snoc. auto.
-      + apply (Done x a); [|lia]. split; [|split].
-        * simpl. split; [lia|assumption].
-        * apply (all_below_weaken _ (lo + max)); [lia|assumption].
-        * assumption.
+    { apply (settled_already x lo); trivial. lia. }
+    destruct live as [|[a z] rest]; [apply (settled_already x x); [|lia]; repeat split; constructor|].
+    destruct O as (A & B & C). simpl in A. destruct A as (La & A).
+    inversion B as [|? ? B1 B2]; inversion C as [|? ? C1 C2]; subst. simpl in B1, C1.
+    cbn [rotate]. destruct (Nat.ltb_spec (a + max) x) as [Stale|Fresh].
+    2:{ apply (settled_already x a); [|lia]. split; [|split].
+        - simpl. split; [lia|assumption].
+        - apply (all_below_weaken _ (lo + max)); [lia|assumption].
+        - assumption. }
+    assert (Rest : forall b, member b rest -> b <= a + max).
+    { intros b M. pose proof (all_below_member _ _ _ B2 M). lia. }
+    assert (B2' : all_below (S z + max) rest) by (apply (all_below_weaken _ (lo + max)); trivial; lia).
+    destruct (Nat.ltb_spec (z + max) x) as [All|Part].
+    - (* the whole front interval is stale *)
+      destruct (append_spec rest (S z) (a + max) (z + max) A Rest ltac:(lia)) as (A' & B' & M').
+      destruct (IH x (S z) (append rest (a + max) (z + max))) as (O' & M); [|lia|].
+      { split; [|split]; trivial; apply B'; trivial; lia. }
+      split; [exact O'|]. intros c. rewrite M. split; intros (b & Mb & E).
+      + rewrite M' in Mb. destruct Mb as [Mb|R].
+        * exists b. rewrite member_cons. auto.
+        * exists (b - max). rewrite member_cons. split; [left; lia|].
+          rewrite forced_moves by lia. now replace (b - max + max) with b by lia.
+      + rewrite member_cons in Mb. destruct Mb as [R|Mb].
+        * exists (b + max). rewrite M'. split; [right; lia|]. now rewrite <- forced_moves by lia.
+        * exists b. rewrite M'. auto.
+    - (* its first part is stale *)
+      assert (Af : ascends (x - max) ((x - max, z) :: rest)) by (simpl; split; [lia|assumption]).
+      assert (Before : forall b, member b ((x - max, z) :: rest) -> b <= a + max).
+      { intros b Mb. rewrite member_cons in Mb. destruct Mb; [lia|auto]. }
+      destruct (append_spec _ _ (a + max) (x - 1) Af Before ltac:(lia)) as (A' & B' & M').
+      destruct (IH x (x - max) (append ((x - max, z) :: rest) (a + max) (x - 1))) as (O' & M); [|lia|].
+      { split; [|split]; trivial; apply B'; try lia; constructor; simpl; trivial; try lia.
+        apply (all_below_weaken _ (lo + max)); trivial; lia. }
+      split; [exact O'|]. intros c. rewrite M. split; intros (b & Mb & E).
+      + rewrite M', member_cons in Mb. destruct Mb as [[R|Mb]|R].
+        * exists b. rewrite member_cons. split; [left; lia|assumption].
+        * exists b. rewrite member_cons. auto.
+        * exists (b - max). rewrite member_cons. split; [left; lia|].
+          rewrite forced_moves by lia. now replace (b - max + max) with b by lia.
+      + rewrite member_cons in Mb. destruct Mb as [R|Mb].
+        * destruct (le_lt_dec (x - max) b) as [L|L].
+          -- exists b. rewrite M', member_cons. split; [left; left; lia|assumption].
+          -- exists (b + max). rewrite M'. split; [right; lia|]. now rewrite <- forced_moves by lia.
+        * exists b. rewrite M', member_cons. auto.
+  Qed.
+
+  (** Turning moves states by forced cuts only. *)
+  Lemma forced_turns : forall t x b, b + t * max < x -> forced x b = forced x (b + t * max).
+  Proof.
+    induction t as [|t IH]; intros x b L; simpl in *; [now rewrite Nat.add_0_r|].
+    rewrite forced_moves by lia. rewrite IH by lia. f_equal. lia.
+  Qed.
+
+  Lemma newest_is_greatest : forall live lo b, ascends lo live -> member b live -> b <= newest live.
+  Proof.
+    unfold newest. induction live as [|[a z] rest IH]; intros lo b A M; [now destruct M as (i & [] & _)|].
+    destruct rest as [|[a' z'] rest].
+    - rewrite member_cons in M. destruct M as [R|(i & [] & _)]. simpl. lia.
+    - change (last ((a, z) :: (a', z') :: rest) (0, 0)) with (last ((a', z') :: rest) (0, 0)).
+      simpl in A. destruct A as (La & A). rewrite member_cons in M. destruct M as [R|M].
+      + assert (a' <= snd (last ((a', z') :: rest) (0, 0))); [|lia].
+        apply (IH (S z)); [exact A|]. rewrite member_cons. lia.
+      + apply (IH (S z)); [exact A|exact M].
+  Qed.
+
+  Lemma shift_ascends : forall t live lo, ascends lo live ->
+    ascends (lo + t) (map (fun i => (fst i + t, snd i + t)) live).
+  Proof.
+    induction live as [|[a z] rest IH]; intros lo A; simpl in *; trivial.
+    split; [lia|]. apply (IH (S z)). easy.
+  Qed.
+
+  Lemma shift_member : forall t live c,
+    member c (map (fun i => (fst i + t, snd i + t)) live) <-> exists b, member b live /\ c = b + t.
+  Proof.
+    intros t live c. split.
+    - intros (i & I & R). apply in_map_iff in I. destruct I as ([a z] & <- & I). simpl in R.
+      exists (c - t). split; [exists (a, z); simpl; split; [assumption|lia]|lia].
+    - intros (b & ([a z] & I & R) & ->). exists (a + t, z + t). simpl in *. split; [|lia].
+      apply in_map_iff. exists (a, z). auto.
+  Qed.
+
+  Lemma turn_spec : forall x lo live, ordered lo x live ->
+    (exists lo', lo <= lo' /\ ordered lo' x (turn x live))
+    /\ forall c, (exists b, member b (turn x live) /\ forced x b = c)
+                <-> exists b, member b live /\ forced x b = c.
+  Proof.
+    intros x lo live (A & B & C). unfold turn.
+    set (t := (x - 1 - newest live) / max).
+    assert (T : t * max <= x - 1 - newest live).
+    { pose proof (Nat.mul_div_le (x - 1 - newest live) max ltac:(lia)). unfold t. lia. }
+    assert (Room : forall b, member b live -> b + t * max < x).
+    { intros b M. pose proof (newest_is_greatest _ _ _ A M). pose proof (all_below_member _ _ _ C M). lia. }
+    split.
+    - exists (lo + t * max). split; [lia|]. split; [now apply shift_ascends|].
+      assert (Ends : forall i, In i live -> member (snd i) live).
+      { clear - A. revert lo A. induction live as [|[a z] rest IH]; intros lo A i I; [easy|].
+        simpl in A. destruct I as [<-|I]; rewrite member_cons; simpl; [lia|]. right.
+        now apply (IH (S z)). }
+      unfold all_below in *. rewrite !Forall_map, !Forall_forall in *.
+      split; intros [a z] I; simpl; [specialize (B _ I); simpl in B; lia|].
+      specialize (Room _ (Ends _ I)). exact Room.
+    - intros c. split.
+      + intros (b' & M & E). apply shift_member in M. destruct M as (b & M & ->).
+        exists b. rewrite (forced_turns t) by auto. auto.
+      + intros (b & M & E). exists (b + t * max). rewrite <- forced_turns by auto.
+        split; [|assumption]. apply shift_member. eauto.
   Qed.
 
   (** Settling refines: the intervals of an earlier time, brought to time [x]. *)
   Theorem settle_refines : forall x lo live, ordered lo x live ->
     ordered (x - max) x (settle x live)
     /\ forall c, member c (settle x live) <-> exists b, member b live /\ forced x b = c.
-  Proof. intros x lo live O. apply (settle_fuel_spec x x lo); trivial. lia. Qed.
+  Proof.
+    intros x lo live O. destruct (turn_spec x lo live O) as ((lo' & L & O') & T).
+    destruct (rotate_spec x x lo' _ O' ltac:(lia)) as (O2 & M). split; [exact O2|].
+    intros c. unfold settle. now rewrite M, T.
+  Qed.
 
   (** * Pulling: one hit *)
 
@@ -283,12 +395,14 @@ Section Intervals.
     destruct live as [|[a z] rest].
     { split; [repeat split; trivial|]. intros d. split; [now intros (i & [] & _)|now intros (b & (i & [] & _) & _)]. }
     unfold pull. destruct (Nat.leb_spec (a + reach) c) as [L|L].
-    - destruct (drop_reached_spec c reach _ _ A) as (A' & D & M). split.
-      + split; [|split].
-        * apply ascends_snoc; [|auto|lia]. apply (ascends_weaken _ (Nat.max (c - max) (c + 1 - reach))); trivial. lia.
-        * apply all_below_snoc; [auto|lia].
-        * apply all_below_snoc; [auto|lia].
-      + intros d. rewrite member_snoc, M. split.
+    - destruct (drop_reached_spec c reach _ _ A) as (A' & D & M).
+      destruct (append_spec (drop_reached c reach ((a, z) :: rest)) (S c - max) c c) as (A2 & D2 & M2).
+      { apply (ascends_weaken _ (Nat.max (c - max) (c + 1 - reach))); trivial. lia. }
+      { intros b Mb. apply M in Mb. pose proof (all_below_member _ _ _ C (proj1 Mb)). lia. }
+      { lia. }
+      split.
+      + split; [|split]; trivial; apply D2; auto; lia.
+      + intros d. rewrite M2, M. split.
         * intros [(Md & U)|R].
           -- exists d. split; trivial. now destruct (Nat.leb_spec (d + reach) c); [lia|].
           -- exists a. split; [rewrite member_cons; simpl in A; left; lia|].
@@ -306,15 +420,18 @@ Section Intervals.
         * intros (b & M & ->). specialize (U _ M). now destruct (Nat.leb_spec (b + reach) c); [lia|].
   Qed.
 
-  (** One interval that is just [c] is left if and only if every member is [c]. *)
-  Lemma only_spec : forall live lo c, ascends lo live -> all_below (S c) live -> live <> [] ->
-    (only c live = true <-> forall b, member b live -> b = c).
+  (** One state is left in the intervals if and only if every member is that state. *)
+  Lemma certified_spec : forall live lo c, ascends lo live -> live <> [] ->
+    (certified live = Some c <-> forall b, member b live -> b = c).
   Proof.
-    intros [|[a z] [|[a' z'] rest]] lo c A B Ne; [easy| |]; simpl in A |- *.
-    - inversion B; subst. simpl in *. split.
-      + rewrite Nat.eqb_eq. intros -> b M. rewrite member_cons in M.
-        destruct M as [R|(i & [] & _)]. lia.
-      + intros H. apply Nat.eqb_eq, H. rewrite member_cons. lia.
+    intros [|[a z] [|[a' z'] rest]] lo c A Ne; [easy| |]; simpl in A |- *.
+    - split.
+      + destruct (Nat.eqb_spec a z); [|easy]. intros E b M. injection E as <-.
+        rewrite member_cons in M. destruct M as [R|(i & [] & _)]. lia.
+      + intros H.
+        assert (Ea : a = c) by (apply H; rewrite member_cons; lia).
+        assert (Ez : z = c) by (apply H; rewrite member_cons; lia).
+        subst. now rewrite Nat.eqb_refl.
     - split; [easy|]. intros H. exfalso.
       assert (a = c) by (apply H; rewrite member_cons; lia).
       assert (a' = c) by (apply H; rewrite !member_cons; lia). lia.
@@ -337,9 +454,31 @@ Section Intervals.
       /\ forall c, In c states <-> member c (settle x live).
     Proof.
       intros x live states ((x0 & L & A & B & C) & M).
-      destruct (settle_refines x (x0 - max) live) as (O & S).
+      destruct (settle_refines x (x0 - max) live) as (O & T).
       - split; [|split]; trivial. apply (all_below_weaken _ x0); trivial.
-      - split; trivial. intros c. now rewrite M, S.
+      - split; trivial. intros c. now rewrite M, T.
+    Qed.
+
+    (** The program's question is the model's. *)
+    Lemma same_question : forall live states lo, ascends lo live -> states <> [] ->
+      (forall c, In c states <-> member c live) -> certified live = one_left states.
+    Proof.
+      intros live states lo A Ne M.
+      assert (Nl : live <> []).
+      { intros ->. destruct states as [|b states]; [easy|].
+        destruct (proj1 (M b) (or_introl eq_refl)) as (i & [] & _). }
+      assert (E : forall c, certified live = Some c <-> one_left states = Some c).
+      { intros c. rewrite (certified_spec _ _ _ A Nl), one_left_spec.
+        split; [intros H; split; [assumption|]|intros [_ H]]; intros b I; apply H; now apply M. }
+      destruct (one_left states) as [c|]; [now apply E|].
+      destruct (certified live) as [c|]; [symmetry; now apply E|reflexivity].
+    Qed.
+
+    Lemma settled_question : forall x live states, refines x live states -> states <> [] ->
+      certified (settle x live) = one_left states.
+    Proof.
+      intros x live states R Ne. destruct (refines_settled _ _ _ R) as ((A & _) & M).
+      now apply (same_question _ _ _ A).
     Qed.
 
     Lemma state_range : forall x live states, refines x live states ->
@@ -373,7 +512,7 @@ Section Intervals.
     Lemma refines_hit : forall x live states, refines x live states -> loose h x = true ->
       states <> [] ->
       refines (S x) (at_hit x live) (map (step f x) states)
-      /\ only x (at_hit x live) = all_at x (move_all (sure f) x states).
+      /\ certified (at_hit x live) = one_left (map (step f x) states).
     Proof.
       intros x live states R H Ne. pose proof (state_range _ _ _ R) as Range.
       assert (Ge : 1 <= need min normal (strict h x) <= max) by (unfold need; destruct (strict h x); lia).
@@ -385,70 +524,69 @@ Section Intervals.
           rewrite plain_at_hit; trivial. now apply Range.
         - intros (a & Ma & ->). exists a. apply M in Ma. split; trivial. unfold step.
           rewrite plain_at_hit; trivial. now apply Range. }
-      assert (Nonempty : at_hit x live <> []).
-      { destruct states as [|a states]; [easy|]. intros E.
-        assert (N : member (step f x a) (at_hit x live)) by (apply Members; now left).
-        rewrite E in N. destruct N as (i & [] & _). }
       split.
       - split; [exists (S x); auto|]. intros c. rewrite Members.
         assert (Stays : forall b, member b (at_hit x live) -> forced (S x) b = b).
         { intros b Mb. apply forced_stays. destruct O' as (A & _).
           pose proof (ascends_member _ _ _ A Mb). lia. }
         split; [intros Mc; exists c; auto|]. intros (b & Mb & <-). now rewrite Stays.
-      - apply eq_true_iff_eq. destruct O' as (A & _ & C).
-        rewrite (only_spec _ _ _ A C Nonempty), move_all_sure, all_at_spec.
-        split; intros All b I; apply All; now apply Members.
+      - destruct O' as (A & _). apply (same_question _ _ _ A); [|exact Members].
+        intros E. now apply Ne, (map_eq_nil (step f x)).
     Qed.
 
-    (** Soundness of the sparse sweep, whatever the live set it starts from. *)
+    (** Soundness of the sparse sweep, whatever the live set it starts from: at some [y]
+        all states have gone to what it returns. *)
     Lemma sweep_hits_after : forall k x live states, refines x live states -> states <> [] ->
-      forall c, sweep_hits live (hits_from h x k) = Some c ->
-      x <= c < x + k /\ forall b, In b states -> after f b x (S c - x) = c.
+      forall c, sweep_hits live (hits_from h x k) (x + k) = Some c ->
+      exists j, j <= k /\ forall b, In b states -> after f b x j = c.
     Proof.
-      assert (Ne : forall x states, states <> [] -> map (step f x) states <> []) by (now intros x [|]).
-      induction k as [|k IH]; intros x live states R NeS c E; [easy|].
-      assert (Rest : forall live', refines (S x) live' (map (step f x) states) ->
-                sweep_hits live' (hits_from h (S x) k) = Some c ->
-                x <= c < x + S k /\ forall b, In b states -> after f b x (S c - x) = c).
-      { intros live' R' E'. destruct (IH _ _ _ R' (Ne _ _ NeS) _ E') as (Rc & A). split; [lia|].
-        intros b I. replace (S c - x) with (S (S c - S x)) by lia. apply A. now apply in_map. }
-      rewrite hits_from_cons in E. destruct (loose h x) eqn:H.
-      - destruct (refines_hit _ _ _ R H NeS) as (R' & O). simpl in E.
-        fold (at_hit x live) in E. rewrite O in E.
-        destruct (all_at x _) eqn:A; [|exact (Rest _ R' E)].
-        injection E as <-. split; [lia|]. intros b I. replace (S x - x) with 1 by lia.
-        rewrite move_all_sure, all_at_spec in A. apply A. cbn [after]. now apply in_map.
-      - exact (Rest _ (refines_quiet _ _ _ R H) E).
+      induction k as [|k IH]; intros x live states R Ne c E.
+      - exists 0. split; [lia|]. simpl in E. rewrite Nat.add_0_r, (settled_question _ _ _ R Ne) in E.
+        now apply one_left_spec in E.
+      - assert (Nm : map (step f x) states <> []) by (intros Z; now apply Ne, (map_eq_nil (step f x))).
+        assert (Rest : forall live', refines (S x) live' (map (step f x) states) ->
+                  sweep_hits live' (hits_from h (S x) k) (x + S k) = Some c ->
+                  exists j, j <= S k /\ forall b, In b states -> after f b x j = c).
+        { intros live' R' E'. replace (x + S k) with (S x + k) in E' by lia.
+          destruct (IH _ _ _ R' Nm _ E') as (j & Lj & All).
+          exists (S j). split; [lia|]. intros b I. cbn [after]. apply All. now apply in_map. }
+        rewrite hits_from_cons in E. destruct (loose h x) eqn:H; [|exact (Rest _ (refines_quiet _ _ _ R H) E)].
+        cbn [sweep_hits] in E. rewrite (settled_question _ _ _ R Ne) in E.
+        destruct (one_left states) eqn:O; [injection E as <-|].
+        { exists 0. split; [lia|]. now apply one_left_spec in O. }
+        destruct (refines_hit _ _ _ R H Ne) as (R' & Q). fold (at_hit x live) in E. rewrite Q in E.
+        destruct (one_left (map _ _)) eqn:O'; [injection E as <-|exact (Rest _ R' E)].
+        exists 1. split; [lia|]. intros b I. cbn [after]. apply one_left_spec in O'.
+        apply O'. now apply in_map.
     Qed.
 
     (** The sparse sweep finds what the sweep over positions finds. *)
     Lemma sweep_hits_exact : forall k x live states a1 a2, refines x live states ->
       In a1 states -> In a2 states -> a1 <> a2 ->
-      sweep_hits live (hits_from h x k) = first_certified (sure f) states x k.
+      sweep_hits live (hits_from h x k) (x + k) = first_certified (sure f) states x k.
     Proof.
-      induction k as [|k IH]; intros x live states a1 a2 R I1 I2 D; trivial.
-      pose proof (state_range _ _ _ R) as Range.
-      assert (Ne : states <> []) by (now intros ->).
-      pose proof (in_map (step f x) _ _ I1) as J1. pose proof (in_map (step f x) _ _ I2) as J2.
-      rewrite hits_from_cons. destruct (loose h x) eqn:H.
-      - destruct (refines_hit _ _ _ R H Ne) as (R' & O). simpl. fold (at_hit x live). rewrite O.
-        destruct (all_at x _) eqn:A; trivial. rewrite move_all_sure in A |- *.
-        destruct (Nat.eq_dec (step f x a1) (step f x a2)) as [E|E]; [|exact (IH _ _ _ _ _ R' J1 J2 E)].
-        (* two states met, at x; some other state is elsewhere *)
-        assert (X : In x (map (step f x) states)).
-        { unfold step in E, J1, J2. destruct (f a1 x); [exact J1|]. destruct (f a2 x); [exact J2|easy]. }
-        destruct (Forall_Exists_dec (fun d => d = x) (fun d => Nat.eq_dec d x) (map (step f x) states))
-          as [All|Some_].
-        + rewrite Forall_forall in All. now rewrite (proj2 (all_at_spec _ _) All) in A.
-        + apply Exists_exists in Some_. destruct Some_ as (d & Id & Dd). exact (IH _ _ _ _ _ R' Id X Dd).
-      - (* force alone never makes two states meet *)
-        assert (E : step f x a1 <> step f x a2).
-        { pose proof (Range _ I1). pose proof (Range _ I2). unfold step.
-          rewrite !plain_no_hit by trivial.
-          destruct (Nat.eqb_spec x (a1 + max)), (Nat.eqb_spec x (a2 + max)); lia. }
-        simpl. destruct (all_at x _) eqn:A.
-        + rewrite move_all_sure, all_at_spec in A. rewrite (A _ J1), (A _ J2) in E. easy.
-        + rewrite move_all_sure. exact (IH _ _ _ _ _ (refines_quiet _ _ _ R H) J1 J2 E).
+      induction k as [|k IH]; intros x live states a1 a2 R I1 I2 D;
+        assert (Ne : states <> []) by (now intros ->);
+        assert (Two : forall states b1 b2, In b1 states -> In b2 states -> b1 <> b2 -> one_left states = None)
+          by (intros l b1 b2 J1 J2 Db; destruct (one_left l) eqn:O; trivial;
+              apply one_left_spec in O; destruct O as [_ O]; rewrite (O _ J1), (O _ J2) in Db; easy).
+      - simpl. rewrite Nat.add_0_r, (settled_question _ _ _ R Ne). eauto.
+      - pose proof (state_range _ _ _ R) as Range.
+        pose proof (in_map (step f x) _ _ I1) as J1. pose proof (in_map (step f x) _ _ I2) as J2.
+        replace (x + S k) with (S x + k) by lia.
+        rewrite hits_from_cons. cbn [first_certified]. rewrite move_all_sure.
+        destruct (loose h x) eqn:H.
+        + cbn [sweep_hits]. rewrite (settled_question _ _ _ R Ne), (Two _ _ _ I1 I2 D).
+          destruct (refines_hit _ _ _ R H Ne) as (R' & Q). fold (at_hit x live). rewrite Q.
+          destruct (one_left _) eqn:O; trivial.
+          destruct (one_left_none _ (fun E => Ne (map_eq_nil _ _ E)) O) as (b1 & b2 & K1 & K2 & Db).
+          exact (IH _ _ _ _ _ R' K1 K2 Db).
+        + (* force alone never makes two states meet *)
+          assert (E : step f x a1 <> step f x a2).
+          { pose proof (Range _ I1). pose proof (Range _ I2). unfold step.
+            rewrite !plain_no_hit by trivial.
+            destruct (Nat.eqb_spec x (a1 + max)), (Nat.eqb_spec x (a2 + max)); lia. }
+          rewrite (Two _ _ _ J1 J2 E). exact (IH _ _ _ _ _ (refines_quiet _ _ _ R H) J1 J2 E).
     Qed.
 
     Lemma refines_before : forall p, 1 <= p -> refines p [(p - max, p - 1)] (before max p).
@@ -463,29 +601,32 @@ Section Intervals.
   End Refinement.
 
   (** ** The sparse form is sound *)
-  Theorem certify_sparse_sound : forall h p e c, nested h ->
-    certify_sparse (recorded h p e) p = Some c ->
-    forall o, o < p -> p <= c < e /\ cut_of min max (plain min normal max h) o c.
+  Theorem certify_sparse_sound : forall h p e c, nested h -> p <= e ->
+    certify_sparse (recorded h p e) p e = Some c ->
+    forall o, o < p ->
+    exists y, p <= y <= e /\ last_cut_before min max (plain min normal max h) o y c.
   Proof.
-    intros h p e c N E o L. unfold recorded in E.
+    intros h p e c N Le E o L. unfold certify_sparse, recorded in E.
+    replace e with (p + (e - p)) in E at 2 by lia.
     destruct (sweep_hits_after h N _ _ _ _ (refines_before p ltac:(lia))
-                ltac:(intros Z; apply (in_nil (a := p - 1)); rewrite <- Z; apply in_before; lia) _ E)
-      as (R & A).
-    split; [lia|]. assert (B := plain_bounded _ _ _ sizes h).
+                (before_not_empty _ _ sizes' p ltac:(lia)) _ E) as (j & Lj & All).
+    exists (p + j). split; [lia|]. assert (B := plain_bounded _ _ _ sizes h).
     pose proof (last_cut_exists _ _ sizes' _ B o p L) as La.
-    apply (cut_of_iff_after _ _ sizes' _ B o p _ c La); [lia|].
-    apply A, in_before. exact (last_cut_near _ _ sizes' _ B _ _ _ La).
+    rewrite <- (All (after (plain min normal max h) o (S o) (p - S o))).
+    - now apply after_is_last_cut.
+    - apply in_before. exact (last_cut_near _ _ sizes' _ B _ _ _ La).
   Qed.
 
   (** ** The sparse form equals the specification
 
       Two states at least are needed at the start: a maximum and a seek point of 2 or
-      more.  (Below that the specification may certify a forced cut, which the sparse
-      form, touching hits only, never does; it stays sound.) *)
-  Theorem certify_sparse_exact : forall h p e, nested h -> 2 <= max -> 2 <= p ->
-    certify_sparse (recorded h p e) p = certify (plain min normal max h) max p e.
+      more.  (Below that one state is left before a position is passed.  Then the
+      sparse form may return it sooner; it stays sound.) *)
+  Theorem certify_sparse_exact : forall h p e, nested h -> 2 <= max -> 2 <= p <= e ->
+    certify_sparse (recorded h p e) p e = certify (plain min normal max h) max p e.
   Proof.
     intros h p e N Two L. unfold certify_sparse, recorded, certify, certify_by.
+    replace e with (p + (e - p)) at 2 by lia.
     apply (sweep_hits_exact h N _ _ _ _ (p - 1) (p - 2));
       [apply refines_before; lia| | |lia]; apply in_before; lia.
   Qed.

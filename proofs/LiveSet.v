@@ -2,8 +2,8 @@
     bytes before?
 
     It knows only that the last serial cut before [p] lies in [p - max, p - 1].  It
-    carries all of these forward, position by position: the live set.  When every
-    live state is the position just passed, that position is certified.
+    carries all of these forward, position by position: the live set.  When one state
+    is left, it is certified.
 
     Sound: a certified position is a cut of every chunking that began before [p].
     Complete: it is the first such position.  While two states live, two prefixes
@@ -23,8 +23,12 @@ Import ListNotations.
     at 0: no cut is negative.  The file may as well begin at [o >= max]; see Stitch.v.) *)
 Definition before (max p : nat) : list nat := seq (p - max) (p - (p - max)).
 
-(** Is every live state the position [x]? *)
-Definition all_at (x : nat) (live : list nat) : bool := forallb (Nat.eqb x) live.
+(** The state that is left, if there is but one. *)
+Definition one_left (live : list nat) : option nat :=
+  match live with
+  | [] => None
+  | b :: rest => if forallb (Nat.eqb b) rest then Some b else None
+  end.
 
 Section Sweep.
   (** [moves x b]: the states that a state [b] may be in after position [x]. *)
@@ -36,7 +40,10 @@ Section Sweep.
     match k with
     | 0 => None
     | S j => let live' := move_all x live in
-             if all_at x live' then Some x else first_certified live' (S x) j
+             match one_left live' with
+             | Some c => Some c
+             | None => first_certified live' (S x) j
+             end
     end.
 End Sweep.
 
@@ -56,39 +63,51 @@ Definition same_from (p : nat) (f g : rule) : Prop := forall b c, p <= c -> f b 
 Lemma in_before : forall max p b, In b (before max p) <-> b < p <= b + max.
 Proof. intros. unfold before. rewrite in_seq. lia. Qed.
 
-Lemma all_at_spec : forall x live, all_at x live = true <-> forall b, In b live -> b = x.
+Lemma one_left_spec : forall live c,
+  one_left live = Some c <-> live <> [] /\ forall b, In b live -> b = c.
 Proof.
-  intros. unfold all_at. rewrite forallb_forall.
-  split; intros H b I; specialize (H b I); [symmetry|]; now apply Nat.eqb_eq.
+  intros [|b rest] c; simpl; [easy|]. split.
+  - destruct (forallb _ rest) eqn:A; [|easy]. intros E. injection E as <-.
+    split; [easy|]. rewrite forallb_forall in A. intros d [->|I]; trivial.
+    symmetry. now apply Nat.eqb_eq, A.
+  - intros [_ H]. assert (b = c) as -> by (apply H; now left).
+    replace (forallb (Nat.eqb c) rest) with true; trivial. symmetry.
+    apply forallb_forall. intros d I. apply Nat.eqb_eq. symmetry. apply H. now right.
+Qed.
+
+(** Either one state is left or two differ. *)
+Lemma one_left_none : forall live, live <> [] -> one_left live = None ->
+  exists a b, In a live /\ In b live /\ a <> b.
+Proof.
+  intros [|b rest] Ne N; [easy|].
+  destruct (Forall_Exists_dec (fun d => d = b) (fun d => Nat.eq_dec d b) rest) as [All|Some_].
+  - rewrite Forall_forall in All. rewrite (proj2 (one_left_spec (b :: rest) b)) in N; [easy|].
+    split; [easy|]. intros d [->|I]; auto.
+  - apply Exists_exists in Some_. destruct Some_ as (d & I & D).
+    exists d, b. simpl. auto.
 Qed.
 
 Lemma move_all_sure : forall f x live, move_all (sure f) x live = map (step f x) live.
 Proof. intros f x. induction live as [|b live IH]; simpl; [easy|now f_equal]. Qed.
 
-Lemma first_certified_range : forall moves k live x c,
-  first_certified moves live x k = Some c -> x <= c < x + k.
-Proof.
-  induction k as [|k IH]; intros live x c H; simpl in H; [easy|].
-  destruct (all_at x _); [injection H as <-; lia|]. apply IH in H. lia.
-Qed.
-
-(** If a state is live, then so is where it has gone when a position is certified: so
-    it has gone there. *)
+(** If a state is left alone, then every live state has gone there. *)
 Lemma certified_after : forall f moves,
   (forall x b, In (step f x b) (moves x b)) ->
-  forall k live x c b,
-  first_certified moves live x k = Some c -> In b live -> after f b x (S c - x) = c.
+  forall k live x c, first_certified moves live x k = Some c ->
+  exists j, 1 <= j <= k /\ forall b, In b live -> after f b x j = c.
 Proof.
-  intros f moves Covers. induction k as [|k IH]; intros live x c b H I; [easy|].
-  assert (I' : In (step f x b) (move_all moves x live)) by (apply in_flat_map; eauto).
-  simpl in H. destruct (all_at x _) eqn:A.
-  - injection H as <-. rewrite all_at_spec in A. replace (S x - x) with 1 by lia. simpl. auto.
-  - pose proof (first_certified_range _ _ _ _ _ H).
-    replace (S c - x) with (S (S c - S x)) by lia. simpl. exact (IH _ _ _ _ H I').
+  intros f moves Covers. induction k as [|k IH]; intros live x c H; [easy|].
+  assert (Move : forall b, In b live -> In (step f x b) (move_all moves x live))
+    by (intros b I; apply in_flat_map; eauto).
+  simpl in H. destruct (one_left _) eqn:A.
+  - injection H as ->. apply one_left_spec in A. destruct A as [_ A].
+    exists 1. split; [lia|]. intros b I. simpl. auto.
+  - destruct (IH _ _ _ H) as (j & R & All). exists (S j). split; [lia|].
+    intros b I. simpl. auto.
 Qed.
 
-(** The program asks "is one state left?", the model "are all states at [x]?".  The
-    first position where one state is left is where it is at: states meet only there. *)
+(** Where two states become one, that one is the position just passed: states meet only
+    by being cut at the same position. *)
 Lemma one_left_means_now : forall f x live a b c,
   In a live -> In b live -> a <> b ->
   (forall d, In d (move_all (sure f) x live) -> d = c) -> c = x.
@@ -121,27 +140,34 @@ Section Sound.
   Variable f : rule.
   Hypothesis Hf : bounded min max f.
 
-  (** Soundness, also when moves are over-approximated: what is certified in a
-      segment [p, e) is a cut, inside the segment, of every chunking that began
-      before [p]. *)
+  (** Soundness, also when moves are over-approximated: at some position [y] of the
+      segment, what is certified is the last cut before [y] of every chunking that
+      began before [p]. *)
   Theorem certify_by_sound : forall moves,
     (forall x b, In (step f x b) (moves x b)) ->
     forall p e c, certify_by moves max p e = Some c ->
-    p <= c < e /\ forall o, o < p -> cut_of min max f o c.
+    exists y, p <= y <= e /\ forall o, o < p -> last_cut_before min max f o y c.
   Proof.
     intros moves Covers p e c H. unfold certify_by in H.
-    pose proof (first_certified_range _ _ _ _ _ H) as R. split; [lia|]. intros o Lo.
+    destruct (certified_after f moves Covers _ _ _ _ H) as (j & R & All).
+    exists (p + j). split; [lia|]. intros o Lo.
     pose proof (last_cut_exists _ _ sizes _ Hf o p Lo) as A.
-    set (a := after f o (S o) (p - S o)) in *.
-    apply (cut_of_iff_after _ _ sizes _ Hf o p a); [assumption|lia|].
-    apply (certified_after f moves Covers _ _ _ _ _ H). apply in_before.
-    now apply (last_cut_near _ _ sizes _ Hf o).
+    rewrite <- (All (after f o (S o) (p - S o))); [now apply after_is_last_cut|].
+    apply in_before. now apply (last_cut_near _ _ sizes _ Hf o).
   Qed.
 
   (** Soundness of the live set. *)
   Theorem certify_sound : forall p e c, certify f max p e = Some c ->
-    p <= c < e /\ forall o, o < p -> cut_of min max f o c.
+    exists y, p <= y <= e /\ forall o, o < p -> last_cut_before min max f o y c.
   Proof. apply certify_by_sound. now left. Qed.
+
+  (** In short: a certified position is a cut of every chunking that began before. *)
+  Corollary certify_sound_cut : forall p e c, certify f max p e = Some c ->
+    forall o, o < p -> c < e /\ cut_of min max f o c.
+  Proof.
+    intros p e c H o L. destruct (certify_sound p e c H) as (y & R & All).
+    destruct (All o L) as (C & Lc & _). split; [lia|assumption].
+  Qed.
 End Sound.
 
 (** * Completeness *)
@@ -189,32 +215,46 @@ Section Complete.
     - now apply before_is_real.
   Qed.
 
-  (** The search returns at the first position where all states are that position. *)
-  Lemma first_certified_complete : forall k live x j, j < k ->
+  (** The search returns before or where all states are one position. *)
+  Lemma first_certified_complete : forall k live x j, j < k -> live <> [] ->
+    (forall b, In b live -> b < x) ->
     (forall b, In b live -> after f b x (S j) = x + j) ->
     exists c, first_certified (sure f) live x k = Some c /\ c <= x + j.
   Proof.
-    induction k as [|k IH]; intros live x j Lj H; [lia|]. simpl.
-    destruct (all_at x (move_all (sure f) x live)) eqn:A.
-    - exists x. split; [reflexivity|lia].
-    - destruct j as [|j].
-      + rewrite move_all_sure in A. rewrite (proj2 (all_at_spec _ _)) in A; [discriminate|].
-        intros b I. apply in_map_iff in I. destruct I as (a & <- & Ia).
-        specialize (H _ Ia). simpl in H. lia.
-      + destruct (IH (move_all (sure f) x live) (S x) j) as (c & E & U); [lia| |].
-        * rewrite move_all_sure. intros b I. apply in_map_iff in I. destruct I as (a & <- & Ia).
-          specialize (H _ Ia). simpl in H |- *. lia.
-        * exists c. split; [exact E|lia].
+    induction k as [|k IH]; intros live x j Lj Ne Below H; [lia|]. simpl.
+    destruct (one_left (move_all (sure f) x live)) as [c|] eqn:A; rewrite move_all_sure in A.
+    - exists c. split; [reflexivity|]. apply one_left_spec in A. destruct A as [_ A].
+      destruct live as [|b live]; [easy|]. rewrite <- (A (step f x b)) by now left.
+      specialize (Below b (or_introl eq_refl)). unfold step. destruct (f b x); lia.
+    - destruct (one_left_none _ (fun E => Ne (map_eq_nil _ _ E)) A) as (a1 & a2 & I1 & I2 & D).
+      apply in_map_iff in I1. destruct I1 as (b1 & <- & I1).
+      apply in_map_iff in I2. destruct I2 as (b2 & <- & I2).
+      destruct j as [|j]; [elim D; transitivity (x + 0); [|symmetry]; now apply H|].
+      rewrite move_all_sure. destruct (IH (map (step f x) live) (S x) j) as (c & E & U).
+      + lia.
+      + now destruct live.
+      + intros b I. apply in_map_iff in I. destruct I as (a & <- & Ia).
+        specialize (Below _ Ia). unfold step. destruct (f a x); lia.
+      + intros b I. apply in_map_iff in I. destruct I as (a & <- & Ia).
+        specialize (H _ Ia). simpl in H |- *. lia.
+      + exists c. split; [exact E|lia].
+  Qed.
+
+  Lemma before_not_empty : forall p, 1 <= p -> before max p <> [].
+  Proof.
+    intros p L E. assert (I : In (p - 1) (before max p)) by (apply in_before; lia).
+    now rewrite E in I.
   Qed.
 
   (** Completeness, with the prefixes named: all that is asked of [y] is that it is a
       cut of the chunkings that began in [p - max, p - 1] over a silent prefix. *)
-  Lemma certify_complete_silent : forall p e y, p <= y < e ->
+  Lemma certify_complete_silent : forall p e y, 1 <= p <= y -> y < e ->
     (forall b, In b (before max p) -> cut_of min max (silent_before p) b y) ->
     exists c, certify f max p e = Some c /\ c <= y.
   Proof.
-    intros p e y R Common.
-    destruct (first_certified_complete (e - p) (before max p) p (y - p)) as (c & E & U); [lia| |].
+    intros p e y R U Common.
+    destruct (first_certified_complete (e - p) (before max p) p (y - p)) as (c & E & Uc);
+      [lia|now apply before_not_empty|intros b I; apply in_before in I; lia| |].
     - intros b I. replace (p + (y - p)) with y by lia.
       replace (S (y - p)) with (S y - p) by lia.
       apply (prefix_cut p b y I); [lia|auto].
@@ -223,80 +263,59 @@ Section Complete.
 
   (** Completeness: if [y] is a cut of every chunking that began before [p], whatever
       the bytes before [p] were, then the live set certifies at [y] or earlier. *)
-  Theorem certify_complete : forall p e y, p <= y < e ->
+  Theorem certify_complete : forall p e y, 1 <= p <= y -> y < e ->
     (forall g o, bounded min max g -> same_from p f g -> o < p -> cut_of min max g o y) ->
     exists c, certify f max p e = Some c /\ c <= y.
   Proof.
-    intros p e y R Common. apply certify_complete_silent; trivial. intros b I.
+    intros p e y R U Common. apply certify_complete_silent; trivial. intros b I.
     apply Common; [apply silent_bounded|apply silent_same|]. apply in_before in I. lia.
   Qed.
 
-  (** The same in other words: what [certify] returns is the least common cut. *)
-  Corollary certify_is_least : forall p e c, certify f max p e = Some c ->
+  (** The same in other words: no position before what [certify] returns is a common cut. *)
+  Corollary certify_is_least : forall p e c, 1 <= p -> certify f max p e = Some c ->
     forall y, p <= y < c ->
     ~ (forall g o, bounded min max g -> same_from p f g -> o < p -> cut_of min max g o y).
   Proof.
-    intros p e c E y R Common. pose proof (certify_sound _ _ sizes _ Hf _ _ _ E) as [Rc _].
-    destruct (certify_complete p e y) as (c' & E' & U); [lia|exact Common|].
+    intros p e c L E y R Common.
+    destruct (certify_sound_cut _ _ sizes _ Hf _ _ _ E 0 L) as [Uc _].
+    destruct (certify_complete p e y) as (c' & E' & U); [lia|lia|exact Common|].
     rewrite E in E'. injection E' as <-. lia.
   Qed.
 
-  (** A state is where it was, or at a position passed since. *)
-  Lemma after_stays_or_moves : forall k b x, after f b x k = b \/ x <= after f b x k.
+  (** Where nothing was certified, two states are left. *)
+  Lemma first_certified_none : forall k live x, live <> [] -> first_certified (sure f) live x (S k) = None ->
+    exists b1 b2, In b1 live /\ In b2 live /\ after f b1 x (S k) <> after f b2 x (S k).
   Proof.
-    induction k as [|k IH]; intros b x; simpl; [now left|].
-    destruct (IH (step f x b) (S x)) as [->|L]; [|right; lia].
-    unfold step. destruct (f b x); [right; lia|now left].
+    induction k as [|k IH]; intros live x Ne N; simpl in N.
+    - rewrite move_all_sure in N. destruct (one_left _) eqn:A; [easy|].
+      destruct (one_left_none _ (fun E => Ne (map_eq_nil _ _ E)) A) as (a1 & a2 & I1 & I2 & D).
+      apply in_map_iff in I1. destruct I1 as (b1 & <- & I1).
+      apply in_map_iff in I2. destruct I2 as (b2 & <- & I2). exists b1, b2. auto.
+    - destruct (one_left _); [easy|]. rewrite move_all_sure in N.
+      destruct (IH (map (step f x) live) (S x) (fun E => Ne (map_eq_nil _ _ E)) N) as (a1 & a2 & I1 & I2 & D).
+      apply in_map_iff in I1. destruct I1 as (b1 & <- & I1).
+      apply in_map_iff in I2. destruct I2 as (b2 & <- & I2). exists b1, b2. auto.
   Qed.
 
   (** While two states live, nobody can certify: [None] for [p, x] means that two
       prefixes exist (silent ones, with last cuts [o1] and [o2] before [p]) whose
       chunkings share no cut in [p, x]. *)
-  Lemma none_means_two_states : forall p x, 2 <= p <= x -> certify f max p (S x) = None ->
+  Lemma none_means_two_states : forall p x, 1 <= p <= x -> certify f max p (S x) = None ->
     exists o1 o2, In o1 (before max p) /\ In o2 (before max p)
       /\ forall y, p <= y <= x ->
           ~ (cut_of min max (silent_before p) o1 y /\ cut_of min max (silent_before p) o2 y).
   Proof.
-    intros p x R N.
-    set (at_x b := after f b p (S x - p)).
-    assert (I1 : In (p - 1) (before max p)) by (apply in_before; lia).
-    destruct (Forall_Exists_dec (fun b => at_x b = at_x (p - 1))
-                (fun b => Nat.eq_dec _ _) (before max p)) as [Same|Differ].
-    - (* One state is left: then it is a common cut, and was certified. *)
-      exfalso. rewrite Forall_forall in Same. set (y := at_x (p - 1)) in *.
-      assert (Moved : p <= y).
-      { destruct (after_stays_or_moves (S x - p) (p - 1) p) as [E|]; [|assumption].
-        change (y = p - 1) in E. destruct (Nat.eq_dec max 1) as [One|Two].
-        - exfalso. unfold y, at_x in E.
-          replace (S x - p) with (S (x - p)) in E by lia. simpl in E.
-          assert (M : step f p (p - 1) = p).
-          { unfold step. replace p with (p - 1 + max) at 2 by lia.
-            now rewrite (fires_at_max _ _ _ Hf). }
-          rewrite M in E. destruct (after_stays_or_moves (x - p) p (S p)); lia.
-        - assert (I2 : In (p - 2) (before max p)) by (apply in_before; lia).
-          specialize (Same _ I2). destruct (after_stays_or_moves (S x - p) (p - 2) p);
-            unfold at_x in Same; lia. }
-      assert (Ly : y <= x).
-      { pose proof (after_below f (S x - p) (p - 1) p). unfold y, at_x. lia. }
-      destruct (first_certified_complete (S x - p) (before max p) p (y - p)) as (c & E & _); [lia| |].
-      + intros b I. replace (p + (y - p)) with y by lia.
-        replace (S (y - p)) with (S y - p) by lia.
-        apply (prefix_cut p b y I); trivial.
-        pose proof (after_is_last_cut _ _ sizes _ (silent_bounded p) _ _ _ (S x - p)
-                      (before_is_real p b I)) as (C & _).
-        rewrite (after_agree _ f) in C by (intros; symmetry; apply silent_same; lia).
-        change (after f b p (S x - p)) with (at_x b) in C. now rewrite (Same _ I) in C.
-      + unfold certify, certify_by in N. congruence.
-    - (* Two states are left: prefixes that end with them never met. *)
-      apply Exists_exists in Differ. destruct Differ as (b & I & D).
-      exists b, (p - 1). repeat split; trivial.
-      intros y Ry (C1 & C2). apply prefix_cut in C1; [|assumption|lia].
-      apply prefix_cut in C2; [|assumption|lia]. apply D. unfold at_x.
-      replace (S x - p) with ((S y - p) + (x - y)) by lia.
-      now rewrite !after_app, C1, C2.
+    intros p x R N. unfold certify, certify_by in N. replace (S x - p) with (S (x - p)) in N by lia.
+    destruct (first_certified_none _ _ _ (before_not_empty p (proj1 R)) N) as (o1 & o2 & I1 & I2 & D).
+    exists o1, o2. repeat split; trivial.
+    (* After a common cut the two states would be the same. *)
+    intros y Ry (C1 & C2). apply prefix_cut in C1; [|assumption|lia].
+    apply prefix_cut in C2; [|assumption|lia]. apply D.
+    replace (S (x - p)) with ((S y - p) + (x - y)) by lia.
+    now rewrite !after_app, C1, C2.
   Qed.
 
-  Theorem none_means_disagreement : forall p x, 2 <= p <= x -> certify f max p (S x) = None ->
+  Theorem none_means_disagreement : forall p x, 1 <= p <= x -> certify f max p (S x) = None ->
     exists g1 g2 o1 o2,
       (bounded min max g1 /\ same_from p f g1 /\ o1 < p)
       /\ (bounded min max g2 /\ same_from p f g2 /\ o2 < p)
@@ -337,12 +356,12 @@ Section PlainComplete.
 
   (** If [y] is a cut of every chunking that began before [p], for every choice of the
       hits before [p], then [certify] returns [y] or an earlier cut. *)
-  Theorem certify_complete_plain : forall h p e y, nested h -> p <= y < e ->
+  Theorem certify_complete_plain : forall h p e y, nested h -> 1 <= p <= y -> y < e ->
     (forall h' o, nested h' -> same_hits_from p h h' -> o < p ->
                   cut_of min max (chunking h') o y) ->
     exists c, certify (chunking h) max p e = Some c /\ c <= y.
   Proof.
-    intros h p e y N R Common.
+    intros h p e y N R U Common.
     apply (certify_complete_silent _ _ sizes' _ (plain_bounded _ _ _ sizes h)); trivial.
     intros b I. apply in_before in I.
     apply (cut_of_agree _ _ (chunking (since p h))); [intros; symmetry; apply silent_since|].
@@ -351,7 +370,7 @@ Section PlainComplete.
 
   (** While [certify] has found nothing, two inputs that differ only before [p] have
       serial chunkings without a common cut since [p]. *)
-  Theorem none_means_disagreement_plain : forall h p x, nested h -> 2 <= p <= x ->
+  Theorem none_means_disagreement_plain : forall h p x, nested h -> 1 <= p <= x ->
     certify (chunking h) max p (S x) = None ->
     exists h1 h2 o1 o2,
       (nested h1 /\ same_hits_from p h h1 /\ o1 < p)

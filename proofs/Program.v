@@ -19,7 +19,7 @@ Section Program.
 
   (** One segment, from its record alone. *)
   Definition put_recorded (record : nat -> nat -> list (nat * bool)) (final s e : nat) : list nat :=
-    match certify_sparse min normal max (record s e) s with
+    match certify_sparse min normal max (record s e) s e with
     | Some start => walk (record s e) final (S start) ++ walk (record s e) start e
     | None => walk (record s e) final e
     end.
@@ -43,10 +43,10 @@ Section Program.
     apply (stitched_is_serial _ _ sizes' _ B).
     - intros s e final R L. unfold put_recorded.
       transitivity (put_certified min max (own_hits min normal max h)
-                      (fun s e => certify_sparse min normal max (recorded h s e) s) final s e).
-      + unfold put_certified, list_from. destruct (certify_sparse _ _ _ _ _); now rewrite !walk_is_cuts.
+                      (fun s e => certify_sparse min normal max (recorded h s e) s e) final s e).
+      + unfold put_certified, list_from. destruct (certify_sparse _ _ _ _ _ _); now rewrite !walk_is_cuts.
       + apply (put_certified_serial _ _ sizes' _ B o); trivial; [now apply own_hits_view| |lia].
-        intros start C. apply (certify_sparse_sound _ _ _ sizes h s e start); trivial. lia.
+        intros start C. apply (certify_sparse_sound _ _ _ sizes h s e start); trivial; lia.
     - intros e. unfold first_recorded. rewrite walk_is_cuts by assumption.
       apply (own_list _ _ sizes' _ _ o e); trivial. now apply own_hits_view.
   Qed.

@@ -138,19 +138,27 @@ Section Correct.
     Variable own : nat -> nat -> rule.
     Hypothesis views : forall s e, view min max f (own s e) s e.
 
-    (** With a cut that is certified soundly. *)
+    (** With a soundly certified cut: at some [y] in the segment it is the last cut. *)
     Lemma put_certified_serial : forall certified s e final,
-      (forall start, certified s e = Some start -> s <= start < e /\ cut_of min max f o start) ->
+      (forall start, certified s e = Some start -> exists y, s <= y <= e /\ is_last y start) ->
       is_last s final -> s <= e ->
       put_certified min max own certified final s e = sweep f final s (e - s).
     Proof.
       intros certified s e final Sound L R. unfold put_certified, list_from.
       destruct (certified s e) as [start|]; [|apply (replay _ s e); trivial; lia].
-      destruct (Sound _ eq_refl) as (Rs & C).
-      rewrite (replay _ s e), (own_list _ s e) by (trivial; lia).
-      replace (e - s) with ((S start - s) + (e - S start)) by lia.
-      rewrite sweep_app. replace (s + (S start - s)) with (S start) by lia.
-      apply (cut_of_iff_after _ _ sizes _ Hf o s final) in C; trivial; [|lia]. now rewrite C.
+      destruct (Sound _ eq_refl) as (y & Ry & C & Ly & Uy).
+      destruct (le_lt_dec s start) as [In_|Before_].
+      - rewrite (replay _ s e), (own_list _ s e) by (trivial; lia).
+        replace (e - s) with ((S start - s) + (e - S start)) by lia.
+        rewrite sweep_app. replace (s + (S start - s)) with (S start) by lia.
+        apply (cut_of_iff_after _ _ sizes _ Hf o s final) in C; trivial. now rewrite C.
+      - (* It lies before the segment: then it is the last cut before, already in hand. *)
+        assert (E : start = final).
+        { rewrite (last_cut_unique _ _ sizes _ Hf _ _ _ L). apply (last_cut_unique _ _ sizes _ Hf).
+          repeat split; trivial. lia. }
+        subst start. rewrite (replay _ s e final e) by (trivial; lia).
+        rewrite (cuts_sweep _ _ sizes _ (view_bounded _ _ _ _ _ _ (views s e))).
+        now rewrite Nat.sub_diag.
     Qed.
 
     (** What follows a cut in a chunk list is the chunk list from that cut. *)
@@ -276,8 +284,8 @@ Section Correct.
       intros n seeks. apply stitched_is_serial.
       - intros s e final R L. apply put_certified_serial; trivial; [|lia].
         intros start C. rewrite (certify_local _ f) in C by apply views.
-        destruct (certify_sound _ _ sizes _ Hf _ _ _ C) as [Rs All]. split; [assumption|].
-        apply All. lia.
+        destruct (certify_sound _ _ sizes _ Hf _ _ _ C) as (y & Ry & All).
+        exists y. split; [assumption|]. apply All. lia.
       - intros e. now apply (own_list _ o).
     Qed.
 

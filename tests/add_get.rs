@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::support::{Bench, assert_same_tree, noise};
+use crate::support::{Bench, assert_same_tree, noise, skipped};
 
 fn set_time(path: &Path, seconds: u64, nanoseconds: u32) {
     let time = std::time::UNIX_EPOCH + std::time::Duration::new(seconds, nanoseconds);
@@ -159,7 +159,7 @@ fn sparse_files_stay_sparse() {
     file.write_all_at(b"data", 20 << 30).unwrap();
     drop(file);
     if std::fs::metadata(&path).unwrap().blocks() > 1000 {
-        println!("skipped: the file system keeps no holes");
+        skipped("the file system keeps no holes");
         return;
     }
     let report = bench.json(["add", "sparse"]);

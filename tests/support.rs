@@ -131,3 +131,9 @@ pub(crate) fn assert_same_tree(a: &Path, b: &Path) {
         assert!(a.contains_key(path), "{path:?} should not be there");
     }
 }
+
+/// Says that a test could not be made here, so that it does not pass in silence.
+#[expect(clippy::print_stderr, reason = "tests report to whoever runs them")]
+pub(crate) fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}

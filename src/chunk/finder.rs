@@ -185,6 +185,11 @@ impl Finder {
                 .first_strict(span.bytes, from_end, loose_end)
                 .or_else(|| loose.first_loose(span.bytes, loose_end, to_end)),
         };
+        #[cfg(test)]
+        counting::scanned(
+            span.base + from_end as u64,
+            span.base + found.map_or(to_end.max(from_end), |end| end + 1) as u64,
+        );
         found.map(|end| span.base + end as u64 - self.lag())
     }
 
@@ -194,6 +199,8 @@ impl Finder {
     pub(super) fn hits(&self, span: &Span<'_>, from: u64, to: u64, mut on_hit: impl FnMut(u64, Passes)) {
         let end_of = |at: u64| span.index(at + self.lag());
         let (Some(from), Some(to)) = (end_of(from), end_of(to)) else { return };
+        #[cfg(test)]
+        counting::scanned(span.base + from as u64, span.base + to as u64);
         let position = |end: usize| span.base + end as u64 - self.lag();
         match &self.scanners {
             Scanners::Nested(scanner) => scanner.hits(span.bytes, from, to, |hit| {
@@ -227,4 +234,24 @@ pub fn cut_points(data: &[u8], profile: &Profile) -> Vec<u64> {
         cuts.push(at);
     }
     cuts
+}
+
+/// Which end offsets were scanned, so that tests can say that none was scanned twice.
+#[cfg(test)]
+pub(super) mod counting {
+    use std::cell::RefCell;
+    use std::ops::Range;
+
+    thread_local! {
+        static SCANNED: RefCell<Vec<Range<u64>>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn scanned(from: u64, to: u64) {
+        SCANNED.with_borrow_mut(|ranges| ranges.push(from..to));
+    }
+
+    /// The ranges scanned by this thread since the last call.
+    pub(in crate::chunk) fn take() -> Vec<Range<u64>> {
+        SCANNED.with_borrow_mut(std::mem::take)
+    }
 }

@@ -47,7 +47,7 @@ impl HitLog {
             self.close_block();
             self.block = at - (at - self.block) % BLOCK;
         }
-        let kind = u8::from(passes.strict) * STRICT | u8::from(passes.loose) * LOOSE;
+        let kind = (u8::from(passes.strict) * STRICT) | (u8::from(passes.loose) * LOOSE);
         self.open.push((at, kind));
     }
 
@@ -189,10 +189,10 @@ mod tests {
             for kinds in 1..=3 {
                 for (from, length) in [(0u64, 100_000u64), (12_345_678_901, 3 * BLOCK), (77, 1), (5, BLOCK + 1)] {
                     let hits: Vec<(u64, Passes)> = (from..from + length)
-                        .filter_map(|at| {
-                            (random.below(one_in) == 0)
-                                .then(|| (at, *KINDS.get(1 + random.below(kinds) as usize).unwrap()))
-                        })
+                        .filter(|_| random.below(one_in) == 0)
+                        .collect::<Vec<_>>()
+                        .into_iter()
+                        .map(|at| (at, *KINDS.get(1 + random.below(kinds) as usize).unwrap()))
                         .collect();
                     let mut log = HitLog::new(from);
                     hits.iter().for_each(|(at, passes)| log.push(*at, *passes));

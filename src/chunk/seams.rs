@@ -302,23 +302,35 @@ impl Stitcher {
     pub fn push(&mut self, segment: &SegmentCuts, span: &Span<'_>, seam: &mut Vec<u64>) {
         assert_eq!(segment.start, self.end, "segments are pushed in file order");
         assert_eq!(segment.end, span.end(), "a segment is pushed with the span it was scanned from");
-        let to = segment.certified.map_or(segment.end, |certified| certified + 1);
         let mut replay = SpanReplay::new(&self.finder, span, &segment.hits);
-        while segment.certified != Some(self.at) {
-            let Some(cut) = replay.next_cut(self.at, segment.start, to) else { break };
-            seam.push(cut);
-            self.at = cut;
-        }
-        if let Some(certified) = segment.certified {
-            assert_eq!(self.at, certified, "a certified cut is a cut of the serial chunking");
-            self.at = segment.cuts.last().copied().unwrap_or(certified);
-        }
+        self.at =
+            replay_seam(self.at, segment.certified, segment.end, seam, |at, to| replay.next_cut(at, segment.start, to));
+        self.at = segment.cuts.last().copied().unwrap_or(self.at);
         self.end = segment.end;
         if span.is_last() && self.at < self.end {
             seam.push(self.end);
             self.at = self.end;
         }
     }
+}
+
+/// Appends the cuts after `at`, up to and with the certified one, or to the segment's end where there is none. Returns
+/// the last cut. `next_cut` says where the chunk that begins at its first argument ends, if before its second.
+fn replay_seam(
+    mut at: u64,
+    certified: Option<u64>,
+    end: u64,
+    seam: &mut Vec<u64>,
+    mut next_cut: impl FnMut(u64, u64) -> Option<u64>,
+) -> u64 {
+    let to = certified.map_or(end, |certified| certified + 1);
+    while certified != Some(at) {
+        let Some(cut) = next_cut(at, to) else { break };
+        seam.push(cut);
+        at = cut;
+    }
+    assert!(certified.is_none_or(|certified| at == certified), "a certified cut is a cut of the serial chunking");
+    at
 }
 
 /// All cut points of a file, found by the workers of the current rayon pool in this many segments of equal length.
@@ -362,3 +374,6 @@ pub fn spans_at<'a>(data: &'a [u8], seeks: &[usize]) -> Vec<(u64, Span<'a>)> {
     };
     bounds.iter().copied().zip(ends).map(segment).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,4 @@
 //! The only file that prints. Data to standard output, everything else to standard error.
-#![expect(clippy::print_stderr, reason = "this is where printing happens")]
 
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write};

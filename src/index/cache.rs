@@ -2,7 +2,7 @@
 //!
 //! Data comes back in the order it came first: when a chunk is found in a pack, the next ones are most likely in the
 //! same pack, or in one of the few others that were hit lately. So directories that were needed are kept whole, each
-//! with a hash table from id to ordinal, and the latest few are asked before anything else. Invariant: the bytes held
+//! with a hash table from id to ordinal, and the latest few are asked before the tables are. Invariant: the bytes held
 //! stay below the limit (but one directory is always kept); answers compare whole ids.
 
 use std::collections::HashMap;
@@ -13,8 +13,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::format::directory::{ChunkEntry, Directory, FrameEntry};
 use crate::format::id::{ChunkId, PackId};
 
-/// How many packs are asked before anything else. Interleaved versions of one tree hit a few packs in turn.
-const RECENT: usize = 8;
+/// How many packs are asked before redb is. Interleaved versions of one tree hit a few packs in turn.
+const RECENT: usize = 16;
 
 /// A hash of an id: even if the ids were chosen by somebody who wants them to collide, they do not.
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +119,15 @@ impl Directories {
 
     pub(super) fn key(&self, id: &ChunkId) -> Key {
         self.keys.key(id)
+    }
+
+    /// The chunk in the pack hit last.
+    #[inline]
+    pub(super) fn find_latest(&self, key: Key, id: &ChunkId) -> Option<(Arc<Known>, u32)> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let known = held.recent.first()?;
+        let chunk = known.find(key, id)?;
+        Some((Arc::clone(known), chunk))
     }
 
     /// The chunk in one of the packs hit lately.

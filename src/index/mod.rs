@@ -7,9 +7,10 @@
 //!
 //! A look-up asks, in this order:
 //!
-//! 1. the directories of the packs hit lately ([`cache`]): neighbours follow each other;
-//! 2. what was added and is not yet written ([`side`]);
-//! 3. the filters of the runs ([`filter`]): an id that is new ends here;
+//! 1. the directory of the pack hit last ([`cache`]): neighbours follow each other;
+//! 2. what was added and is not yet written ([`side`]), and the filters of the runs ([`filter`]): an id that is new ends
+//!    here;
+//! 3. the directories of a few packs hit lately: versions of the same data lie in several;
 //! 4. the runs themselves, in redb ([`run`], [`table`]): one page;
 //! 5. the directory of the pack they name, from the cache or from the store.
 //!
@@ -328,10 +329,19 @@ impl Index {
 
     fn find_known(&self, id: &ChunkId, load: LoadDirectory<'_>) -> Result<Option<(Arc<Known>, u32)>> {
         let key = self.directories.key(id);
-        if let Some(found) = self.directories.find_recent(key, id) {
+        if let Some(found) = self.directories.find_latest(key, id) {
             return Ok(Some(found));
         }
-        let candidates = self.candidates(id)?;
+        let candidates: Vec<PackId> = {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(hints) = state.chunks.hints(prefix(&id.0))? else { return Ok(None) };
+            if let Some(found) = self.directories.find_recent(key, id) {
+                return Ok(Some(found));
+            }
+            let mut owners = Vec::new();
+            state.chunks.find(prefix(&id.0), hints, &mut owners)?;
+            owners.into_iter().filter_map(|(owner, ())| state.chunks.id(owner)).map(PackId).collect()
+        };
         let mut found = None;
         let mut loads = Vec::new();
         for pack in candidates {
@@ -363,23 +373,16 @@ impl Index {
         }
     }
 
-    /// The packs that may have a chunk.
-    fn candidates(&self, id: &ChunkId) -> Result<Vec<PackId>> {
-        let mut found = Vec::new();
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.chunks.find(prefix(&id.0), &mut found)?;
-        Ok(found.into_iter().filter_map(|(owner, ())| state.chunks.id(owner)).map(PackId).collect())
-    }
-
     /// The rows that may hold a recipe: nearly always one, if it is in a file that is known. Whoever reads a row
     /// compares its id.
     ///
     /// # Errors
     /// [`Error::Index`] if the index is damaged.
     pub fn find_recipe(&self, id: &RecipeId) -> Result<Vec<(RecipesFileId, RecipeRow)>> {
-        let mut found = Vec::new();
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.recipes.find(prefix(&id.0), &mut found)?;
+        let Some(hints) = state.recipes.hints(prefix(&id.0))? else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        state.recipes.find(prefix(&id.0), hints, &mut found)?;
         let known = found.into_iter().filter_map(|(owner, row)| Some((state.recipes.id(owner)?, row)));
         Ok(known.map(|(file, row)| (RecipesFileId(file), row)).collect())
     }

@@ -72,6 +72,8 @@ pub(super) struct RunInfo {
     pub(super) planned: u64,
     /// How many it has.
     pub(super) entries: u64,
+    /// The shape of its filter.
+    pub(super) filter: Shape,
 }
 
 impl RunInfo {
@@ -98,15 +100,18 @@ pub(super) struct Run<P> {
 impl<P: Place> Run<P> {
     /// Opens a run; `filter` is its filter where it was open before.
     pub(super) fn new(info: RunInfo, table: RunTable, filter: Option<Arc<Filter>>) -> Self {
-        let filter = filter.unwrap_or_else(|| Arc::new(Filter::new(Shape::for_entries(info.planned))));
+        let filter = filter.unwrap_or_else(|| Arc::new(Filter::new(info.filter)));
         Self { info, buckets: info.buckets::<P>(), table, filter, place: std::marker::PhantomData }
     }
 
-    /// Appends the (owner, place) of every entry with this prefix to `found`.
+    /// Whether there may be an entry with this prefix.
+    #[inline]
+    pub(super) fn may_contain(&self, prefix: u64) -> Result<bool> {
+        self.filter.may_contain(prefix, |page| self.table.filter_page(page))
+    }
+
+    /// Appends the (owner, place) of every entry with this prefix to `found`, whatever the filter says.
     pub(super) fn find(&self, prefix: u64, found: &mut Vec<(u32, P)>) -> Result<()> {
-        if !self.filter.may_contain(prefix, |page| self.table.filter_page(page))? {
-            return Ok(());
-        }
         let Some(page) = self.table.bucket(bucket_of(prefix, self.buckets))? else { return Ok(()) };
         let bytes = page.bytes();
         let entry = |i: usize| bytes.get(i * Entry::<P>::BYTES..).and_then(Entry::<P>::get);
@@ -155,20 +160,18 @@ impl<P: Place> Sweep<'_, P> {
     }
 }
 
-/// Merges runs and a sorted batch into one new run, shaped for `planned` entries, without the entries of owners that are
-/// gone.
+/// Merges runs and a sorted batch into the new run `info`, without the entries of owners that are gone. Returns it with
+/// the entries it has.
 pub(super) fn merge<P: Place>(
     change: &Change,
-    number: u32,
-    planned: u64,
+    mut info: RunInfo,
     runs: &[Arc<Run<P>>],
     batch: &[Entry<P>],
     is_live: &dyn Fn(u32) -> bool,
 ) -> Result<RunInfo> {
-    let mut info = RunInfo { number, planned, entries: 0 };
     let buckets = info.buckets::<P>();
-    change.write_run(P::SIDE, number, |writer| {
-        let mut filter = FilterWriter::new(Shape::for_entries(planned));
+    change.write_run(P::SIDE, info.number, |writer| {
+        let mut filter = FilterWriter::new(info.filter);
         let mut bucket = 0;
         let mut bytes = Vec::with_capacity(2 * BUCKET_BYTES as usize);
         let mut last: Option<(u64, u32)> = None;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::filter::Shape;
 use super::run::{self, Entry, Place, Run, RunInfo};
 use super::table::{Change, Listing, View};
 use crate::error::Result;
@@ -46,6 +47,10 @@ impl<P: Place> Pending<P> {
         if first.0 != entry.owner {
             self.more.entry((entry.prefix, entry.owner)).or_insert(entry.place);
         }
+    }
+
+    fn has(&self, prefix: u64) -> bool {
+        self.first.contains_key(&prefix)
     }
 
     fn find(&self, prefix: u64, found: &mut Vec<(u32, P)>) {
@@ -88,6 +93,21 @@ pub(super) struct SideState<P> {
     gone: Vec<u32>,
 }
 
+/// Where an entry may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hints {
+    pending: bool,
+    /// A bit for each run, by its position.
+    runs: u64,
+}
+
+impl Hints {
+    /// Runs are few; those past the last bit share it.
+    fn bit(position: usize) -> u64 {
+        1 << position.min(63)
+    }
+}
+
 /// What a flush has to do.
 #[derive(Debug)]
 pub(super) struct Flush<P> {
@@ -120,8 +140,8 @@ impl<P: Place> SideState<P> {
             state.numbers.insert(id, number);
         }
         for info in listing.runs {
-            if info.planned > database_bytes || info.entries > info.planned {
-                return Err(view.nonsense(format!("a run of {} entries in {database_bytes} bytes", info.planned)));
+            if info.planned.max(info.filter.bytes()) > database_bytes || info.entries > info.planned {
+                return Err(view.nonsense(format!("{info:?} in {database_bytes} bytes")));
             }
             state.runs.push(Arc::new(Run::new(info, view.run(P::SIDE, info.number)?, None)));
         }
@@ -163,12 +183,32 @@ impl<P: Place> SideState<P> {
         true
     }
 
-    /// Appends the (owner, place) of all entries with this prefix to `found`, the latest first.
-    pub(super) fn find(&self, prefix: u64, found: &mut Vec<(u32, P)>) -> Result<()> {
-        self.pending.find(prefix, found);
-        self.flushing.find(prefix, found);
-        for run in &self.runs {
-            run.find(prefix, found)?;
+    /// Where an entry with this prefix may be, by what is in memory; `None` if there is none.
+    ///
+    /// # Errors
+    /// When a page of a filter that was not needed before cannot be read.
+    #[inline]
+    pub(super) fn hints(&self, prefix: u64) -> Result<Option<Hints>> {
+        let mut hints = Hints { pending: self.pending.has(prefix) || self.flushing.has(prefix), runs: 0 };
+        for (position, run) in self.runs.iter().enumerate() {
+            if run.may_contain(prefix)? {
+                hints.runs |= Hints::bit(position);
+            }
+        }
+        Ok((hints.pending || hints.runs != 0).then_some(hints))
+    }
+
+    /// Appends the (owner, place) of all entries with this prefix to `found`, the latest first. The hints must be for
+    /// this prefix, and taken since the last change.
+    pub(super) fn find(&self, prefix: u64, hints: Hints, found: &mut Vec<(u32, P)>) -> Result<()> {
+        if hints.pending {
+            self.pending.find(prefix, found);
+            self.flushing.find(prefix, found);
+        }
+        for (position, run) in self.runs.iter().enumerate() {
+            if hints.runs & Hints::bit(position) != 0 {
+                run.find(prefix, found)?;
+            }
         }
         Ok(())
     }
@@ -294,6 +334,8 @@ impl<P: Place> Flush<P> {
         let held = self.merged.iter().map(|run| run.info.entries).sum::<u64>() + batch.len() as u64;
         // Entries of owners that are gone are left out, so there can be no more than those of the others.
         let planned = held.min(self.live_entries);
-        run::merge(change, self.number, planned, &self.merged, &batch, &is_live).map(Some)
+        let filter = Shape::for_entries(planned, self.live_entries);
+        let info = RunInfo { number: self.number, planned, entries: 0, filter };
+        run::merge(change, info, &self.merged, &batch, &is_live).map(Some)
     }
 }

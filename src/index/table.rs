@@ -7,7 +7,7 @@
 //! table                 key                value
 //! about                 name: str          u64: of "version", "chunks next owner", "recipes next owner"
 //! SIDE owners           owner number: u32  the 32 bytes of a pack's or recipes file's id, then its entries: u32
-//! SIDE runs             run number: u32    (entries the run is shaped for: u64, entries: u64)
+//! SIDE runs             run number: u32    entries the run is shaped for: u64, entries: u64, blocks of the filter: u64
 //! SIDE N                bucket: u32        entries of the bucket (see `run`)
 //! SIDE N filter         page: u32          blocks of the filter (see `filter`)
 //! ```
@@ -22,6 +22,7 @@ use redb::{
     TableDefinition, TableError, WriteTransaction,
 };
 
+use super::filter::Shape;
 use super::layers::Layers;
 use super::run::RunInfo;
 use crate::error::{Error, Result};
@@ -59,7 +60,7 @@ impl Side {
         })
     }
 
-    fn runs(self) -> TableDefinition<'static, u32, (u64, u64)> {
+    fn runs(self) -> TableDefinition<'static, u32, (u64, u64, u64)> {
         TableDefinition::new(match self {
             Self::Chunks => "chunks runs",
             Self::Recipes => "recipes runs",
@@ -213,8 +214,8 @@ impl View {
         let runs = self.transaction.open_table(side.runs()).map_err(|e| fail(e.into()))?;
         for row in runs.iter().map_err(|e| fail(e.into()))? {
             let (number, value) = row.map_err(|e| fail(e.into()))?;
-            let (planned, entries) = value.value();
-            listing.runs.push(RunInfo { number: number.value(), planned, entries });
+            let (planned, entries, blocks) = value.value();
+            listing.runs.push(RunInfo { number: number.value(), planned, entries, filter: Shape { blocks } });
         }
         listing.next_owner = self.about(side.next_owner())?.and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
         Ok(listing)
@@ -320,7 +321,7 @@ impl Change {
     /// Lists a run.
     pub(super) fn put_run(&self, side: Side, info: &RunInfo) -> Result<()> {
         let mut table = self.transaction.open_table(side.runs()).map_err(|e| self.fail(e))?;
-        table.insert(info.number, (info.planned, info.entries)).map_err(|e| self.fail(e))?;
+        table.insert(info.number, (info.planned, info.entries, info.filter.blocks)).map_err(|e| self.fail(e))?;
         Ok(())
     }
 

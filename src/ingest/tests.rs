@@ -1,5 +1,5 @@
 //! What all tests of this module need, and the tests of reading files; walks and metadata have their own.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
 mod files;
 mod metadata;

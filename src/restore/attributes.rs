@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, CWD, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat, chownat, fchmod, fchown,
-    fgetxattr, fremovexattr, fsetxattr, futimens, lsetxattr, utimensat,
+    fgetxattr, fremovexattr, fsetxattr, futimens, lsetxattr, removexattr, setxattr, utimensat,
 };
 use rustix::io::{self, Errno};
 
@@ -77,7 +77,9 @@ pub(super) fn apply_to_node(node: BorrowedFd<'_>, entry: &Entry, shown: &dyn Fn(
             Owned { uid: false, gid: false }
         }
     };
-    let set = |xattr: &Xattr| rustix::fs::setxattr(&path, xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
+    // One inherited from the directory, if any.
+    let _ = removexattr(&path, ACL_ACCESS);
+    let set = |xattr: &Xattr| setxattr(&path, xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
     set_xattrs(entry, false, &mut report, set);
     let mode = permitted(entry, owned, &mut report);
     report.note("set the mode of", chmodat(CWD, &path, mode, AtFlags::empty()));

@@ -22,6 +22,9 @@ use crate::format::entry::{Entry, EntryKind, EntryPath};
 
 /// A place to restore to. One serves all threads; paths are relative to it, and the root path is the place itself.
 ///
+/// To restore a directory, make it first ([`Destination::make_directory`] of the root path): that is what finds out
+/// whether something is there already.
+///
 /// Directories on the way to a path that the snapshot does not list (`a` where only `a/b` was added) are made as
 /// needed, with the permissions new directories have.
 #[derive(Debug)]

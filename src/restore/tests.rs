@@ -1,5 +1,5 @@
 //! What all tests of this module need.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
 mod confined;
 mod metadata;

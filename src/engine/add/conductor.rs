@@ -279,7 +279,7 @@ impl<'a, 's> Conductor<'a, 's> {
             self.next_done += 1;
             match done {
                 Done::Batch(batch) => self.take_batch(batch)?,
-                Done::Segment(segment) => self.take_segment(segment)?,
+                Done::Segment(segment) => self.take_segment(*segment)?,
             }
         }
         Ok(())

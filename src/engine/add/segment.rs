@@ -45,7 +45,7 @@ pub(super) struct Segments {
 enum Parts {
     /// What is left of each extent of data, ascending.
     File(VecDeque<Extent>),
-    Stream(Stream),
+    Stream(Box<Stream>),
 }
 
 /// The rest of an extent.
@@ -110,7 +110,7 @@ impl Segments {
 
     pub(super) fn of_stream(stream: Stream) -> Self {
         let origin = Arc::new(Origin::Stream { entry: Box::new(stream.entry().clone()) });
-        Self { origin, parts: Parts::Stream(stream), begun: false }
+        Self { origin, parts: Parts::Stream(Box::new(stream)), begun: false }
     }
 
     /// The next segment; `None` after the last. There is at least one, even if the file is all hole.

@@ -36,7 +36,7 @@ pub(super) enum Job {
 #[derive(Debug)]
 pub(super) enum Done {
     Batch(BatchDone),
-    Segment(SegmentDone),
+    Segment(Box<SegmentDone>),
 }
 
 /// The queues a worker takes from and gives to.
@@ -86,7 +86,7 @@ pub(super) fn run(tools: &Tools, queues: &Queues) {
     let cut = |(sequence, job): (u64, Job)| {
         let done = match job {
             Job::Batch(batch) => Done::Batch(batch.run(tools)),
-            Job::Segment(segment) => Done::Segment(segment.run(&tools.finder, &tools.segments)),
+            Job::Segment(segment) => Done::Segment(Box::new(segment.run(&tools.finder, &tools.segments))),
         };
         queues.events.send(Event::Done(sequence, done)).is_ok()
     };

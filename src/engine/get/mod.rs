@@ -122,7 +122,8 @@ impl Store {
             .ok_or_else(|| Error::Usage(format!("{:?} is not a file; only a file can be streamed", found.path)))?;
         let range = range.map_or(0..entry.size, |range| range.start.min(entry.size)..range.end.min(entry.size));
         let locator = self.locator()?;
-        stream::stream(self, &locator, &entry, range.clone(), output, name, control, request.threads)?;
+        let output = stream::Output { writer: output, name };
+        stream::stream(self, &locator, &entry, range.clone(), output, control, request.threads)?;
         Ok(range.end.saturating_sub(range.start))
     }
 }

@@ -17,17 +17,23 @@ use crate::format::entry::Entry;
 /// The bytes of a window.
 const WINDOW_BYTES: u64 = 16 << 20;
 
-/// Writes the bytes `range` of a file to `output`, which `name` stands for in errors.
+/// Where the bytes go, and what that is called in errors.
+pub(super) struct Output<'a> {
+    pub(super) writer: &'a mut dyn Write,
+    pub(super) name: &'a Path,
+}
+
+/// Writes the bytes `range` of a file to `output`.
 pub(super) fn stream(
     store: &Store,
     locator: &Locator<'_>,
     entry: &Entry,
     range: Range<u64>,
-    output: &mut dyn Write,
-    name: &Path,
+    output: Output<'_>,
     control: &Control,
     threads: usize,
 ) -> Result<()> {
+    let Output { writer, name } = output;
     let pieces = locator.pieces_of(entry)?;
     let mut at = range.start;
     let mut buffer = Vec::new();
@@ -56,11 +62,11 @@ pub(super) fn stream(
         if control.is_stopped() {
             return Err(Error::Interrupted { kept: format!("{} bytes were written", at - range.start) });
         }
-        output.write_all(&buffer).map_err(|source| Error::io("write", name, source))?;
+        writer.write_all(&buffer).map_err(|source| Error::io("write", name, source))?;
         control.count(0, buffer.len() as u64);
         at = window.end;
     }
-    output.flush().map_err(|source| Error::io("write", name, source))
+    writer.flush().map_err(|source| Error::io("write", name, source))
 }
 
 struct Buffer<'a> {

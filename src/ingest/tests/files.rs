@@ -1,3 +1,5 @@
+#![allow(clippy::single_range_in_vec_init, reason = "a file may have one extent")]
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, symlink};
@@ -34,7 +36,8 @@ fn reading_is_by_offset_and_ends_with_the_file() {
 
 #[test]
 fn whatever_took_a_files_place_is_not_read() {
-    let replace: [(&str, fn(&Path)); 5] = [
+    type Replace = fn(&Path);
+    let replace: [(&str, Replace); 5] = [
         ("another file", |disk| fs::write(disk, b"other").unwrap()),
         ("a link to the same bytes", |disk| symlink("moved", disk).unwrap()),
         ("a pipe nobody writes to", |disk| mknodat(CWD, disk, FileType::Fifo, Mode::RUSR, 0).unwrap()),
@@ -56,7 +59,8 @@ fn whatever_took_a_files_place_is_not_read() {
 
 #[test]
 fn a_file_that_does_not_hold_still_is_noticed() {
-    let change: [(Changed, fn(&File)); 3] = [
+    type Change = fn(&File);
+    let change: [(Changed, Change); 3] = [
         (Changed::Grew, |mut file| file.write_all(b"more").unwrap()),
         (Changed::Shrank, |file| file.set_len(2).unwrap()),
         (Changed::Modified, |file| file.set_modified(std::time::UNIX_EPOCH).unwrap()),

@@ -153,6 +153,8 @@ fn access_control_lists_come_back_and_inherited_ones_do_not_stay() {
         assert_eq!(get(&at.join(name), "system.posix_acl_access"), None);
         assert_eq!(mode(&at.join(name)), 0o640);
     }
+    destination.make_node(&path("p"), &entry(EntryKind::Fifo)).unwrap();
+    assert_eq!(get(&at.join("p"), "system.posix_acl_access"), None);
     destination.make_directory(&path("d")).unwrap();
     destination.finish_directory(&path("d"), &entry(EntryKind::Directory)).unwrap();
     assert_eq!(get(&at.join("d"), "system.posix_acl_default"), None);

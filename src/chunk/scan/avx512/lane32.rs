@@ -61,8 +61,10 @@ impl Lanes for Lanes32 {
     }
 
     fn before(found: &Found, group: usize, lane: usize) -> u64 {
-        let hashes = found.before.get(group).map_or(&[][..], |bytes| bytes.as_chunks().0);
-        hashes.get(lane).map_or(0, |&hash| u32::from_le_bytes(hash).into())
+        // SAFETY: `scan` has written the hashes before every group of the tile, and `group` is one of them: whoever asks
+        // has its index from the bits that `scan` returned.
+        let hashes = unsafe { found.before[group].assume_init_ref() };
+        u32::from_le_bytes(hashes.as_chunks().0[lane]).into()
     }
 }
 
@@ -118,9 +120,7 @@ fn scan(
 
     // Every lane's true beginning is the lane before it; rows are at least a window long.
     let mut carried = _mm512_alignr_epi32::<15>(hash, _mm512_set1_epi32(before as i32));
-    let mut lanes = [0; 64];
-    store(&mut lanes, hash);
-    found.last = u32::from_le_bytes([lanes[60], lanes[61], lanes[62], lanes[63]]).into();
+    found.last = (_mm_extract_epi32::<3>(_mm512_extracti32x4_epi32::<3>(hash)) as u32).into();
     hash = carried;
     for place in 0..WINDOW / GROUP {
         store(&mut found.before[place], hash);

@@ -32,6 +32,7 @@ pub(super) mod lane32;
 
 use std::arch::asm;
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -75,7 +76,7 @@ pub(super) struct Found {
     /// For each lane the groups of its row that have a hit by the limit of the lane, a bit each.
     suspects: [u32; LANES_MAX],
     /// For each group the hashes that the lanes had before it, as the kernel lays them out.
-    before: [[u8; 64]; GROUPS_MAX],
+    before: [MaybeUninit<[u8; 64]>; GROUPS_MAX],
     /// The hash after the tile's last byte.
     last: u64,
 }
@@ -128,7 +129,8 @@ impl<L: Lanes> Tiles<L> {
         tile_len: impl Fn(usize) -> usize,
         mut visit: impl FnMut(u64, usize, usize) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        let mut found = Found { suspects: [0; LANES_MAX], before: [[0; 64]; GROUPS_MAX], last: 0 };
+        let mut found =
+            Found { suspects: [0; LANES_MAX], before: [const { MaybeUninit::uninit() }; GROUPS_MAX], last: 0 };
         // The next end offset that is wanted, the first that the next tile takes, and the hash before it.
         let mut wanted = from;
         let (mut first, mut hash) = self.begin(data, from, from.saturating_sub(L::WINDOW));
@@ -307,7 +309,7 @@ fn load(bytes: &[u8; 64]) -> __m512i {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn store(bytes: &mut [u8; 64], vector: __m512i) {
+fn store(bytes: &mut MaybeUninit<[u8; 64]>, vector: __m512i) {
     // SAFETY: the reference promises 64 writable bytes; the instruction asks for no alignment.
     unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), vector) }
 }
