@@ -7,6 +7,7 @@
 //! Bodies are compressed with zstd, buffer by buffer. Ids do not compress and are stored as they are; a column that is
 //! constant or null costs nothing.
 
+mod check;
 mod entries;
 mod read;
 mod recipes;
