@@ -273,7 +273,7 @@ impl Indices {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     fn new(bytes: __m512i) -> Self {
-        Self { bytes, bit_6: top_bits(_mm512_add_epi8(bytes, bytes)), bit_7: top_bits(bytes) }
+        Self { bytes, bit_6: _mm512_test_epi8_mask(bytes, _mm512_set1_epi8(0x40)), bit_7: top_bits(bytes) }
     }
 
     /// `vpermb` takes the low six bits of an index; the other two choose among the quarters by merging over.
