@@ -30,7 +30,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 const MAGIC: [u8; 8] = *b"SEAMIDX1";
@@ -39,8 +39,10 @@ const BLOCK_BYTES: usize = 4096;
 const SUM_BYTES: usize = 8;
 const STORED_BYTES: usize = BLOCK_BYTES + SUM_BYTES;
 
-/// How long to wait for a process that is copying its top into the base.
+/// How long to wait for a process that is copying its top into the base: so long, and a second for so many bytes of the
+/// base. To make a great index anew takes longer.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_PATIENCE_BYTES: u64 = 64 << 20;
 
 /// What became of the changes at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +57,9 @@ pub(super) enum Persisted {
 #[derive(Debug)]
 pub(super) struct Layers {
     path: PathBuf,
-    base: Option<Base>,
+    base: Option<Arc<Base>>,
+    /// Whether what is in the base is a part of this, where the top does not cover it.
+    shows_base: bool,
     /// What the base said of itself at opening, usable or not.
     seen: Option<Header>,
     fresh: bool,
@@ -153,12 +157,28 @@ impl Layers {
     pub(super) fn open(path: &Path, fresh: bool) -> io::Result<Self> {
         // A file that cannot be looked at is no reason to fail: it is a cache.
         let (base, seen) = if fresh { (None, None) } else { Base::open(path).unwrap_or((None, None)) };
+        Self::over(path, base.map(Arc::new), true, seen, fresh)
+    }
+
+    /// Layers that look at nothing, and will replace what these look at.
+    pub(super) fn successor(&self) -> io::Result<Self> {
+        Self::over(&self.path, self.base.clone(), false, self.seen, self.fresh)
+    }
+
+    fn over(
+        path: &Path,
+        base: Option<Arc<Base>>,
+        shows_base: bool,
+        seen: Option<Header>,
+        fresh: bool,
+    ) -> io::Result<Self> {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let top = temporary_file(folder).or_else(|_| temporary_file(&std::env::temp_dir()))?;
-        let bytes = base.as_ref().map_or(0, |base| base.header.bytes);
+        let bytes = base.as_ref().filter(|_| shows_base).map_or(0, |base| base.header.bytes);
         let extent = Extent { bytes, base_blocks: bytes.div_ceil(BLOCK_BYTES as u64), in_top: Vec::new() };
         Ok(Self {
             path: path.to_owned(),
+            shows_base: shows_base && base.is_some(),
             base,
             seen,
             fresh,
@@ -176,6 +196,15 @@ impl Layers {
     /// Bytes of the database.
     pub(super) fn len(&self) -> u64 {
         self.extent.read().unwrap_or_else(PoisonError::into_inner).bytes
+    }
+
+    /// Bytes that the base and the top take on disk, which is more than the base will take.
+    pub(super) fn disk_bytes(&self) -> io::Result<u64> {
+        let mut blocks = self.top.metadata()?.blocks();
+        if let Some(base) = self.base.as_ref().filter(|_| self.shows_base) {
+            blocks += base.file.metadata()?.blocks();
+        }
+        Ok(blocks * 512)
     }
 
     /// Makes the database this long; what is new reads as zeros.
@@ -300,7 +329,7 @@ impl Layers {
         header.write(file)?;
         file.sync_data()?;
         let blocks = extent.bytes.div_ceil(BLOCK_BYTES as u64);
-        if self.base.is_none() {
+        if !self.shows_base {
             // Nothing of what is there is wanted.
             file.set_len(HEADER_BYTES)?;
         }
@@ -327,11 +356,12 @@ impl Base {
     /// The base at `path`, under a shared lock, if there is a whole one; and what it says of itself.
     fn open(path: &Path) -> io::Result<(Option<Self>, Option<Header>)> {
         let file = File::open(path)?;
+        let patience = LOCK_PATIENCE + Duration::from_secs(file.metadata()?.len() / LOCK_PATIENCE_BYTES);
         let start = Instant::now();
         loop {
             match file.try_lock_shared() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => {
+                Err(TryLockError::WouldBlock) if start.elapsed() < patience => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 Err(_) => return Ok((None, None)),

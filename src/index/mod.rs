@@ -41,6 +41,12 @@ use run::Place;
 use side::SideState;
 use table::{Side, Tables};
 
+/// So much of the file, and half of what is needed, may be free before it is written anew without.
+const SPARE_BYTES: u64 = 4 << 20;
+
+/// Bytes of pages in memory while it is.
+const COPY_CACHE_BYTES: usize = 4 << 20;
+
 /// How an index is opened.
 #[derive(Debug, Clone)]
 pub struct IndexOptions {
@@ -111,7 +117,7 @@ pub struct IndexStatistics {
     pub recipes: u64,
     /// Sorted runs that a look-up may have to ask.
     pub runs: u64,
-    /// Bytes of the database.
+    /// Bytes of the database, holes included.
     pub database_bytes: u64,
     /// Bytes the filters take in memory when all of them were needed.
     pub filter_bytes: u64,
@@ -434,13 +440,25 @@ impl Index {
     /// [`Error::Index`] or [`Error::Io`] if it cannot be written: the file is then as it was, or marked as unusable.
     pub fn close(self) -> Result<Kept> {
         self.flush()?;
-        let Self { path, layers, tables, state, changed, .. } = self;
+        let Self { path, mut layers, tables, state, changed, .. } = self;
+        let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = tables.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let needed = state.chunks.counts().bytes + state.recipes.counts().bytes;
         // Reading stops first, so that closing the database gives all free space back.
         drop(state);
-        drop(tables);
         if !changed.into_inner() {
             return Ok(Kept::Yes);
         }
+        let held = layers.disk_bytes().map_err(|e| Error::io("look at", &path, e))?;
+        if held > needed + needed / 2 + SPARE_BYTES {
+            let successor = layers.successor().map_err(|e| Error::io("create a temporary file beside", &path, e))?;
+            let successor = Arc::new(successor);
+            let copy = Tables::open(Arc::clone(&successor), &path, COPY_CACHE_BYTES)?;
+            tables.copy_into(&copy)?;
+            tables = copy;
+            layers = successor;
+        }
+        drop(tables);
         match layers.persist().map_err(|e| Error::io("write", &path, e))? {
             Persisted::Yes => Ok(Kept::Yes),
             Persisted::No => Ok(Kept::No),
