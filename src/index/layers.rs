@@ -3,9 +3,10 @@
 //! Each process sees the file (the *base*) as it was at opening, and lays what it writes over it in a private, unlinked
 //! temporary file (the *top*). While a process looks at the base it holds a shared lock on it. When it is done, and has
 //! closed its database, it takes the exclusive lock for the moment it needs to copy its top into the base. If it cannot
-//! have the lock, because others still read, or if the base is no longer the one it opened, its changes are dropped:
-//! the index lags behind the packs, and the next process to open it catches up. So no reader ever waits for a writer,
-//! no writer for a reader, and nobody rebuilds an index that is there.
+//! have the lock, because others still read, it puts a new file in the place of the base, and they keep theirs; if that
+//! is too much to write for what was changed, or if the base is no longer the one it opened, its changes are dropped:
+//! the index lags behind the packs, and the next process to open it catches up. So no reader waits for a writer but
+//! while it copies, no writer for a reader, and nobody rebuilds an index that is there.
 //!
 //! Invariants: every block read from the base carries the checksum it was written with, for its number, or the read
 //! fails ([`blocks`]); a base that was left half written is never taken for whole.
@@ -29,6 +30,10 @@ use blocks::{BLOCK_BYTES, HEADER_BYTES, Header, STORED_BYTES, Target, damaged, p
 /// base. To make a great index anew takes longer.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const LOCK_PATIENCE_BYTES: u64 = 64 << 20;
+
+/// A new file is put in the place of a base in use if it is at most so long, or so many times as long as what changed.
+const BESIDE_BYTES: u64 = 64 << 20;
+const BESIDE_FACTOR: u64 = 8;
 
 /// What became of the changes at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -297,8 +302,9 @@ impl Layers {
         }
         match file.try_lock() {
             Ok(()) => {}
-            // In use; or no locks on this file system, so that nobody can know whether it is.
-            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => return Ok(Persisted::No),
+            Err(TryLockError::WouldBlock) => return self.persist_beside(),
+            // No locks on this file system: nobody can know whether it is in use.
+            Err(TryLockError::Error(_)) => return Ok(Persisted::No),
         }
         let found = Header::read(&file)?;
         // Made or changed by another process meanwhile, if not. One that is not whole is nobody's.
@@ -306,12 +312,39 @@ impl Layers {
         if !unchanged && !self.fresh {
             return Ok(Persisted::No);
         }
-        self.replace(&file, found.map_or(0, |found| found.generation))?;
+        self.replace(&file, found.map_or(0, |found| found.generation), false)?;
         Ok(Persisted::Yes)
     }
 
-    /// Writes the top over `file`. First the file says that it is not whole, last that it is; syncs keep them apart.
-    fn replace(&self, file: &impl Target, generation: u64) -> io::Result<()> {
+    /// Puts a new file in the place of a base that others look at.
+    fn persist_beside(&self) -> io::Result<Persisted> {
+        let Some(base) = &self.base else { return Ok(Persisted::No) };
+        // The base must stay as it is while it is copied.
+        if base.file.try_lock_shared().is_err() || Header::read(&base.file)? != self.seen {
+            return Ok(Persisted::No);
+        }
+        if self.len() > BESIDE_BYTES.max(self.top.metadata()?.blocks() * 512 * BESIDE_FACTOR) {
+            return Ok(Persisted::No);
+        }
+        let mut name = self.path.clone().into_os_string();
+        name.push(".new");
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&name)?;
+        // One at a time; and what was in the place of the base by the time of the lock is left alone.
+        if file.try_lock().is_err() || !File::open(&name).is_ok_and(|now| same_file(&now, &file).unwrap_or(false)) {
+            return Ok(Persisted::No);
+        }
+        file.set_len(0)?;
+        self.replace(&file, base.header.generation, true)?;
+        if !File::open(&self.path).is_ok_and(|now| same_file(&now, &base.file).unwrap_or(false)) {
+            std::fs::remove_file(&name)?;
+            return Ok(Persisted::No);
+        }
+        std::fs::rename(&name, &self.path)?;
+        Ok(Persisted::Yes)
+    }
+
+    /// Writes the top over `file`, and the base too if it is `elsewhere`. First the file says that it is not whole, last that it is; syncs keep them apart.
+    fn replace(&self, file: &impl Target, generation: u64, elsewhere: bool) -> io::Result<()> {
         let extent = self.extent.read().unwrap_or_else(PoisonError::into_inner);
         let mut header = Header { generation: generation.wrapping_add(1), bytes: extent.bytes, whole: false };
         header.write(file)?;
@@ -326,10 +359,18 @@ impl Layers {
         let mut block = 0;
         while block < blocks {
             let (layer, stop) = extent.same_layer(block, blocks.min(block + 256));
-            if layer == Layer::Top {
+            let from = match layer {
+                Layer::Top => Some(&self.top),
+                Layer::Base => self.base.as_ref().map(|base| &base.file).filter(|_| elsewhere),
+                Layer::Neither => None,
+            };
+            if let Some(from) = from {
                 buffer.resize((stop - block) as usize * STORED_BYTES, 0);
-                self.top.read_exact_at(&mut buffer, physical(block))?;
-                file.write(&buffer, physical(block))?;
+                from.read_exact_at(&mut buffer, physical(block))?;
+                // Checksums go along, so what is damaged stays so. Holes stay holes.
+                if buffer.iter().any(|byte| *byte != 0) {
+                    file.write(&buffer, physical(block))?;
+                }
             }
             block = stop;
         }

@@ -14,8 +14,8 @@
 //! 4. the runs themselves, in redb ([`run`], [`table`]): one page;
 //! 5. the directory of the pack they name, from the cache or from the store.
 //!
-//! Several processes can have it open at once ([`layers`]): each sees it as it was when it opened it, and what the last
-//! to close it adds is kept.
+//! Several processes can have it open at once ([`layers`]): each sees it as it was when it opened it, and what the first
+//! to close it adds is kept; the others' is found again by whoever opens it next.
 
 mod cache;
 mod filter;
@@ -100,7 +100,7 @@ pub struct Reconciled {
 pub enum Kept {
     /// It is in the file, or there was nothing to add.
     Yes,
-    /// Others use the file, or it may not be written: the next to open it finds out again.
+    /// Others changed the file meanwhile, or it may not be written: the next to open it finds out again.
     No,
 }
 
@@ -433,8 +433,8 @@ impl Index {
         }
     }
 
-    /// Ends the work on the index and keeps what was added in the file, if nobody else is using it. An index that is
-    /// dropped instead leaves the file as it was.
+    /// Ends the work on the index and keeps what was added in the file, if nobody else changed it since it was opened. An
+    /// index that is dropped instead leaves the file as it was.
     ///
     /// # Errors
     /// [`Error::Index`] or [`Error::Io`] if it cannot be written: the file is then as it was, or marked as unusable.

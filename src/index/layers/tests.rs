@@ -125,7 +125,7 @@ fn a_process_killed_while_it_writes_the_base_leaves_the_old_the_new_or_none() {
         let new = content(&layers).unwrap();
         let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let generation = layers.base.as_ref().unwrap().header.generation;
-        let written = layers.replace(&Mortal { file: &file, left: Cell::new(left) }, generation);
+        let written = layers.replace(&Mortal { file: &file, left: Cell::new(left) }, generation, false);
         drop((layers, file));
         let after = Layers::open(&path, false).unwrap();
         if after.has_base() {

@@ -29,7 +29,7 @@ fn an_index_that_is_dropped_leaves_the_file_as_it_was() {
 }
 
 #[test]
-fn several_have_it_open_and_the_last_to_close_keeps_its_work() {
+fn several_have_it_open_and_the_first_to_close_keeps_its_work() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("index.redb");
     let mut store = store(3, 100);
@@ -44,14 +44,20 @@ fn several_have_it_open_and_the_last_to_close_keeps_its_work() {
     let pack = store.add(51, (5050..5200).map(chunk));
     b.add_pack(pack, Arc::clone(&store.packs[&pack])).unwrap();
     assert!(store.find(&a, &chunk(5150)).is_none(), "what others do is seen when it is opened the next time");
-    assert_eq!(a.close().unwrap(), Kept::No);
+    let reader = Index::open(&path, &options()).unwrap();
+    assert_eq!(a.close().unwrap(), Kept::Yes, "a new file takes the place of the one that others read");
     assert!(store.find(&b, &chunk(5150)).is_some());
-    assert_eq!(b.close().unwrap(), Kept::Yes);
+    assert!(store.find(&b, &chunk(5000)).is_none());
+    assert_eq!(b.close().unwrap(), Kept::No);
 
     let index = Index::open(&path, &options()).unwrap();
-    assert_eq!(store.reconcile(&index).unwrap().added, 1, "the pack that the first could not keep");
+    assert_eq!(store.reconcile(&index).unwrap().added, 1, "the pack that the second could not keep");
     store.check(&index).unwrap();
-    assert_eq!(index.close().unwrap(), Kept::Yes);
+    assert_eq!(index.close().unwrap(), Kept::Yes, "nobody else has the new file open");
+    assert_eq!(store.reconcile(&reader).unwrap().added, 2);
+    store.check(&reader).unwrap();
+    assert_eq!(reader.close().unwrap(), Kept::No);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 
     // A file that was replaced, or made, meanwhile is left alone.
     let old = Index::open(&path, &options()).unwrap();
