@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use super::*;
 
@@ -145,6 +145,96 @@ fn a_process_killed_while_it_writes_the_base_leaves_the_old_the_new_or_none() {
     }
     // The whole header is the last thing written before the last sync.
     assert!(olds == 0 && nones > 4 && news >= 1, "{olds} {nones} {news}");
+}
+
+/// Notes what is done.
+#[derive(Default)]
+struct Recorder(RefCell<Vec<Done>>);
+
+enum Done {
+    Write(Vec<u8>, u64),
+    SetLen(u64),
+    Sync,
+}
+
+impl Target for Recorder {
+    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.borrow_mut().push(Done::Write(bytes.to_vec(), offset));
+        Ok(())
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.0.borrow_mut().push(Done::SetLen(bytes));
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.borrow_mut().push(Done::Sync);
+        Ok(())
+    }
+}
+
+/// What was synced is there; of the rest, any part, in any order, or torn.
+#[test]
+fn power_lost_while_the_base_is_written_leaves_the_old_the_new_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index");
+    let first = Layers::open(&path, false).unwrap();
+    for number in 0..60 {
+        first.write(number * BLOCK, &block(number)).unwrap();
+    }
+    let old = content(&first).unwrap();
+    assert_eq!(first.persist().unwrap(), Persisted::Yes);
+    drop(first);
+    let base = std::fs::read(&path).unwrap();
+    let layers = Layers::open(&path, false).unwrap();
+    for number in (0..70).filter(|number| number % 9 < 4 || *number > 59) {
+        layers.write(number * BLOCK, &block(1000 + number)).unwrap();
+    }
+    let new = content(&layers).unwrap();
+    let recorder = Recorder::default();
+    layers.replace(&recorder, 1, false).unwrap();
+    drop(layers);
+    let done = recorder.0.into_inner();
+    let mut state = 11u64;
+    let mut random = move |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let (mut olds, mut nones, mut news) = (0, 0, 0);
+    for end in 0..=done.len() {
+        let synced = done[..end].iter().rposition(|op| matches!(op, Done::Sync)).unwrap_or(0);
+        for _ in 0..12 {
+            let mut kept: Vec<(&Done, bool)> = done[..synced].iter().map(|op| (op, false)).collect();
+            let mut rest: Vec<_> = done[synced..end].iter().filter(|_| random(3) > 0).collect();
+            for i in (1..rest.len()).rev() {
+                rest.swap(i, random(i as u64 + 1) as usize);
+            }
+            kept.extend(rest.into_iter().map(|op| (op, random(4) == 0)));
+            std::fs::write(&path, &base).unwrap();
+            let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+            for (op, torn) in kept {
+                match op {
+                    Done::Write(bytes, offset) if torn => {
+                        let part = (bytes.len() / 512).max(1) * 512 / 2;
+                        Target::write(&file, &bytes[..part.min(bytes.len())], *offset).unwrap();
+                    }
+                    Done::Write(bytes, offset) => Target::write(&file, bytes, *offset).unwrap(),
+                    Done::SetLen(bytes) => file.set_len(*bytes).unwrap(),
+                    Done::Sync => {}
+                }
+            }
+            let after = Layers::open(&path, false).unwrap();
+            if after.has_base() {
+                let found = content(&after).unwrap();
+                assert!(found == old || found == new, "{end}");
+                if found == old { olds += 1 } else { news += 1 }
+            } else {
+                nones += 1;
+            }
+        }
+    }
+    assert!(olds > 0 && nones > 100 && news > 0, "{olds} {nones} {news}");
 }
 
 #[test]
