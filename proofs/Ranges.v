@@ -235,14 +235,14 @@ Section Ranges.
           assert (N : member (if pulled_by (r :: rs) a then x else a) live')
             by (apply M'; exists a; split; [apply M; now left|reflexivity]).
           rewrite Z in N. now destruct N as (i & [] & _). }
-        apply (proj1 (certified_spec _ _ d A' Nl)) in Q.
+        pose proof (proj1 (certified_spec _ _ d A' Nl) Q) as All.
         assert (Moved : forall a, In a states -> (if pulled_by (r :: rs) a then x else a) = d).
-        { intros a I. apply Q, M'. exists a. split; [now apply M|reflexivity]. }
+        { intros a I. apply All, M'. exists a. split; [now apply M|reflexivity]. }
         destruct (Nat.eq_dec d x) as [->|D].
-        + exists 1. split; [lia|]. intros b I. cbn [after]. unfold step. rewrite (Act b I).
+        * exists 1. split; [lia|]. intros b I. cbn [after]. unfold step. rewrite (Act b I).
           specialize (Moved b I). destruct (pulled_by (r :: rs) b); [now rewrite orb_true_r|].
           pose proof (Range _ I). lia.
-        + (* nothing was pulled: then it was left alone before *)
+        * (* nothing was pulled: then it was left alone before *)
           exfalso. rewrite (proj2 (one_left_spec states d)) in O; [easy|]. split; [assumption|].
           intros a I. specialize (Moved a I). destruct (pulled_by (r :: rs) a); congruence.
   Qed.
