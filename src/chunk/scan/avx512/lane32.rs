@@ -5,10 +5,7 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-use super::{
-    BLOCK, Found, GROUPS_MAX, Indices, Lanes, Planes, Tiles, Vbmi, bits, groups_of, load, prefetch, shuffle_control,
-    store,
-};
+use super::{BLOCK, Found, GROUPS_MAX, Indices, Lanes, Planes, Tiles, Vbmi, bits, groups_of, shuffle_control, store};
 use crate::chunk::scan::{Masks, Table};
 
 const LANES: usize = 16;
@@ -20,7 +17,6 @@ const STRIDE: usize = 32;
 
 /// Bytes of a row in one column, and columns of a block.
 const COLUMN: usize = 4;
-const COLUMNS: usize = BLOCK / COLUMN;
 
 /// 16 lanes of 32 bits.
 #[derive(Clone, Debug)]
@@ -153,7 +149,7 @@ fn transposed(tile: &[u8], row: usize, stride: usize) -> [__m512i; STRIDE / COLU
             unsafe {
                 let first = tile.as_ptr().add((i + 8 * half) * row + stride * STRIDE);
                 let second = first.add(4 * row);
-                if stride % 2 == 0 {
+                if stride.is_multiple_of(2) {
                     _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(tile.len()).cast());
                     _mm_prefetch::<_MM_HINT_T0>(second.wrapping_add(tile.len()).cast());
                 }

@@ -323,13 +323,6 @@ fn groups_of(lane: usize, lanes: &[u16; GROUPS_MAX]) -> u32 {
     _mm512_test_epi16_mask(lanes, _mm512_set1_epi16(1 << lane))
 }
 
-/// Asks for the cache line `distance` bytes after these.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn prefetch(bytes: &[u8; 64], distance: usize) {
-    _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(distance).cast());
-}
-
 /// A shuffle control for bytes: the same 16 indices in every 128-bit part.
 #[inline]
 #[target_feature(enable = "avx512f")]
