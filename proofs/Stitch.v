@@ -275,18 +275,34 @@ Section Correct.
     Variable own : nat -> nat -> rule.
     Hypothesis views : forall s e, view min max f (own s e) s e.
 
-    (** Workers that certify with the live set of their own segment's rule. *)
-    Theorem certified_stitching : forall n seeks,
-      stitched (put_certified min max own (fun s e => certify (own s e) max s e))
+    (** Workers whose answers are sound: at some position of their segment they are the
+        last cut. *)
+    Theorem sound_stitching : forall certified n seeks,
+      (forall s e c, o < s <= e -> certified s e = Some c -> exists y, s <= y <= e /\ is_last y c) ->
+      stitched (put_certified min max own certified)
                (fun s e => list_from min max own s s e) o n seeks
       = serial min max f o n.
     Proof.
-      intros n seeks. apply stitched_is_serial.
+      intros certified n seeks Sound. apply stitched_is_serial.
       - intros s e final R L. apply put_certified_serial; trivial; [|lia].
-        intros start C. rewrite (certify_local _ f) in C by apply views.
-        destruct (certify_sound _ _ sizes _ Hf _ _ _ C) as (y & Ry & All).
-        exists y. split; [assumption|]. apply All. lia.
+        intros start. now apply Sound.
       - intros e. now apply (own_list _ o).
+    Qed.
+
+    (** Workers that certify with the live set of their own segment's rule.  They may
+        look at a part of the segment only, and give up at will. *)
+    Theorem certified_stitching : forall certified n seeks,
+      (forall s e c, certified s e = Some c ->
+         exists e', e' <= e /\ certify (own s e) max s e' = Some c) ->
+      stitched (put_certified min max own certified)
+               (fun s e => list_from min max own s s e) o n seeks
+      = serial min max f o n.
+    Proof.
+      intros certified n seeks Answers. apply sound_stitching. intros s e c R C.
+      destruct (Answers s e c C) as (e' & L & C').
+      rewrite (certify_local _ f) in C' by (intros; apply views; lia).
+      destruct (certify_sound _ _ sizes _ Hf _ _ _ C') as (y & Ry & All).
+      exists y. split; [lia|]. apply All. lia.
     Qed.
 
     (** Workers that guess: stitched equals serial whatever they guess.  So the result
@@ -335,7 +351,9 @@ Section Plain.
     - exact (min_max_sizes _ _ _ sizes).
     - now apply plain_bounded.
     - apply own_hits_view.
+    - intros s e c C. exists e. auto.
   Qed.
+
   (** The same with guesses in place of certified cuts. *)
   Theorem joined_equals_serial : forall h guess o n seeks,
     stitched (put_joined min max (own_hits h) guess)

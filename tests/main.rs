@@ -4,6 +4,7 @@ mod add_get;
 mod chunk_cuts;
 mod chunk_data;
 mod chunk_fastcdc;
+mod chunk_file;
 mod chunk_seams;
 mod chunk_stream;
 mod chunk_xet;

@@ -5,9 +5,12 @@
 //!
 //! **Invariant:** for the same bytes and the same [`Profile`], every way through this module gives the cuts of [`rule`].
 
+pub mod adversarial;
 pub mod certify;
+pub mod check;
 pub mod finder;
 pub mod hits;
+pub mod low;
 #[cfg(test)]
 mod patterns;
 pub mod profile;
