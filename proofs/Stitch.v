@@ -53,11 +53,11 @@ Section Segments.
   (** A worker's list: the cuts below [e] (one at [e] belongs to the next segment). *)
   Definition list_from (start s e : nat) : list nat := cuts min max (own s e) start e.
 
-  (** With a certified cut: the seam replayed through it, then the worker's list.
-      Without: all replayed. *)
+  (** With a certified cut: the seam replayed through it, over no hit past it, then the
+      worker's list.  Without: all replayed. *)
   Definition put_certified (certified : nat -> nat -> option nat) (final s e : nat) : list nat :=
     match certified s e with
-    | Some start => cuts min max (own s e) final (S start) ++ list_from start s e
+    | Some start => cuts min max (own s (S start)) final (S start) ++ list_from start s e
     | None => cuts min max (own s e) final e
     end.
 
@@ -148,7 +148,7 @@ Section Correct.
       destruct (certified s e) as [start|]; [|apply (replay _ s e); trivial; lia].
       destruct (Sound _ eq_refl) as (y & Ry & C & Ly & Uy).
       destruct (le_lt_dec s start) as [In_|Before_].
-      - rewrite (replay _ s e), (own_list _ s e) by (trivial; lia).
+      - rewrite (replay _ s (S start)), (own_list _ s e) by (trivial; lia).
         replace (e - s) with ((S start - s) + (e - S start)) by lia.
         rewrite sweep_app. replace (s + (S start - s)) with (S start) by lia.
         apply (cut_of_iff_after _ _ sizes _ Hf o s final) in C; trivial. now rewrite C.
@@ -157,7 +157,7 @@ Section Correct.
         { rewrite (last_cut_unique _ _ sizes _ Hf _ _ _ L). apply (last_cut_unique _ _ sizes _ Hf).
           repeat split; trivial. lia. }
         subst start. rewrite (replay _ s e final e) by (trivial; lia).
-        rewrite (cuts_sweep _ _ sizes _ (view_bounded _ _ _ _ _ _ (views s e))).
+        rewrite (cuts_sweep _ _ sizes _ (view_bounded _ _ _ _ _ _ (views s (S final)))).
         now rewrite Nat.sub_diag.
     Qed.
 
