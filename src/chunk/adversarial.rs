@@ -47,7 +47,7 @@ pub fn inputs(profile: &Profile) -> Vec<Input> {
     for period in [2, 3, 5, 7, 13, 31, 64, 100, 1000] {
         add(format!("period {period}"), cycle(&random(4, period), length));
     }
-    let Some(hit) = a_hit(profile) else { return inputs };
+    let Some(hit) = hit_window(profile) else { return inputs };
     add("hits as dense as they get".into(), cycle(&densest_period(profile), length));
     for offset in [1usize, 2, 31, 32, 33, 47, 62, 63] {
         // Zeros are cut at the maximum; a hit so near after a forced cut lies inside the skipped minimum of the serial
@@ -113,8 +113,10 @@ fn cycle(period: &[u8], length: usize) -> Vec<u8> {
     period.iter().copied().cycle().take(length).collect()
 }
 
-/// A window that is a strict and loose hit, whatever comes before it.
-fn a_hit(profile: &Profile) -> Option<Vec<u8>> {
+/// A window that is a strict and loose hit, whatever comes before it: the position it cuts at is its end, or in a
+/// restarting profile its last byte.
+#[must_use]
+pub fn hit_window(profile: &Profile) -> Option<Vec<u8>> {
     let finder = Finder::new(*profile);
     let lag = usize::from(profile.warmth() == Warmth::Restarting);
     (0..64).find_map(|seed| {

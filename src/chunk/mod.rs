@@ -17,6 +17,7 @@ pub mod profile;
 pub mod replay;
 pub mod rule;
 pub mod scan;
+pub mod script;
 pub mod seams;
 pub mod stream;
 
