@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod chunk;
+pub mod cli;
 pub mod engine;
 pub mod error;
 pub mod format;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `store`. See `store --help`, and the library for how it works.
+
+fn main() -> std::process::ExitCode {
+    seamstore::cli::main()
+}

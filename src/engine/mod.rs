@@ -1,1 +1,206 @@
-//! engine
+//! The only place where the parts meet: a store, and what can be done with it.
+
+pub mod add;
+pub mod control;
+pub mod get;
+mod locate;
+pub mod stats;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::catalog::snapshot::{SnapshotInfo, read_info};
+use crate::chunk::Profile;
+use crate::error::{Error, Result};
+use crate::format::config::StoreConfig;
+use crate::format::id::SnapshotId;
+use crate::format::name::{ObjectKind, ObjectName};
+use crate::index::IndexStatistics;
+use crate::pack::frame::FrameSettings;
+use crate::storage::{LocalStorage, Put, Storage};
+
+pub use locate::Locator;
+
+/// What a new store is made with.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Settings {
+    /// How files are cut.
+    pub profile: Profile,
+    /// How chunks are compressed.
+    pub frames: FrameSettings,
+}
+
+/// A snapshot, as a list of snapshots shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SnapshotSummary {
+    /// Its id.
+    pub id: SnapshotId,
+    /// What it says of itself.
+    pub info: SnapshotInfo,
+}
+
+/// What an index was rebuilt from.
+#[derive(Debug)]
+pub struct RebuiltIndex {
+    /// How big it is.
+    pub statistics: IndexStatistics,
+    /// Packs and recipes files that could not be read, and why.
+    pub unreadable: Vec<(ObjectName, Error)>,
+}
+
+/// An open store.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    storage: Arc<dyn Storage>,
+    config: StoreConfig,
+    settings: Settings,
+}
+
+impl Store {
+    /// Makes a store in a directory that is empty or not there yet.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if there is a store, or anything else, already.
+    pub fn init(root: &Path, settings: Settings) -> Result<Self> {
+        if std::fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(Error::Exists { path: root.to_owned() });
+        }
+        let storage = LocalStorage::create(root)?;
+        let config = StoreConfig::new(
+            random_id()?,
+            settings.profile.name(),
+            settings.frames.frame_bytes() as u32,
+            settings.frames.codec().to_string(),
+            settings.frames.level(),
+        );
+        match storage.put_if_absent(&ObjectName::Config, &config.to_bytes())? {
+            Put::Created => Self::open(root),
+            Put::Present => Err(Error::Exists { path: root.join("store.json") }),
+        }
+    }
+
+    /// Opens a store.
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`], [`Error::FormatVersion`], or [`Error::Damaged`] if `store.json` is not as it was written.
+    pub fn open(root: &Path) -> Result<Self> {
+        let storage = LocalStorage::open(root)?;
+        let size = match storage.size(&ObjectName::Config) {
+            Ok(size) => size,
+            Err(Error::NotFound { .. }) => {
+                let why = if root.is_dir() { "it has no store.json" } else { "there is no such directory" };
+                return Err(Error::NotAStore { path: root.to_owned(), why: why.to_owned() });
+            }
+            Err(error) => return Err(error),
+        };
+        if size > StoreConfig::BYTES_MAX {
+            return Err(Error::damaged("store.json", 0, format!("it has {size} bytes, far more than it can need")));
+        }
+        let mut bytes = vec![0; size as usize];
+        storage.read_at(&ObjectName::Config, 0, &mut bytes)?;
+        let config = StoreConfig::parse(&bytes)?;
+        let bad = |what: String| Error::damaged("store.json", 0, what);
+        let profile = config.profile.parse().map_err(|e| bad(format!("its profile: {e}")))?;
+        let codec = config.codec.parse().map_err(|e| bad(format!("its codec: {e}")))?;
+        let frames = FrameSettings::new(codec, config.level, config.frame_bytes as usize)
+            .map_err(|e| bad(format!("its frame settings: {e}")))?;
+        let settings = Settings { profile, frames };
+        Ok(Self { root: root.to_owned(), storage: Arc::new(storage), config, settings })
+    }
+
+    /// Opens a store, or makes one where there is none yet.
+    ///
+    /// # Errors
+    /// As [`Store::open`] and [`Store::init`].
+    pub fn open_or_init(root: &Path, settings: Settings) -> Result<Self> {
+        match Self::open(root) {
+            Err(Error::NotAStore { .. }) => match Self::init(root, settings) {
+                // Somebody else was as fast; or there is something that is no store.
+                Err(Error::Exists { .. }) => Self::open(root),
+                made => made,
+            },
+            opened => opened,
+        }
+    }
+
+    /// The directory the store is in.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Its random name, 32 hexadecimal digits.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.config.id
+    }
+
+    /// What it was made with.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// Where its objects are.
+    #[must_use]
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
+    /// The ids of all snapshots, in no particular order.
+    ///
+    /// # Errors
+    /// The store cannot be listed.
+    pub fn snapshot_ids(&self) -> Result<Vec<SnapshotId>> {
+        let listed = self.storage.list(ObjectKind::Snapshot)?;
+        Ok(listed
+            .into_iter()
+            .filter_map(|object| match object.name {
+                ObjectName::Snapshot(id) => Some(id),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// All snapshots, the newest first.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub fn snapshots(&self) -> Result<Vec<SnapshotSummary>> {
+        let summary = |id| Ok(SnapshotSummary { id, info: read_info(self.storage(), id)? });
+        let mut summaries = self.snapshot_ids()?.into_iter().map(summary).collect::<Result<Vec<_>>>()?;
+        summaries.sort_by_key(|summary| std::cmp::Reverse((summary.info.time_ns, summary.id)));
+        Ok(summaries)
+    }
+
+    /// The index, opened and brought up to date with the packs and recipes that are there.
+    ///
+    /// # Errors
+    /// A pack's directory is damaged, or the store cannot be listed.
+    pub fn locator(&self) -> Result<Locator<'_>> {
+        Locator::open(&self.root, self.storage())
+    }
+
+    /// Makes the index again from packs and recipes files.
+    ///
+    /// # Errors
+    /// The store cannot be listed, or the index cannot be written.
+    pub fn rebuild_index(&self) -> Result<RebuiltIndex> {
+        let mut locator = Locator::rebuild(&self.root, self.storage())?;
+        let rebuilt = RebuiltIndex { statistics: locator.statistics(), unreadable: locator.take_unreadable() };
+        locator.close()?;
+        Ok(rebuilt)
+    }
+}
+
+/// 32 random hexadecimal digits.
+fn random_id() -> Result<String> {
+    use std::io::Read;
+    let mut bytes = [0; 16];
+    let source = "/dev/urandom";
+    std::fs::File::open(source)
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|error| Error::io("read", source, error))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

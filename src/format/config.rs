@@ -43,6 +43,9 @@ struct Version {
 }
 
 impl StoreConfig {
+    /// No store.json is larger, in bytes.
+    pub const BYTES_MAX: u64 = 64 << 10;
+
     /// The configuration of a new store.
     #[must_use]
     pub fn new(id: String, profile: String, frame_bytes: u32, codec: String, level: i32) -> Self {

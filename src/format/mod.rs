@@ -2,12 +2,17 @@
 //!
 //! Every other module takes its layouts from here, so a byte of a store is described in one place.
 
+pub(crate) mod bytes;
 pub mod config;
 pub mod directory;
 pub mod entry;
+pub mod flaw;
+pub mod frame;
 pub mod id;
 pub mod name;
+pub mod pack;
 pub mod recipe;
+pub mod xet;
 
 /// The version of every format in a store, as recorded in `store.json`. A store with another one is refused.
 pub const FORMAT_VERSION: u32 = 1;

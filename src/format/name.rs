@@ -49,6 +49,17 @@ impl ObjectName {
         }
     }
 
+    /// The kind of object, `None` for the one that is not listed.
+    #[must_use]
+    pub fn kind(&self) -> Option<ObjectKind> {
+        match self {
+            Self::Config => None,
+            Self::Pack(_) => Some(ObjectKind::Pack),
+            Self::Recipes(_) => Some(ObjectKind::Recipes),
+            Self::Snapshot(_) => Some(ObjectKind::Snapshot),
+        }
+    }
+
     /// The object that a path below the store's root names, if it names one.
     #[must_use]
     pub fn from_path(path: &str) -> Option<Self> {

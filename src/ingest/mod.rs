@@ -1,1 +1,32 @@
-//! ingest
+//! What is on disk, in the order in which a snapshot lists it?
+//!
+//! [`Walk`] finds every entry under the given roots with one `lstat` each, in the order of [`EntryPath`];
+//! [`Metadata`] adds what a snapshot keeps beyond that (link targets, extended attributes, owner names);
+//! [`OpenFile`] reads the bytes of a regular file and says whether it stayed the same meanwhile.
+//!
+//! Kept throughout: no symbolic link is followed below a root; what cannot be read is reported by name, never passed
+//! over in silence; names are bytes from the directory to the snapshot; neither the depth of a tree, nor the length of
+//! its paths, nor the size of a directory is limited by the stack, by `PATH_MAX` or by the number of open files.
+//!
+//! [`EntryPath`]: crate::format::entry::EntryPath
+
+mod extents;
+mod file;
+mod longpath;
+mod metadata;
+mod owners;
+mod roots;
+mod stat;
+mod stdin;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+pub use extents::{Extents, HOLE_BYTES_MIN};
+pub use file::{Changed, OpenFile};
+pub use metadata::{Completed, Metadata};
+pub use roots::Root;
+pub use stat::Stat;
+pub use stdin::standard_input;
+pub use walk::{Found, Walk, WalkOptions, Walked};

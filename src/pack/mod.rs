@@ -1,1 +1,22 @@
-//! pack
+//! Packs: how chunks become frames, frames a file, and the file chunks again.
+//!
+//! ```text
+//! chunks → FrameEncoder → frame → PackWriter → pack file → read_directory, read_frame → FrameDecoder → chunks
+//!                                                        → salvage (no directory needed) → frames
+//! ```
+//!
+//! Invariant: nothing read here sizes an allocation or an offset before it was bounded (invariant 5). Chunks that come
+//! out of a decoder are as the frame has them; whoever hands them on checks them against their ids (invariant 4).
+
+pub mod frame;
+pub mod reader;
+pub mod salvage;
+pub mod writer;
+
+pub use frame::{Codec, FrameDecoder, FrameEncoder, FrameSettings};
+pub use reader::{read_directory, read_frame};
+pub use salvage::{Lost, Salvage, SalvagedFrame, salvage};
+pub use writer::{PACK_BYTES_TARGET, PackWriter};
+
+#[cfg(test)]
+mod tests;

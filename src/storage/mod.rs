@@ -4,9 +4,17 @@
 //! to back by a writer and becomes visible, whole and durable, when [`ObjectWriter::finish`] returns; before that it is
 //! nowhere. Nothing visible is ever changed, appended to or renamed.
 
-use std::fmt::Debug;
+pub mod disk;
+pub mod local;
+pub mod memory;
 
-use crate::error::Result;
+use std::fmt::Debug;
+use std::io;
+
+pub use local::LocalStorage;
+pub use memory::MemoryStorage;
+
+use crate::error::{Error, Result};
 use crate::format::name::{ObjectKind, ObjectName};
 
 /// Whether a put made the object or found it there already.
@@ -30,7 +38,8 @@ pub struct Listed {
 /// A place that keeps immutable objects.
 ///
 /// Durability: when `put_if_absent` or `finish` returns `Ok`, the object's bytes and its name survive a crash of the
-/// process, the system and the power. When they return an error, the object is absent (or was there before).
+/// process, the system and the power; when `delete` returns `Ok`, so does the object's absence. When they return an
+/// error, nothing is promised but this: the object is there whole, or not at all.
 pub trait Storage: Send + Sync + Debug {
     /// The object's name as a person would find it, for messages.
     fn describe(&self, name: &ObjectName) -> String;
@@ -62,3 +71,31 @@ pub trait ObjectWriter: Send + Debug {
     /// Makes the object durable and visible under `name`. A failed sync is final: the object is dropped.
     fn finish(self: Box<Self>, name: &ObjectName) -> Result<Put>;
 }
+
+/// Fills `buffer` from an object at `offset` by reads that may give less than was asked for.
+fn fill(
+    name: &ObjectName,
+    offset: u64,
+    buffer: &mut [u8],
+    mut read: impl FnMut(u64, &mut [u8]) -> Result<usize>,
+) -> Result<()> {
+    let wanted = buffer.len();
+    let mut rest = buffer;
+    while !rest.is_empty() {
+        let filled = wanted - rest.len();
+        let at = offset.saturating_add(filled as u64);
+        let count = match read(at, rest) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::Interrupted => continue,
+            result => result?,
+        };
+        if count == 0 {
+            let what = format!("expected {wanted} bytes from byte {offset} on, found {filled}: the object ends there");
+            return Err(Error::damaged(name.path(), at, what));
+        }
+        rest = rest.get_mut(count..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! Which columns do the catalog's files have, and how do rows become columns? The one door to the arrow crates.
+//!
+//! Types are chosen so that pyarrow, Polars and DuckDB open the files as they are: no view types (Polars fails on
+//! compressed empty view buffers), paths as `Binary` (they need not be UTF-8), repeated words as dictionaries (as plain
+//! strings, their offsets alone would cost 2.5 bytes a row and column).
+//!
+//! Bodies are compressed with zstd, buffer by buffer. Ids do not compress and are stored as they are; a column that is
+//! constant or null costs nothing.
+
+mod check;
+mod entries;
+mod read;
+mod recipes;
+mod write;
+
+pub(super) use entries::{EntryBatch, EntryRows, Names, check_entry};
+pub(super) use read::{TableFile, Trust};
+pub(super) use recipes::{RecipeBatch, RecipeRows};
+pub(super) use write::TableWriter;
+
+use arrow_array::{Array, RecordBatch};
+use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
+
+use crate::format::FORMAT_VERSION;
+
+/// No batch has more rows or list items: the bound on what a recipe can list (1 TiB at 16 KiB a chunk).
+pub(super) const ITEMS_MAX: usize = 1 << 26;
+
+/// Keys of a file's metadata.
+pub(super) const KEY_OBJECT: &str = "seamstore:object";
+pub(super) const KEY_VERSION: &str = "seamstore:version";
+pub(super) const KEY_INFO: &str = "seamstore:info";
+pub(super) const KEY_INFO_CHECK: &str = "seamstore:info_check";
+
+/// One kind of catalog file: its columns and what its metadata calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Table {
+    /// A recipes file.
+    Recipes,
+    /// A snapshot.
+    Snapshot,
+}
+
+impl Table {
+    fn object(self) -> &'static str {
+        match self {
+            Self::Recipes => "recipes",
+            Self::Snapshot => "snapshot",
+        }
+    }
+
+    /// Chunk ids compress only where a list repeats them: versions of one file added together, some MiB apart. Level 9
+    /// is the least that looks back 4 MiB (two kernel tars: 27 bytes a piece instead of 33, in 60 ms). Snapshots gain
+    /// 1 byte a row by it, which is not worth its time.
+    fn zstd_level(self) -> i32 {
+        match self {
+            Self::Recipes => 9,
+            Self::Snapshot => 3,
+        }
+    }
+
+    /// No batch decodes to more bytes. A recipes batch may be one recipe of the largest length; what writers put in a
+    /// snapshot's is a few MiB, or one row with all the attributes it can have.
+    fn batch_raw_bytes_max(self) -> u64 {
+        match self {
+            Self::Recipes => 48 * ITEMS_MAX as u64,
+            Self::Snapshot => 128 << 20,
+        }
+    }
+
+    /// The columns as readers see them, and the metadata known before the first row.
+    fn schema(self) -> Schema {
+        let fields = match self {
+            Self::Recipes => recipes::fields(),
+            Self::Snapshot => entries::fields(),
+        };
+        let metadata = [(KEY_OBJECT, self.object().to_owned()), (KEY_VERSION, FORMAT_VERSION.to_string())];
+        Schema::new_with_metadata(fields, metadata)
+    }
+
+    /// The columns as a batch stores them: a dictionary column is its keys.
+    fn stored_schema(self) -> Schema {
+        let keys_only = |field: &std::sync::Arc<Field>| match field.data_type() {
+            DataType::Dictionary(key, _) => field.as_ref().clone().with_data_type(key.as_ref().clone()),
+            _ => field.as_ref().clone(),
+        };
+        Schema::new(self.schema().fields().iter().map(keys_only).collect::<Fields>())
+    }
+}
+
+fn id_type() -> DataType {
+    DataType::FixedSizeBinary(32)
+}
+
+fn time_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))
+}
+
+/// A column by its place, as the array type it must be.
+fn column<T: Array + Clone + 'static>(batch: &RecordBatch, place: usize) -> Result<T, String> {
+    let array = batch.columns().get(place).and_then(|c| c.as_any().downcast_ref::<T>());
+    array.cloned().ok_or_else(|| format!("column {place} is missing or of another type"))
+}
+
+/// 32 bytes of an id column; `None` past its end.
+fn id_at(array: &arrow_array::FixedSizeBinaryArray, row: usize) -> Option<[u8; 32]> {
+    (row < array.len()).then(|| array.value(row).try_into().ok()).flatten()
+}

@@ -1,0 +1,74 @@
+//! Abstract hits for tests: the rule with numbers small enough to try everything.
+
+#![allow(clippy::indexing_slicing)]
+
+use super::profile::Sizes;
+use super::rule::Passes;
+
+/// Which masks each position of a file passes, the bytes being left out.
+#[derive(Debug, Clone)]
+pub(super) struct Pattern(Vec<Passes>);
+
+/// None, loose, strict (and so loose), strict but not loose.
+pub(super) const KINDS: [Passes; 4] = [
+    Passes { strict: false, loose: false },
+    Passes { strict: false, loose: true },
+    Passes { strict: true, loose: true },
+    Passes { strict: true, loose: false },
+];
+
+impl Pattern {
+    pub(super) fn new(passes: Vec<Passes>) -> Self {
+        Self(passes)
+    }
+
+    /// The length of the file.
+    pub(super) fn length(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    pub(super) fn at(&self, position: u64) -> Passes {
+        self.0.get(position as usize).copied().unwrap_or_default()
+    }
+
+    /// The hits of a range, ascending.
+    pub(super) fn hits(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, Passes)> + '_ {
+        (from..to).map(|at| (at, self.at(at))).filter(|(_, passes)| *passes != Passes::default())
+    }
+}
+
+/// SplitMix64.
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Less than `bound`, which is not 0.
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+/// Random small sizes and hits of every density and kind; one case in four has strict hits that are not loose.
+pub(super) fn random(seed: u64, cases: u32, mut each: impl FnMut(Sizes, &Pattern, &mut Random)) {
+    let mut random = Random(seed);
+    for case in 0..cases {
+        let min = 1 + random.below(4) as u32;
+        let normal = min + random.below(5) as u32;
+        let max = normal + random.below(7) as u32;
+        let Some(sizes) = Sizes::new(min, normal, max) else { continue };
+        let length = 1 + random.below(80);
+        let density = random.below(100).pow(2) / 100;
+        let kinds = if case % 4 == 0 { 3 } else { 2 };
+        let passes = (0..length)
+            .map(|_| if random.below(100) < density { KINDS[1 + random.below(kinds) as usize] } else { KINDS[0] })
+            .collect();
+        each(sizes, &Pattern::new(passes), &mut random);
+    }
+}

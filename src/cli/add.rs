@@ -1,0 +1,130 @@
+//! `store add`: keep files and trees.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::init::SettingsArgs;
+use super::{Context, Exit, size};
+use crate::engine::Store;
+use crate::engine::add::{AddReport, AddRequest, AddTotals, measure};
+use crate::error::{Error, Result};
+
+/// Keep files and trees, as one snapshot.
+///
+/// A file whose size, times and inode are those of the last snapshot of the same paths is not read again. What cannot
+/// be read is named and left out (exit code 3); the rest is kept.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  store add linux-6.1 notes.txt
+  store add --tag nightly /srv/models
+  mysqldump shop | store add - --name shop.sql")]
+pub(super) struct Args {
+    /// Files and directories; `-` reads standard input.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// What standard input is called in the snapshot.
+    #[arg(long, value_name = "NAME")]
+    name: Option<PathBuf>,
+    /// Read every file, even if its metadata says it is unchanged.
+    #[arg(long)]
+    reread: bool,
+    /// At most about this much data in flight.
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size::parse)]
+    memory: usize,
+    /// Worker threads [default: one for each processor].
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// A word to find the snapshot by; may be given several times.
+    #[arg(long, value_name = "WORD")]
+    tag: Vec<String>,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+#[derive(Serialize)]
+struct JsonReport<'a> {
+    snapshot: Option<String>,
+    #[serde(flatten)]
+    totals: &'a AddTotals,
+    seconds: f64,
+    problems: Vec<JsonProblem>,
+}
+
+#[derive(Serialize)]
+struct JsonProblem {
+    path: String,
+    what: String,
+    kept: bool,
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    let (streams, paths): (Vec<_>, Vec<_>) = args.paths.iter().cloned().partition(|path| path == Path::new("-"));
+    let stdin_name = match (streams.len(), &args.name) {
+        (0, None) => None,
+        (0, Some(_)) => return Err(Error::Usage("--name names standard input: give `-` as a path too".to_owned())),
+        (1, Some(name)) => Some(name.clone()),
+        (1, None) => return Err(Error::Usage("say with --name what standard input is to be called".to_owned())),
+        _ => return Err(Error::Usage("standard input can be given once only".to_owned())),
+    };
+    let store = Store::open_or_init(&context.store, args.settings.settings()?)?;
+    args.settings.check(&store)?;
+    let request = AddRequest {
+        paths: paths.clone(),
+        stdin_name,
+        reread: args.reread,
+        memory_bytes: args.memory,
+        threads: super::threads(args.threads),
+        tags: args.tag.clone(),
+    };
+    let totals = |is_ended: &dyn Fn() -> bool| measure(&paths, is_ended);
+    let report = context.report.progress(&context.control, totals, || store.add(&request, &context.control))?;
+    for problem in &report.problems {
+        context.report.warning(&format!("{:?} {}", problem.path, problem.sentence()));
+    }
+    if context.report.is_json() {
+        let json = JsonReport {
+            snapshot: report.snapshot.map(|id| id.to_hex()),
+            totals: &report.totals,
+            seconds: report.duration.as_secs_f64(),
+            problems: report
+                .problems
+                .iter()
+                .map(|problem| JsonProblem {
+                    path: problem.path.to_string_lossy().into_owned(),
+                    what: problem.what.clone(),
+                    kept: problem.kept,
+                })
+                .collect(),
+        };
+        context.report.data(&json, String::new)?;
+    } else {
+        context.report.note(&summary(&report));
+    }
+    Ok(if report.problems.is_empty() { Exit::Fine } else { Exit::Skipped })
+}
+
+fn summary(report: &AddReport) -> String {
+    let totals = &report.totals;
+    let seconds = report.duration.max(Duration::from_micros(1)).as_secs_f64();
+    let id = report.snapshot.map(|id| id.to_hex()).unwrap_or_default();
+    let ratio = totals.logical_bytes as f64 / totals.stored_bytes.max(1) as f64;
+    let mut text = format!(
+        "snapshot {}: {} files, {}; new {}, stored {} (ratio {ratio:.2}); {seconds:.2} s, {:.0} MB/s",
+        id.get(..12).unwrap_or_default(),
+        totals.files,
+        size::human(totals.logical_bytes),
+        size::human(totals.new_bytes),
+        size::human(totals.stored_bytes),
+        totals.logical_bytes as f64 / 1e6 / seconds,
+    );
+    if totals.unchanged_files > 0 {
+        text.push_str(&format!("; {} files unchanged", totals.unchanged_files));
+    }
+    if !report.problems.is_empty() {
+        text.push_str(&format!("; {} problems, named above", report.problems.len()));
+    }
+    text
+}

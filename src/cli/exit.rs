@@ -1,0 +1,39 @@
+//! What a process says when it ends.
+
+use std::process::ExitCode;
+
+use crate::error::Error;
+
+/// The exit codes of `store`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Everything that was asked for is done.
+    Fine = 0,
+    /// It could not be done.
+    Error = 1,
+    /// The request makes no sense.
+    Usage = 2,
+    /// Done, but some files were skipped or kept with a reservation; each was named.
+    Skipped = 3,
+    /// Stored data is damaged.
+    Damaged = 4,
+}
+
+impl Exit {
+    /// The code for an error.
+    #[must_use]
+    pub fn of(error: &Error) -> Self {
+        match error {
+            Error::Damaged { .. } | Error::Refused { .. } => Self::Damaged,
+            Error::Usage(_) => Self::Usage,
+            _ => Self::Error,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

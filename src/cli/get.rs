@@ -1,0 +1,179 @@
+//! `store get`: files, trees and byte ranges, out again.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::report::{STDOUT, line_of};
+use super::{Context, Exit, size};
+use crate::engine::get::{GetReport, GetRequest, Selector};
+use crate::error::{Error, Result};
+use crate::format::entry::EntryPath;
+
+/// Restore a file or a tree, or print a file.
+///
+/// Every chunk is checked against its id before any of its bytes leave the store. Nothing that exists is overwritten
+/// without --force.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  store get linux-6.1 -o copy               `copy` becomes equal to the tree
+  store get linux-6.1/README -o -           print it
+  store get disk.img --range 1024..2048 -o part
+  store get --snapshot latest -o all        everything in the newest snapshot")]
+pub(super) struct Args {
+    /// The path, as stored or as it was given to add. Without one: the whole snapshot, to -o OUT.
+    path: Option<PathBuf>,
+    /// The name of the result itself; `-` is standard output [default: the last part of PATH].
+    #[arg(long, short, value_name = "OUT")]
+    output: Option<PathBuf>,
+    /// The snapshot to take it from, by the first digits of its id, or `latest` [default: the newest that has it].
+    #[arg(long, value_name = "ID", value_parser = parse_selector)]
+    snapshot: Option<Selector>,
+    /// Only the bytes A up to, not including, B of a file.
+    #[arg(long, value_name = "A..B", value_parser = parse_range)]
+    range: Option<Range<u64>>,
+    /// Replace files that exist.
+    #[arg(long)]
+    force: bool,
+    /// Worker threads [default: one for each processor].
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct JsonReport {
+    files: u64,
+    directories: u64,
+    others: u64,
+    bytes: u64,
+    lost: Vec<JsonLoss>,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct JsonLoss {
+    path: String,
+    what: String,
+    damaged: bool,
+}
+
+pub(super) fn parse_selector(text: &str) -> Result<Selector, String> {
+    if text == "latest" {
+        return Ok(Selector::Latest);
+    }
+    let is_hex = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if text.is_empty() || text.len() > 64 || !is_hex {
+        return Err("a snapshot is `latest` or the first hexadecimal digits of its id".to_owned());
+    }
+    Ok(Selector::Id(text.to_owned()))
+}
+
+fn parse_range(text: &str) -> Result<Range<u64>, String> {
+    let (start, end) = text.split_once("..").ok_or("a range is written A..B")?;
+    let number = |text: &str, absent: u64| match text {
+        "" => Ok(absent),
+        text => text.parse().map_err(|_| format!("{text:?} is not a number of bytes")),
+    };
+    let range = number(start, 0)?..number(end, u64::MAX)?;
+    if range.start > range.end {
+        return Err("the range ends before it begins".to_owned());
+    }
+    Ok(range)
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    let path = args.path.clone().unwrap_or_default();
+    let output = match &args.output {
+        Some(output) => output.clone(),
+        None => {
+            let stored = EntryPath::from_given(&path);
+            if stored.is_root() {
+                return Err(Error::Usage("name the result with -o OUT".to_owned()));
+            }
+            Path::new(stored.as_path().file_name().unwrap_or_default()).to_owned()
+        }
+    };
+    let store = context.open()?;
+    let request = GetRequest {
+        path,
+        snapshot: args.snapshot.clone().unwrap_or_default(),
+        overwrite: args.force,
+        threads: super::threads(args.threads),
+    };
+    if output == Path::new("-") {
+        let mut out = std::io::stdout().lock();
+        store.read(&request, args.range.clone(), &mut out, Path::new(STDOUT), &context.control)?;
+        return Ok(Exit::Fine);
+    }
+    if let Some(range) = &args.range {
+        let mut file = create(&output, args.force)?;
+        let read = store.read(&request, Some(range.clone()), &mut file, &output, &context.control);
+        if read.is_err() {
+            // Half a range is worth nothing; why it failed is what matters.
+            let _ = std::fs::remove_file(&output);
+        }
+        let bytes = read?;
+        context.report.note(&format!("{} bytes to {output:?}", bytes));
+        return Ok(Exit::Fine);
+    }
+    let begun = std::time::Instant::now();
+    let report =
+        context.report.progress(&context.control, |_| None, || store.get(&request, &output, &context.control))?;
+    tell(&report, begun.elapsed().as_secs_f64(), context)?;
+    Ok(if report.losses.iter().any(|loss| loss.damaged) {
+        Exit::Damaged
+    } else if report.losses.is_empty() {
+        Exit::Fine
+    } else {
+        Exit::Skipped
+    })
+}
+
+fn create(output: &Path, overwrite: bool) -> Result<std::fs::File> {
+    if overwrite {
+        match std::fs::remove_file(output) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("replace", output, error));
+            }
+            _ => {}
+        }
+    }
+    std::fs::File::create_new(output).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => Error::Exists { path: output.to_owned() },
+        _ => Error::io("create", output, error),
+    })
+}
+
+fn tell(report: &GetReport, seconds: f64, context: &Context) -> Result<()> {
+    for warning in &report.warnings {
+        context.report.warning(warning);
+    }
+    for loss in &report.losses {
+        context.report.warning(&format!("{} was not restored: {}", line_of(&loss.path), loss.what));
+    }
+    if context.report.is_json() {
+        let losses = report.losses.iter().map(|loss| JsonLoss {
+            path: line_of(&loss.path),
+            what: loss.what.clone(),
+            damaged: loss.damaged,
+        });
+        let json = JsonReport {
+            files: report.files,
+            directories: report.directories,
+            others: report.others,
+            bytes: report.bytes,
+            lost: losses.collect(),
+            warnings: report.warnings.clone(),
+        };
+        return context.report.data(&json, String::new);
+    }
+    context.report.note(&format!(
+        "restored {} files, {}; {seconds:.2} s, {:.0} MB/s",
+        report.files,
+        size::human(report.bytes),
+        report.bytes as f64 / 1e6 / seconds.max(1e-6)
+    ));
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! `store ls`: what is in a snapshot.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::get::parse_selector;
+use super::report::{JsonPath, line_of};
+use super::{Context, Exit};
+use crate::engine::get::Selector;
+use crate::error::Result;
+use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
+
+/// List the entries of a snapshot.
+///
+/// A directory's entries are listed, or with -R all below it. Control characters in names are shown escaped; -0 gives
+/// them as they are.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  store ls\n  store ls -l linux-6.1\n  store ls -R0 linux-6.1 | sort -z | head -z")]
+pub(super) struct Args {
+    /// The path, as stored or as it was given to add [default: what was added].
+    path: Option<PathBuf>,
+    /// Long: kind and mode, owner, size, time.
+    #[arg(long, short)]
+    long: bool,
+    /// Everything below, not only the next level.
+    #[arg(long, short = 'R')]
+    recursive: bool,
+    /// Names as they are, each ended by a NUL byte.
+    #[arg(long, short = '0', conflicts_with = "long")]
+    null: bool,
+    /// The snapshot, by the first digits of its id, or `latest` [default: the newest that has PATH].
+    #[arg(long, value_name = "ID", value_parser = parse_selector)]
+    snapshot: Option<Selector>,
+}
+
+#[derive(Serialize)]
+struct JsonEntry {
+    #[serde(flatten)]
+    path: JsonPath,
+    kind: &'static str,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    user: Option<String>,
+    group: Option<String>,
+    size: u64,
+    mtime_ns: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chunk: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipe: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link_target: Option<JsonPath>,
+}
+
+#[derive(Serialize)]
+struct JsonListing {
+    snapshot: Option<String>,
+    entries: Vec<JsonEntry>,
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    let store = context.open()?;
+    let path = args.path.clone().unwrap_or_default();
+    let found = store.resolve(&path, &args.snapshot.clone().unwrap_or_default())?;
+    let mut listed = Vec::new();
+    let mut text = Vec::new();
+    let mut above: Option<EntryPath> = None;
+    let begin = &found.path;
+    for entry in found.snapshot.within(begin)? {
+        let entry = entry?;
+        let shown = args.recursive || is_next_level(begin, &entry, &mut above);
+        if !shown {
+            continue;
+        }
+        if context.report.is_json() {
+            listed.push(json_of(&entry));
+        } else {
+            append(&mut text, &entry, args);
+            // A large listing goes out as it is made.
+            if text.len() > 1 << 16 {
+                context.report.raw(&text)?;
+                text.clear();
+            }
+        }
+    }
+    if context.report.is_json() {
+        let listing = JsonListing { snapshot: Some(found.snapshot.id().to_hex()), entries: listed };
+        context.report.data(&listing, String::new)?;
+    }
+    context.report.raw(&text)?;
+    Ok(Exit::Fine)
+}
+
+/// Whether an entry is one level below `begin`, or is `begin` and no directory, or is where a given tree begins.
+fn is_next_level(begin: &EntryPath, entry: &Entry, above: &mut Option<EntryPath>) -> bool {
+    if entry.path == *begin {
+        return entry.kind != EntryKind::Directory;
+    }
+    let is_child = entry.path.parent().as_ref() == Some(begin);
+    // Trees given as a/b have no row for a: they are shown whole where they begin.
+    let is_below_shown = above.as_ref().is_some_and(|above| entry.path.is_within(above));
+    if is_child || !is_below_shown {
+        *above = Some(entry.path.clone());
+        return true;
+    }
+    false
+}
+
+fn kind_name(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::File => "file",
+        EntryKind::Directory => "directory",
+        EntryKind::Symlink => "symlink",
+        EntryKind::Fifo => "fifo",
+        EntryKind::CharDevice => "char-device",
+        EntryKind::BlockDevice => "block-device",
+        EntryKind::Socket => "socket",
+    }
+}
+
+fn json_of(entry: &Entry) -> JsonEntry {
+    let (chunk, recipe) = match entry.content {
+        Content::Empty => (None, None),
+        Content::Chunk(id) => (Some(id.to_hex()), None),
+        Content::Recipe(id) => (None, Some(id.to_hex())),
+    };
+    JsonEntry {
+        path: JsonPath::new(entry.path.as_bytes()),
+        kind: kind_name(entry.kind),
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        user: entry.user.as_deref().map(str::to_owned),
+        group: entry.group.as_deref().map(str::to_owned),
+        size: entry.size,
+        mtime_ns: entry.mtime_ns,
+        chunk,
+        recipe,
+        link_target: (entry.kind == EntryKind::Symlink).then(|| JsonPath::new(&entry.link_target)),
+    }
+}
+
+fn append(text: &mut Vec<u8>, entry: &Entry, args: &Args) {
+    if args.null {
+        text.extend_from_slice(entry.path.as_bytes());
+        text.push(0);
+        return;
+    }
+    let path = line_of(&entry.path);
+    if !args.long {
+        text.extend_from_slice(path.as_bytes());
+        text.push(b'\n');
+        return;
+    }
+    let owner = entry.user.as_deref().map_or_else(|| entry.uid.to_string(), str::to_owned);
+    let group = entry.group.as_deref().map_or_else(|| entry.gid.to_string(), str::to_owned);
+    let target = EntryPath::new(entry.link_target.clone());
+    let target = match entry.kind {
+        EntryKind::Symlink => match &target {
+            Ok(target) => format!(" -> {}", line_of(target)),
+            Err(_) => format!(" -> {}", String::from_utf8_lossy(&entry.link_target).escape_default()),
+        },
+        _ => String::new(),
+    };
+    let line = format!(
+        "{} {owner:<8} {group:<8} {:>12} {} {path}{target}\n",
+        mode_of(entry),
+        entry.size,
+        super::time::utc(entry.mtime_ns),
+    );
+    text.extend_from_slice(line.as_bytes());
+}
+
+/// Kind and permissions as `ls -l` writes them.
+fn mode_of(entry: &Entry) -> String {
+    let kind = match entry.kind {
+        EntryKind::File => '-',
+        EntryKind::Directory => 'd',
+        EntryKind::Symlink => 'l',
+        EntryKind::Fifo => 'p',
+        EntryKind::CharDevice => 'c',
+        EntryKind::BlockDevice => 'b',
+        EntryKind::Socket => 's',
+    };
+    let mut text = String::from(kind);
+    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let bits = entry.mode >> shift;
+        text.push(if bits & 4 != 0 { 'r' } else { '-' });
+        text.push(if bits & 2 != 0 { 'w' } else { '-' });
+        text.push(match (bits & 1 != 0, entry.mode & special != 0) {
+            (true, false) => 'x',
+            (false, false) => '-',
+            (true, true) => letter,
+            (false, true) => letter.to_ascii_uppercase(),
+        });
+    }
+    text
+}

@@ -1,0 +1,174 @@
+//! Small files, many to a job, so that system calls and not hand-overs between threads set the pace.
+
+use std::io;
+use std::ops::Range;
+
+use super::budget::Held;
+use super::pool::Buffer;
+use super::report::Problem;
+use super::worker::Tools;
+use crate::chunk::finder::{Finder, Span};
+use crate::error::{Error, Result};
+use crate::format::entry::{Entry, EntryKind};
+use crate::format::id::ChunkId;
+use crate::ingest::{Changed, Completed, Found, Metadata, OpenFile};
+
+/// A file that says it is small may grow while it is read; beyond this many bytes more, the rest is left and reported.
+const GROWTH_BYTES_MAX: usize = 1 << 20;
+
+/// What is to be said of one entry.
+pub(super) type Problems = Vec<Problem>;
+
+/// Some entries, in snapshot order.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) items: Vec<Item>,
+    pub(super) held: Held,
+}
+
+/// One entry of a batch.
+#[derive(Debug)]
+pub(super) enum Item {
+    /// Known already, from the parent snapshot.
+    Row(Box<Entry>),
+    /// To be completed, and read if it is a file.
+    Read(Box<Found>),
+    /// Not to be had.
+    Failed(Problem),
+}
+
+/// A [`Batch`], read and cut.
+#[derive(Debug)]
+pub(super) struct BatchDone {
+    pub(super) outcomes: Vec<Outcome>,
+    /// The bytes of all files of the batch, one after the other, holes left out.
+    pub(super) data: Buffer,
+    pub(super) _held: Held,
+}
+
+/// What came of an [`Item`].
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// A row that needs nothing more.
+    Row(Box<Entry>, Problems),
+    /// A file that was read: its content is to be filled in.
+    File { entry: Box<Entry>, cuts: Vec<Cut>, problems: Problems },
+    /// Left out of the snapshot.
+    Skipped(Problem),
+}
+
+/// A chunk or hole of a file that was read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cut {
+    /// The chunk, or [`ChunkId::HOLE`].
+    pub(super) id: ChunkId,
+    /// Where it begins in the batch's data; for a hole, where it would.
+    pub(super) start: usize,
+    /// Its bytes in the file.
+    pub(super) length: u64,
+}
+
+impl Batch {
+    pub(super) fn run(self, tools: &Tools) -> BatchDone {
+        let mut data = tools.small.take_empty();
+        let outcomes = self
+            .items
+            .into_iter()
+            .map(|item| match item {
+                Item::Row(entry) => Outcome::Row(entry, Problems::new()),
+                Item::Failed(problem) => Outcome::Skipped(problem),
+                Item::Read(found) => read(&found, &tools.finder, &tools.metadata, &mut data),
+            })
+            .collect();
+        BatchDone { outcomes, data, _held: self.held }
+    }
+}
+
+fn read(found: &Found, finder: &Finder, metadata: &Metadata, data: &mut Vec<u8>) -> Outcome {
+    let begin = data.len();
+    let outcome = if found.stat.kind == EntryKind::File {
+        read_file(found, finder, metadata, data)
+    } else {
+        metadata.complete(found).map(|Completed { entry, lost }| {
+            let problems = lost.iter().map(|error| Problem::incomplete(&found.disk, error)).collect();
+            Outcome::Row(Box::new(entry), problems)
+        })
+    };
+    outcome.unwrap_or_else(|error| {
+        data.truncate(begin);
+        Outcome::Skipped(Problem::skipped(&found.disk, &error))
+    })
+}
+
+fn read_file(found: &Found, finder: &Finder, metadata: &Metadata, data: &mut Vec<u8>) -> Result<Outcome> {
+    let failed = |source: io::Error| Error::io("read", &found.disk, source);
+    let file = OpenFile::open(found)?;
+    let Completed { mut entry, lost } = metadata.complete_open(found, &file);
+    let mut problems: Problems = lost.iter().map(|error| Problem::incomplete(&found.disk, error)).collect();
+    let size = file.stat().size;
+    let mut cuts = Vec::new();
+    let mut at = 0;
+    let mut changed = None;
+    let mut extents = file.extents().peekable();
+    // An empty file is asked for bytes too: some that claim to be empty are not.
+    let nothing = extents.peek().is_none().then_some(Ok(0..0));
+    for extent in nothing.into_iter().chain(extents) {
+        let extent = extent.map_err(failed)?;
+        if extent.start > at {
+            cuts.push(Cut { id: ChunkId::HOLE, start: data.len(), length: extent.start - at });
+        }
+        let begin = data.len();
+        read_extent(&file, &extent, data).map_err(failed)?;
+        let bytes = data.get(begin..).unwrap_or_default();
+        at = extent.start + bytes.len() as u64;
+        cut_and_hash(bytes, begin, finder, &mut cuts);
+        if at < extent.end {
+            changed = Some(Changed::Shrank);
+            break;
+        }
+    }
+    if changed.is_none() {
+        if at < size {
+            cuts.push(Cut { id: ChunkId::HOLE, start: data.len(), length: size - at });
+            at = size;
+        }
+        changed = file.changed_since_open().map_err(failed)?;
+    }
+    problems.extend(changed.map(|changed| Problem::changed(&found.disk, changed)));
+    entry.size = at;
+    Ok(Outcome::File { entry: Box::new(entry), cuts, problems })
+}
+
+/// Appends the bytes of an extent, and at the file's end what has come behind it meanwhile, within bounds.
+fn read_extent(file: &OpenFile, extent: &Range<u64>, data: &mut Vec<u8>) -> io::Result<()> {
+    let begin = data.len();
+    let wanted = usize::try_from(extent.end - extent.start).unwrap_or(usize::MAX);
+    let last = extent.end == file.stat().size;
+    // One byte more than the file should have: a short answer then says that this is its end.
+    let mut room = wanted + usize::from(last);
+    loop {
+        let filled = data.len();
+        data.resize(filled + room, 0);
+        let offset = extent.start + (filled - begin) as u64;
+        let read = file.read_at(offset, data.get_mut(filled..).unwrap_or_default())?;
+        data.truncate(filled + read);
+        let grown = (data.len() - begin).saturating_sub(wanted);
+        if read < room || !last || grown >= GROWTH_BYTES_MAX {
+            return Ok(());
+        }
+        room = GROWTH_BYTES_MAX - grown;
+    }
+}
+
+/// Cuts `bytes`, which begin at `begin` of the batch's data, and hashes each chunk while it is warm.
+fn cut_and_hash(bytes: &[u8], begin: usize, finder: &Finder, cuts: &mut Vec<Cut>) {
+    let span = Span::whole(bytes);
+    let mut start = 0;
+    while start < span.end() {
+        // A whole file always tells where a chunk ends.
+        let end = finder.next_cut(&span, start, start).unwrap_or(span.end());
+        let chunk = span.slice(start, end);
+        cuts.push(Cut { id: ChunkId::of(chunk), start: begin + start as usize, length: end - start });
+        start = end;
+    }
+}

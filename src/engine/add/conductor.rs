@@ -1,0 +1,440 @@
+//! What comes next? Hands out jobs in the order of the walk, takes results back in that order, and commits.
+
+use std::collections::{BTreeMap, HashSet};
+use std::iter::Peekable;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::batch::{Batch, BatchDone, Item, Outcome};
+use super::budget::Budget;
+use super::packer::ToPack;
+use super::parent::Parent;
+use super::report::Problem;
+use super::segment::{Assembling, SegmentDone, Segments};
+use super::sink::Sink;
+use super::stream::Stream;
+use super::worker::{Done, Job, RawFrame, Tools};
+use super::{AddReport, AddRequest, AddTotals, Event};
+use crate::catalog::recipe::RecipesWriter;
+use crate::catalog::snapshot::{Snapshot, SnapshotInfo, SnapshotWriter};
+use crate::engine::Store;
+use crate::engine::control::Control;
+use crate::engine::locate::Locator;
+use crate::error::{Error, Result};
+use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
+use crate::format::id::RecipeId;
+use crate::format::recipe::{Piece, recipe_id};
+use crate::ingest::{Found, Walk, Walked, standard_input};
+
+/// Files up to this size are read whole, many to a job; bigger ones are cut in segments.
+const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
+/// A batch is full with this many bytes …
+const BATCH_BYTES: usize = 1 << 20;
+/// … or this many entries.
+const BATCH_ITEMS: usize = 256;
+/// What an entry weighs in the budget even if it has no bytes, so that empty files are bounded too.
+const ITEM_BYTES: usize = 1 << 10;
+
+/// The state of an add. See the module above for the picture.
+#[derive(Debug)]
+pub(super) struct Conductor<'a, 's> {
+    locator: &'a Locator<'s>,
+    control: &'a Control,
+    request: &'a AddRequest,
+    tools: &'a Tools,
+    budget: Budget,
+    jobs: Sender<(u64, Job)>,
+    to_pack: Sender<ToPack>,
+    events: Receiver<Event>,
+
+    walk: Peekable<Walk>,
+    parent: Option<Parent<'a, 's>>,
+    stream: Option<Stream>,
+    /// Segments of the file that is being handed out.
+    big: Option<Segments>,
+
+    next_job: u64,
+    next_done: u64,
+    done: BTreeMap<u64, Done>,
+    assembling: Option<Assembling>,
+
+    sink: Sink<'a, 's>,
+    rows: SnapshotWriter,
+    info: SnapshotInfo,
+    recipes: RecipesWriter,
+    /// Recipes of this add that are not in the index yet.
+    fresh_recipes: HashSet<RecipeId>,
+    totals: AddTotals,
+    problems: Vec<Problem>,
+    begun: Instant,
+}
+
+/// What an add works with.
+#[derive(Debug)]
+pub(super) struct Setting<'a, 's> {
+    pub(super) store: &'a Store,
+    pub(super) locator: &'a Locator<'s>,
+    pub(super) parent: Option<&'a Snapshot<'s>>,
+    /// What the snapshot will say of itself, but for its figures.
+    pub(super) info: SnapshotInfo,
+    pub(super) request: &'a AddRequest,
+    pub(super) control: &'a Control,
+    pub(super) tools: &'a Tools,
+    pub(super) budget: Budget,
+}
+
+/// The conductor's ends of the queues.
+#[derive(Debug)]
+pub(super) struct Ends {
+    pub(super) jobs: Sender<(u64, Job)>,
+    pub(super) frames: Sender<RawFrame>,
+    pub(super) to_pack: Sender<ToPack>,
+    pub(super) events: Receiver<Event>,
+}
+
+impl<'a, 's> Conductor<'a, 's> {
+    /// Looks at what is to be added; nothing is read yet.
+    pub(super) fn new(setting: Setting<'a, 's>, ends: Ends) -> Result<Self> {
+        let Setting { store, locator, parent, info, request, control, tools, budget } = setting;
+        let Ends { jobs, frames, to_pack, events } = ends;
+        let walk = super::walk(store, &request.paths)?.peekable();
+        let stream = request
+            .stdin_name
+            .as_deref()
+            .map(|name| match EntryPath::from_given(name) {
+                path if path.is_root() => Err(Error::Usage(format!("{name:?} is no name for a file"))),
+                path => Ok(Stream::new(standard_input(path))),
+            })
+            .transpose()?;
+        let parent = parent.map(Parent::new);
+        let sink = Sink::new(locator, frames, budget.clone(), store.settings().frames, tools.small.clone());
+        let rows = SnapshotWriter::begin(store.storage().writer()?)?;
+        let recipes = RecipesWriter::begin(store.storage().writer()?)?;
+        Ok(Self {
+            locator,
+            control,
+            request,
+            tools,
+            budget,
+            jobs,
+            to_pack,
+            events,
+            walk,
+            parent,
+            stream,
+            big: None,
+            next_job: 0,
+            next_done: 0,
+            done: BTreeMap::new(),
+            assembling: None,
+            sink,
+            rows,
+            info,
+            recipes,
+            fresh_recipes: HashSet::new(),
+            totals: AddTotals::default(),
+            problems: Vec::new(),
+            begun: Instant::now(),
+        })
+    }
+
+    /// Adds everything and commits.
+    pub(super) fn run(mut self) -> Result<AddReport> {
+        loop {
+            if self.control.is_stopped() {
+                return Err(self.interrupted());
+            }
+            while let Ok(event) = self.events.try_recv() {
+                self.handle(event)?;
+            }
+            let began = !self.budget.is_spent() && self.begin_job()?;
+            if began {
+                continue;
+            }
+            if self.next_done == self.next_job && self.is_exhausted() {
+                return self.commit();
+            }
+            // Either memory is spent or all jobs are out: wait until one comes back.
+            let event = self.events.recv().map_err(|_| stopped_early())?;
+            self.handle(event)?;
+        }
+    }
+
+    fn is_exhausted(&mut self) -> bool {
+        self.big.is_none() && self.stream.is_none() && self.walk.peek().is_none()
+    }
+
+    // ---- handing out -------------------------------------------------------------------------------------------
+
+    /// Hands out the next job, if there is one.
+    fn begin_job(&mut self) -> Result<bool> {
+        if self.big.is_none() && self.stream_is_next() {
+            self.big = self.stream.take().map(Segments::of_stream);
+        }
+        if let Some(segments) = &mut self.big {
+            match segments.next(&self.tools.segments, &|| self.control.is_stopped())? {
+                Some(segment) => {
+                    let held = self.budget.hold(segment.weight());
+                    self.send(Job::Segment(segment.holding(held)));
+                }
+                None => self.big = None,
+            }
+            return Ok(true);
+        }
+        self.begin_batch()
+    }
+
+    /// Whether standard input comes before what the walk yields next, in path order.
+    fn stream_is_next(&mut self) -> bool {
+        let Some(stream) = &self.stream else { return false };
+        match self.walk.peek() {
+            None => true,
+            Some(Walked::Found(found)) => *stream.path() < found.path,
+            Some(Walked::Failed { path, .. }) => stream.path() < path,
+        }
+    }
+
+    fn begin_batch(&mut self) -> Result<bool> {
+        let mut items = Vec::new();
+        let mut bytes = 0;
+        let mut to_read = false;
+        while items.len() < BATCH_ITEMS && bytes < BATCH_BYTES && !self.stream_is_next() {
+            let item = match self.walk.next() {
+                None => break,
+                Some(Walked::Failed { path, error }) => Item::Failed(Problem::skipped(path.as_path(), &error)),
+                Some(Walked::Found(found)) => match self.unchanged(&found)? {
+                    Some(entry) => Item::Row(Box::new(entry)),
+                    None if is_big(&found) => {
+                        // What was gathered so far goes first.
+                        let disk = found.disk.clone();
+                        match Segments::of_file(found) {
+                            Ok(segments) => {
+                                self.big = Some(segments);
+                                break;
+                            }
+                            Err(error) => Item::Failed(Problem::skipped(&disk, &error)),
+                        }
+                    }
+                    None => {
+                        to_read = true;
+                        bytes += usize::try_from(found.stat.size).unwrap_or(BATCH_BYTES);
+                        Item::Read(Box::new(found))
+                    }
+                },
+            };
+            bytes += ITEM_BYTES;
+            items.push(item);
+        }
+        if items.is_empty() {
+            return Ok(self.big.is_some());
+        }
+        let batch = Batch { items, held: self.budget.hold(bytes) };
+        if to_read {
+            self.send(Job::Batch(batch));
+        } else {
+            // Nothing to do for a worker.
+            self.done.insert(self.next_job, Done::Batch(batch.run(self.tools)));
+            self.next_job += 1;
+            self.take_done()?;
+        }
+        Ok(true)
+    }
+
+    fn unchanged(&mut self, found: &Found) -> Result<Option<Entry>> {
+        let Some(parent) = &mut self.parent else { return Ok(None) };
+        if self.request.reread && found.stat.kind == EntryKind::File {
+            return Ok(None);
+        }
+        let entry = parent.unchanged(found)?;
+        if entry.as_ref().is_some_and(|entry| entry.kind == EntryKind::File) {
+            self.totals.unchanged_files += 1;
+        }
+        Ok(entry)
+    }
+
+    fn send(&mut self, job: Job) {
+        // The workers are gone only if the add has failed already; the failure is among the events.
+        let _ = self.jobs.send((self.next_job, job));
+        self.next_job += 1;
+    }
+
+    // ---- taking back -------------------------------------------------------------------------------------------
+
+    fn handle(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Done(sequence, done) => {
+                self.done.insert(sequence, done);
+                self.take_done()
+            }
+            Event::Packed(pack) => self.sink.packed(pack),
+            Event::Fatal(error) => Err(error),
+            Event::Written | Event::Flushed => Ok(()),
+        }
+    }
+
+    /// Takes all results whose turn it is.
+    fn take_done(&mut self) -> Result<()> {
+        while let Some(done) = self.done.remove(&self.next_done) {
+            self.next_done += 1;
+            match done {
+                Done::Batch(batch) => self.take_batch(batch)?,
+                Done::Segment(segment) => self.take_segment(*segment)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn take_batch(&mut self, batch: BatchDone) -> Result<()> {
+        for outcome in batch.outcomes {
+            match outcome {
+                Outcome::Row(entry, problems) => {
+                    self.problems.extend(problems);
+                    self.push_row(&entry)?;
+                }
+                Outcome::Skipped(problem) => self.problems.push(problem),
+                Outcome::File { mut entry, cuts, problems } => {
+                    let mut pieces = Vec::with_capacity(cuts.len());
+                    let mut end = 0;
+                    for cut in cuts {
+                        end += cut.length;
+                        let piece = Piece { id: cut.id, end };
+                        if !piece.is_hole() {
+                            // A chunk's length is that of its bytes in `data`.
+                            let range = cut.start..cut.start + cut.length as usize;
+                            self.sink.take(&cut.id, batch.data.get(range).unwrap_or_default())?;
+                        }
+                        pieces.push(piece);
+                    }
+                    entry.content = self.keep_content(&pieces)?;
+                    self.problems.extend(problems);
+                    self.push_row(&entry)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_segment(&mut self, segment: SegmentDone) -> Result<()> {
+        let mut assembling = match self.assembling.take() {
+            Some(assembling) => assembling,
+            None => Assembling::new(segment.origin(), self.tools.finder.clone()),
+        };
+        let last = segment.is_last();
+        assembling.push(segment, &mut self.sink)?;
+        if !last {
+            self.assembling = Some(assembling);
+            return Ok(());
+        }
+        match assembling.finish(&self.tools.metadata) {
+            Ok((mut entry, pieces, problems)) => {
+                entry.content = self.keep_content(&pieces)?;
+                self.problems.extend(problems);
+                self.push_row(&entry)
+            }
+            Err(problem) => {
+                self.problems.push(problem);
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes sure that the content given by these pieces can be found again, and says how.
+    fn keep_content(&mut self, pieces: &[Piece]) -> Result<Content> {
+        match pieces {
+            [] => Ok(Content::Empty),
+            [piece] if !piece.is_hole() => Ok(Content::Chunk(piece.id)),
+            _ => {
+                let id = recipe_id(pieces);
+                if !self.fresh_recipes.contains(&id) && !self.locator.has_recipe(&id)? {
+                    self.recipes.push(id, pieces)?;
+                    self.fresh_recipes.insert(id);
+                }
+                Ok(Content::Recipe(id))
+            }
+        }
+    }
+
+    fn push_row(&mut self, entry: &Entry) -> Result<()> {
+        match self.rows.push(entry) {
+            Ok(()) => {}
+            // A row that no snapshot can hold is left out; the rest goes on.
+            Err(error @ Error::Refused { .. }) => {
+                self.problems.push(Problem::skipped(entry.path.as_path(), &error));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        self.totals.count(entry);
+        self.control.count(1, entry.size);
+        Ok(())
+    }
+
+    // ---- committing --------------------------------------------------------------------------------------------
+
+    /// Packs, then recipes, then the snapshot: invariants 1 and 2.
+    fn commit(mut self) -> Result<AddReport> {
+        self.flush()?;
+        let mut stored_bytes = self.sink.pack_bytes;
+        if let Some(recipes) = self.recipes.finish()? {
+            stored_bytes += recipes.bytes;
+            self.locator.add_recipes(recipes.id, &recipes.places)?;
+        }
+        self.totals.new_bytes = self.sink.new_bytes;
+        self.totals.new_chunks = self.sink.new_chunks;
+        self.totals.stored_bytes = stored_bytes;
+        let info = SnapshotInfo {
+            took_ms: self.begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
+            skipped: self.problems.len() as u64,
+            new_bytes: self.totals.new_bytes,
+            new_chunks: self.totals.new_chunks,
+            stored_bytes: self.sink.pack_bytes,
+            ..self.info
+        };
+        let snapshot = self.rows.finish(info)?;
+        self.totals.stored_bytes += snapshot.bytes;
+        Ok(AddReport {
+            snapshot: Some(snapshot.id),
+            totals: self.totals,
+            problems: self.problems,
+            ..AddReport::default()
+        })
+    }
+
+    /// Returns when every chunk taken so far is durable and in the index.
+    fn flush(&mut self) -> Result<()> {
+        let before = self.sink.flush();
+        // If the packer is gone, the reason is among the events.
+        let _ = self.to_pack.send(ToPack::Flush { before });
+        loop {
+            match self.events.recv().map_err(|_| stopped_early())? {
+                Event::Flushed => return Ok(()),
+                Event::Done(..) => {}
+                event => self.handle(event)?,
+            }
+        }
+    }
+
+    /// Keeps what was packed so far, for the next add to reuse, and makes no snapshot.
+    fn interrupted(mut self) -> Error {
+        let kept = self.flush();
+        match kept {
+            Ok(()) => Error::Interrupted {
+                kept: format!(
+                    "no snapshot was made; {} new chunks ({} bytes in {} packs) are kept, and the next add reuses them",
+                    self.sink.new_chunks, self.sink.new_bytes, self.sink.packs
+                ),
+            },
+            Err(error) => error,
+        }
+    }
+}
+
+fn is_big(found: &Found) -> bool {
+    found.stat.kind == EntryKind::File && found.stat.size > SMALL_FILE_BYTES_MAX
+}
+
+/// All senders of events hang up only after a failure that was sent before.
+fn stopped_early() -> Error {
+    Error::Usage("the add's worker threads stopped early".to_owned())
+}

@@ -1,0 +1,195 @@
+//! How does data get in? Walk, read, cut, hash, dedup, compress, pack; then recipes; then the snapshot.
+//!
+//! ```text
+//!  conductor (the calling thread)            workers                     packer
+//!  walk, compare with the parent   ──jobs──▶ read, cut, hash
+//!  put results back in order       ◀─events─
+//!  seams, dedup, fill frames       ─frames─▶ compress        ──frames──▶ order, write, sync packs
+//!  index, recipes, snapshot rows   ◀────────────────events───────────────
+//! ```
+//!
+//! Everything that decides what is stored and where happens on the conductor, in the order of the walk; so a store comes
+//! out the same, byte for byte, however many workers there are. The order of commits is that of the invariants: packs are
+//! durable before the recipes that name their chunks (1), recipes before the snapshot that names them (2).
+
+mod batch;
+mod budget;
+mod conductor;
+mod packer;
+mod parent;
+mod pool;
+mod report;
+mod segment;
+mod sink;
+mod stream;
+mod worker;
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::unbounded;
+
+pub use report::{AddReport, AddTotals, Problem};
+
+use self::budget::Budget;
+use self::conductor::{Conductor, Ends, Setting};
+use self::packer::FinishedPack;
+use self::pool::Pool;
+use self::worker::{Done, Queues, Tools};
+use super::Store;
+use super::control::Control;
+use crate::catalog::snapshot::{Root, Snapshot, SnapshotInfo, read_info};
+use crate::chunk::finder::Finder;
+use crate::error::{Error, Result};
+use crate::format::entry::EntryPath;
+use crate::ingest::{self, Metadata, Walk, WalkOptions, Walked};
+
+/// What to add, and how.
+#[derive(Debug, Clone)]
+pub struct AddRequest {
+    /// Files and trees, as given. `-` is nothing special here; see `stdin_name`.
+    pub paths: Vec<PathBuf>,
+    /// Also adds standard input as a file of this name.
+    pub stdin_name: Option<PathBuf>,
+    /// Read files even if their metadata says that they are unchanged.
+    pub reread: bool,
+    /// At most about this many bytes of data in flight.
+    pub memory_bytes: usize,
+    /// Worker threads; at least 1.
+    pub threads: usize,
+    /// Words to find the snapshot by.
+    pub tags: Vec<String>,
+}
+
+/// What workers and the packer tell the conductor.
+#[derive(Debug)]
+enum Event {
+    /// A job is done.
+    Done(u64, Done),
+    /// A frame is in its pack, and its memory free.
+    Written,
+    /// A pack is durable.
+    Packed(FinishedPack),
+    /// Everything sent before the flush is durable.
+    Flushed,
+    /// The add cannot go on.
+    Fatal(Error),
+}
+
+/// The smallest `--memory`: a few jobs and frames.
+pub const MEMORY_BYTES_MIN: usize = 32 << 20;
+
+impl Store {
+    /// Adds files and trees as one snapshot.
+    ///
+    /// # Errors
+    /// Fails as a whole, with the store as it was but for packs that the next add will reuse, if the store cannot be
+    /// written, if a path given is not there, or if `control` was stopped ([`Error::Interrupted`]). A file below a given
+    /// path that cannot be read does not fail the add: it is named in [`AddReport::problems`].
+    pub fn add(&self, request: &AddRequest, control: &Control) -> Result<AddReport> {
+        let begun = Instant::now();
+        if request.memory_bytes < MEMORY_BYTES_MIN {
+            return Err(Error::Usage(format!("an add needs at least {} MiB of memory", MEMORY_BYTES_MIN >> 20)));
+        }
+        let (jobs, for_jobs) = unbounded();
+        let (frames, for_frames) = unbounded();
+        let (to_pack, for_packer) = unbounded();
+        let (events, for_conductor) = unbounded();
+        let queues = Queues { jobs: for_jobs, frames: for_frames, to_pack: to_pack.clone(), events: events.clone() };
+        let budget = Budget::new(request.memory_bytes);
+        let settings = self.settings();
+        let finder = Finder::new(settings.profile);
+        let tools = Tools {
+            finder,
+            metadata: Metadata::new(),
+            frames: settings.frames,
+            segments: Pool::default(),
+            small: Pool::default(),
+        };
+        let locator = self.locator()?;
+        let mut info = describe(request);
+        let parent = parent_of(self, &info)?;
+        info.parent = parent.as_ref().map(Snapshot::id);
+        let report = std::thread::scope(|scope| {
+            for _ in 0..request.threads.max(1) {
+                let (queues, tools) = (queues.clone(), &tools);
+                scope.spawn(move || worker::run(tools, &queues));
+            }
+            drop(queues);
+            let storage = self.storage();
+            scope.spawn(move || packer::run(storage, &for_packer, &events));
+            // Dropping the conductor closes the queues, and with them ends every thread of the scope.
+            let locator = &locator;
+            let (parent, tools) = (parent.as_ref(), &tools);
+            let setting = Setting { store: self, locator, parent, info, request, control, tools, budget };
+            Conductor::new(setting, Ends { jobs, frames, to_pack, events: for_conductor })?.run()
+        });
+        // What was packed is worth knowing even if the add failed; that it could not be noted is no failure of the add.
+        let closed = locator.close();
+        let report = report?;
+        closed?;
+        Ok(AddReport { duration: begun.elapsed(), ..report })
+    }
+}
+
+/// A walk over what was given, in path order, the store itself left out.
+fn walk(store: &Store, paths: &[PathBuf]) -> Result<Walk> {
+    let roots = paths
+        .iter()
+        .map(|disk| match disk.symlink_metadata() {
+            Ok(_) => Ok(ingest::Root { disk: disk.clone(), path: EntryPath::from_given(disk) }),
+            Err(source) => Err(Error::io("read", disk, source)),
+        })
+        .collect::<Result<_>>()?;
+    let own = std::fs::metadata(store.root()).map_err(|source| Error::io("read", store.root(), source))?;
+    Walk::new(roots, WalkOptions { skip: vec![(own.dev(), own.ino())] })
+}
+
+/// How many files and bytes an add of these paths will meet; `None` if it is ended before it knows.
+#[must_use]
+pub fn measure(paths: &[PathBuf], is_ended: &dyn Fn() -> bool) -> Option<(u64, u64)> {
+    let roots =
+        paths.iter().map(|disk| ingest::Root { disk: disk.clone(), path: EntryPath::from_given(disk) }).collect();
+    let mut totals = (0, 0);
+    for step in Walk::new(roots, WalkOptions::default()).ok()? {
+        if is_ended() {
+            return None;
+        }
+        if let Walked::Found(found) = step {
+            totals.0 += 1;
+            totals.1 += found.stat.size;
+        }
+    }
+    Some(totals)
+}
+
+/// What the snapshot will say of itself.
+fn describe(request: &AddRequest) -> SnapshotInfo {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let given = request.paths.iter().chain(&request.stdin_name);
+    SnapshotInfo {
+        time_ns: i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        roots: given.map(|path| Root(path.as_os_str().as_bytes().to_vec())).collect(),
+        tags: request.tags.clone(),
+        program: concat!("seamstore ", env!("CARGO_PKG_VERSION")).to_owned(),
+        ..SnapshotInfo::default()
+    }
+}
+
+/// The newest snapshot of the same paths on the same host.
+fn parent_of<'s>(store: &'s Store, info: &SnapshotInfo) -> Result<Option<Snapshot<'s>>> {
+    let entry_paths = |info: &SnapshotInfo| -> BTreeSet<EntryPath> {
+        info.roots.iter().map(|root| EntryPath::from_given(Path::new(OsStr::from_bytes(&root.0)))).collect()
+    };
+    let wanted = entry_paths(info);
+    let same = |other: &SnapshotInfo| other.host == info.host && entry_paths(other) == wanted;
+    // A snapshot that cannot be read is no parent; that it is damaged is for verify to say.
+    let known = store.snapshot_ids()?.into_iter().filter_map(|id| Some((id, read_info(store.storage(), id).ok()?)));
+    let newest = known.filter(|(_, other)| same(other)).max_by_key(|(id, other)| (other.time_ns, *id));
+    Ok(newest.and_then(|(id, _)| Snapshot::open(store.storage(), id).ok()))
+}

@@ -1,0 +1,120 @@
+//! Which frame goes where? Puts encoded frames into packs in stream order, whatever order they were compressed in.
+//!
+//! Runs on a thread of its own, because a pack's sync can take long. A finished pack is durable (invariant 1) before
+//! anybody is told of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::Event;
+use super::budget::Held;
+use super::pool::Buffer;
+use crate::error::Result;
+use crate::format::directory::Directory;
+use crate::format::id::{ChunkId, PackId};
+use crate::pack::writer::{PACK_BYTES_TARGET, PackWriter};
+use crate::storage::Storage;
+
+/// A frame, compressed, on its way to a pack.
+#[derive(Debug)]
+pub(super) struct EncodedFrame {
+    /// Its place in the stream.
+    pub(super) sequence: u64,
+    /// Header, lengths and payload.
+    pub(super) bytes: Buffer,
+    pub(super) ids: Vec<ChunkId>,
+    pub(super) lengths: Vec<u32>,
+    pub(super) held: Held,
+}
+
+/// What the packer is asked to do.
+#[derive(Debug)]
+pub(super) enum ToPack {
+    Frame(EncodedFrame),
+    /// Finish the open pack once all frames before this place in the stream are in.
+    Flush {
+        before: u64,
+    },
+}
+
+/// A pack that is durable.
+#[derive(Debug)]
+pub(super) struct FinishedPack {
+    pub(super) id: PackId,
+    pub(super) directory: Arc<Directory>,
+    pub(super) bytes: u64,
+}
+
+/// Works until its queue closes. Errors are sent as an event, after which nothing more is packed.
+pub(super) fn run<'a>(storage: &'a dyn Storage, queue: &Receiver<ToPack>, events: &Sender<Event>) {
+    // Two packs may be syncing while the next one fills.
+    let (permits, returned) = crossbeam_channel::bounded(2);
+    for () in [(), ()] {
+        let _ = permits.send(());
+    }
+    std::thread::scope(|scope| {
+        let mut waiting = BTreeMap::new();
+        let mut next = 0;
+        let mut flush_before = None;
+        let mut open: Option<PackWriter> = None;
+        let finish = |pack: PackWriter<'a>| {
+            let (permits, events) = (permits.clone(), events.clone());
+            if returned.recv().is_err() {
+                return;
+            }
+            scope.spawn(move || {
+                let bytes = pack.bytes();
+                let event = match pack.finish() {
+                    Ok((id, directory)) => Event::Packed(FinishedPack { id, directory, bytes }),
+                    Err(error) => Event::Fatal(error),
+                };
+                let _ = events.send(event);
+                let _ = permits.send(());
+            });
+        };
+        for message in queue {
+            match message {
+                ToPack::Frame(frame) => {
+                    waiting.insert(frame.sequence, frame);
+                }
+                ToPack::Flush { before } => flush_before = Some(before),
+            }
+            while let Some(frame) = waiting.remove(&next) {
+                next += 1;
+                match append(storage, &mut open, frame) {
+                    Ok(()) => {}
+                    Err(error) => {
+                        let _ = events.send(Event::Fatal(error));
+                        return;
+                    }
+                }
+                // The conductor may be waiting for room.
+                let _ = events.send(Event::Written);
+                if open.as_ref().is_some_and(|pack| pack.bytes() >= PACK_BYTES_TARGET) {
+                    open.take().into_iter().for_each(&finish);
+                }
+            }
+            if flush_before.is_some_and(|before| next >= before) {
+                flush_before = None;
+                open.take().into_iter().for_each(&finish);
+                // Both permits back: every pack before this point is durable or has failed.
+                if let (Ok(()), Ok(())) = (returned.recv(), returned.recv()) {
+                    let _ = (permits.send(()), permits.send(()));
+                }
+                let _ = events.send(Event::Flushed);
+            }
+        }
+    });
+}
+
+fn append<'a>(storage: &'a dyn Storage, open: &mut Option<PackWriter<'a>>, frame: EncodedFrame) -> Result<()> {
+    let pack = match open {
+        Some(pack) => pack,
+        None => open.insert(PackWriter::begin(storage)?),
+    };
+    pack.push_frame(&frame.bytes, &frame.ids, &frame.lengths)?;
+    drop(frame.held);
+    Ok(())
+}

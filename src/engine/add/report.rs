@@ -1,0 +1,92 @@
+//! What did the add do? Counts for the summary, and by name all that is not in the snapshot as it should be.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::format::entry::{Entry, EntryKind};
+use crate::format::id::SnapshotId;
+use crate::ingest::Changed;
+
+/// Something that an add could not keep as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where it is on disk.
+    pub path: PathBuf,
+    /// What happened, in words.
+    pub what: String,
+    /// Whether it is in the snapshot all the same, as it was read.
+    pub kept: bool,
+}
+
+impl Problem {
+    /// What happened and what became of it, to follow the path.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        if self.kept { self.what.clone() } else { format!("was left out: {}", self.what) }
+    }
+
+    pub(super) fn skipped(path: &Path, error: &Error) -> Self {
+        Self { path: path.to_owned(), what: crate::error::chain(error), kept: false }
+    }
+
+    pub(super) fn incomplete(path: &Path, error: &Error) -> Self {
+        Self { path: path.to_owned(), what: crate::error::chain(error), kept: true }
+    }
+
+    pub(super) fn changed(path: &Path, change: Changed) -> Self {
+        let what = match change {
+            Changed::Grew => "grew while it was read; kept as far as it was read",
+            Changed::Shrank => "shrank while it was read; kept as far as it could be read",
+            Changed::Modified => "was modified while it was read; kept as it was read",
+        };
+        Self { path: path.to_owned(), what: what.to_owned(), kept: true }
+    }
+}
+
+/// What an add did.
+#[derive(Debug, Clone, Default)]
+pub struct AddReport {
+    /// The new snapshot.
+    pub snapshot: Option<SnapshotId>,
+    /// The figures.
+    pub totals: AddTotals,
+    /// How long it took.
+    pub duration: Duration,
+    /// What is missing from the snapshot, or in it with a reservation.
+    pub problems: Vec<Problem>,
+}
+
+impl AddTotals {
+    pub(super) fn count(&mut self, entry: &Entry) {
+        match entry.kind {
+            EntryKind::File => self.files += 1,
+            EntryKind::Directory => self.directories += 1,
+            _ => self.others += 1,
+        }
+        self.logical_bytes += entry.size;
+    }
+}
+
+/// Counts of one add.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct AddTotals {
+    /// Regular files in the snapshot.
+    pub files: u64,
+    /// Directories in the snapshot.
+    pub directories: u64,
+    /// Entries of other kinds.
+    pub others: u64,
+    /// Files taken over from the parent snapshot without reading them.
+    pub unchanged_files: u64,
+    /// Bytes of all files in the snapshot.
+    pub logical_bytes: u64,
+    /// Bytes of chunks that the store did not have.
+    pub new_bytes: u64,
+    /// Chunks that the store did not have.
+    pub new_chunks: u64,
+    /// Bytes that the store grew by: packs and catalog.
+    pub stored_bytes: u64,
+}

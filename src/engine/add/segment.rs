@@ -1,0 +1,372 @@
+//! Big files and streams: any worker reads, cuts and hashes a segment; the seams are closed in order.
+//!
+//! A segment is [`SEGMENT_BYTES`] of one extent of data, read with a warm-up: the bytes before it that a hash window
+//! reaches back to. Holes between extents are known from the file system and never read; an extent is chunked as if it
+//! were a file of its own, so a hole is always a boundary.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::batch::Problems;
+use super::budget::Held;
+use super::pool::{Buffer, Pool};
+use super::report::Problem;
+use super::sink::Sink;
+use super::stream::Stream;
+use crate::chunk::finder::{Finder, Span};
+use crate::chunk::seams::{SegmentCuts, Stitcher, WARM_UP, scan_segment};
+use crate::error::{Error, Result};
+use crate::format::entry::{Content, Entry};
+use crate::format::id::ChunkId;
+use crate::format::recipe::Piece;
+use crate::ingest::{Changed, Found, Metadata, OpenFile};
+
+/// How much one worker reads and cuts at a time.
+pub(super) const SEGMENT_BYTES: usize = 8 << 20;
+
+/// Where a big file's bytes come from.
+#[derive(Debug)]
+pub(super) enum Origin {
+    File { found: Box<Found>, file: OpenFile },
+    Stream { entry: Box<Entry> },
+}
+
+/// Hands out a file's segments, first to last.
+#[derive(Debug)]
+pub(super) struct Segments {
+    origin: Arc<Origin>,
+    parts: Parts,
+    begun: bool,
+}
+
+#[derive(Debug)]
+enum Parts {
+    /// What is left of each extent of data, ascending.
+    File(VecDeque<Extent>),
+    Stream(Box<Stream>),
+}
+
+/// The rest of an extent.
+#[derive(Debug)]
+struct Extent {
+    start: u64,
+    rest: Range<u64>,
+}
+
+/// A part of a file, to be read and cut by a worker.
+#[derive(Debug)]
+pub(super) struct Segment {
+    origin: Arc<Origin>,
+    /// Where its extent begins in the file.
+    extent_start: u64,
+    /// Where it lies in the file.
+    range: Range<u64>,
+    /// Its bytes with their warm-up, where they had to be read in order.
+    bytes: Option<Buffer>,
+    /// Whether its extent ends with it.
+    ends_extent: bool,
+    /// Whether the file ends with it.
+    is_last: bool,
+    held: Option<Held>,
+}
+
+/// A segment, read, cut and hashed.
+#[derive(Debug)]
+pub(super) struct SegmentDone {
+    origin: Arc<Origin>,
+    extent_start: u64,
+    range: Range<u64>,
+    found: io::Result<Scanned>,
+    is_last: bool,
+    _held: Option<Held>,
+}
+
+#[derive(Debug)]
+struct Scanned {
+    /// The warm-up, then the segment, then what is left from another use.
+    buffer: Buffer,
+    /// How many bytes of it are meant.
+    filled: usize,
+    warm_up: usize,
+    /// Whether the extent ends here.
+    is_end: bool,
+    cuts: SegmentCuts,
+    /// The chunks that end at `cuts.cuts()`.
+    ids: Vec<ChunkId>,
+}
+
+impl Segments {
+    /// Opens a big file.
+    pub(super) fn of_file(found: Found) -> Result<Self> {
+        let file = OpenFile::open(&found)?;
+        let extents: io::Result<VecDeque<_>> =
+            file.extents().map(|rest| rest.map(|rest| Extent { start: rest.start, rest })).collect();
+        let extents = extents.map_err(|source| Error::io("read", &found.disk, source))?;
+        let origin = Arc::new(Origin::File { found: Box::new(found), file });
+        Ok(Self { origin, parts: Parts::File(extents), begun: false })
+    }
+
+    pub(super) fn of_stream(stream: Stream) -> Self {
+        let origin = Arc::new(Origin::Stream { entry: Box::new(stream.entry().clone()) });
+        Self { origin, parts: Parts::Stream(Box::new(stream)), begun: false }
+    }
+
+    /// The next segment; `None` after the last. There is at least one, even if the file is all hole.
+    pub(super) fn next(&mut self, pool: &Pool, is_stopped: &dyn Fn() -> bool) -> Result<Option<Segment>> {
+        let first = !std::mem::replace(&mut self.begun, true);
+        let origin = &self.origin;
+        let segment = |extent_start, range, bytes, ends_extent, is_last| Segment {
+            origin: Arc::clone(origin),
+            extent_start,
+            range,
+            bytes,
+            ends_extent,
+            is_last,
+            held: None,
+        };
+        match &mut self.parts {
+            Parts::File(extents) => {
+                let Some(extent) = extents.front_mut() else {
+                    return Ok(first.then(|| segment(0, 0..0, None, true, true)));
+                };
+                let (extent_start, start) = (extent.start, extent.rest.start);
+                let end = extent.rest.end.min(start + SEGMENT_BYTES as u64);
+                extent.rest.start = end;
+                let ends_extent = extent.rest.is_empty();
+                if ends_extent {
+                    extents.pop_front();
+                }
+                Ok(Some(segment(extent_start, start..end, None, ends_extent, extents.is_empty())))
+            }
+            Parts::Stream(stream) => {
+                let next = stream.next(pool, is_stopped)?;
+                Ok(next.map(|part| segment(0, part.range, Some(part.bytes), part.is_last, part.is_last)))
+            }
+        }
+    }
+}
+
+impl Segment {
+    /// How many bytes it will hold in memory.
+    pub(super) fn weight(&self) -> usize {
+        usize::try_from(self.range.end - self.range.start).unwrap_or(SEGMENT_BYTES)
+    }
+
+    pub(super) fn holding(self, held: Held) -> Self {
+        Self { held: Some(held), ..self }
+    }
+
+    pub(super) fn run(self, finder: &Finder, pool: &Pool) -> SegmentDone {
+        let Self { origin, extent_start, range, bytes, ends_extent, is_last, held } = self;
+        // The warm-up lies in the same extent: there, a hash begins anew.
+        let warm_up = usize::try_from(range.start - extent_start).unwrap_or(WARM_UP).min(WARM_UP);
+        let wanted = usize::try_from(range.end - range.start).unwrap_or(SEGMENT_BYTES) + warm_up;
+        let read = match (bytes, &*origin) {
+            (Some(bytes), _) => Ok((bytes, wanted)),
+            (None, Origin::Stream { .. }) => Ok((pool.take_empty(), 0)),
+            (None, Origin::File { file, .. }) => read(file, range.start - warm_up as u64, wanted, pool),
+        };
+        let found = read.map(|(buffer, filled)| {
+            let is_end = ends_extent || filled < wanted;
+            let mut scanned = Scanned {
+                buffer,
+                filled,
+                warm_up: warm_up.min(filled),
+                is_end,
+                cuts: SegmentCuts::empty(),
+                ids: Vec::new(),
+            };
+            scanned.scan(finder, range.start - extent_start);
+            scanned
+        });
+        SegmentDone { origin, extent_start, range, found, is_last, _held: held }
+    }
+}
+
+/// Reads up to `wanted` bytes; fewer if the file ends early.
+fn read(file: &OpenFile, offset: u64, wanted: usize, pool: &Pool) -> io::Result<(Buffer, usize)> {
+    let mut buffer = pool.take();
+    if buffer.len() < wanted {
+        buffer.resize(wanted, 0);
+    }
+    let filled = file.read_at(offset, buffer.get_mut(..wanted).unwrap_or_default())?;
+    Ok((buffer, filled))
+}
+
+impl Scanned {
+    /// Finds and hashes chunks; `start` is where the segment begins in its extent.
+    fn scan(&mut self, finder: &Finder, start: u64) {
+        let mut ids = std::mem::take(&mut self.ids);
+        ids.clear();
+        let span = self.span(start);
+        self.cuts = scan_segment(finder, &span, start, |_, chunk| ids.push(ChunkId::of(chunk)));
+        self.ids = ids;
+    }
+
+    fn span(&self, start: u64) -> Span<'_> {
+        let bytes = self.buffer.get(..self.filled).unwrap_or_default();
+        Span::new(bytes, start - self.warm_up as u64, self.is_end)
+    }
+}
+
+impl SegmentDone {
+    pub(super) fn origin(&self) -> Arc<Origin> {
+        Arc::clone(&self.origin)
+    }
+
+    pub(super) fn is_last(&self) -> bool {
+        self.is_last
+    }
+}
+
+/// Puts a file together from its segments, which come in order.
+#[derive(Debug)]
+pub(super) struct Assembling {
+    origin: Arc<Origin>,
+    finder: Finder,
+    pieces: Vec<Piece>,
+    /// The extent at hand: where it begins in the file, and its seams.
+    extent_start: u64,
+    stitcher: Stitcher,
+    /// How far the file is known.
+    end: u64,
+    /// The bytes after the last cut.
+    open: Vec<u8>,
+    /// The last bytes of the last segment: the next one's warm-up, unless the file changed in between.
+    tail: Vec<u8>,
+    /// Why the rest is not read: the file cannot be, or has ended early.
+    failed: Option<io::Error>,
+    shrank: bool,
+}
+
+impl Assembling {
+    pub(super) fn new(origin: Arc<Origin>, finder: Finder) -> Self {
+        Self {
+            origin,
+            stitcher: Stitcher::new(finder.clone()),
+            finder,
+            pieces: Vec::new(),
+            extent_start: 0,
+            end: 0,
+            open: Vec::new(),
+            tail: Vec::new(),
+            failed: None,
+            shrank: false,
+        }
+    }
+
+    /// Takes the next segment.
+    pub(super) fn push(&mut self, segment: SegmentDone, sink: &mut Sink<'_, '_>) -> Result<()> {
+        if self.failed.is_some() || self.shrank {
+            return Ok(());
+        }
+        let mut scanned = match segment.found {
+            Ok(scanned) => scanned,
+            Err(error) => {
+                self.failed = Some(error);
+                return Ok(());
+            }
+        };
+        if segment.range.start == segment.extent_start {
+            if segment.range.start > self.end {
+                self.pieces.push(Piece { id: ChunkId::HOLE, end: segment.range.start });
+            }
+            self.extent_start = segment.extent_start;
+            self.end = segment.range.start;
+            self.stitcher = Stitcher::new(self.finder.clone());
+            self.tail.clear();
+        }
+        let start = segment.range.start - segment.extent_start;
+        let known = scanned.filled - scanned.warm_up;
+        self.shrank = (known as u64) < segment.range.end - segment.range.start;
+        if known == 0 && start > 0 && scanned.warm_up < self.tail.len() {
+            // The file now ends before this segment: what is open is its last chunk.
+            return self.take_rest(sink);
+        }
+        if scanned.buffer.get(..scanned.warm_up) != Some(self.tail.as_slice()) {
+            // The file was written to between two reads. Cuts must be those of the bytes that are kept.
+            if let Some(warm_up) = scanned.buffer.get_mut(..self.tail.len()) {
+                warm_up.copy_from_slice(&self.tail);
+            }
+            scanned.scan(&self.finder, start);
+        }
+        let span = scanned.span(start);
+        let mut seam = Vec::new();
+        let mut at = self.stitcher.last_cut();
+        self.stitcher.push(&scanned.cuts, &span, &mut seam);
+        for cut in seam {
+            // Begins before this segment, or was not hashed because nothing was certified.
+            let rest = span.slice(at.max(start), cut);
+            let id = if self.open.is_empty() {
+                self.take_chunk(sink, None, rest)?
+            } else {
+                self.open.extend_from_slice(rest);
+                let open = std::mem::take(&mut self.open);
+                let id = self.take_chunk(sink, None, &open)?;
+                self.open = open;
+                self.open.clear();
+                id
+            };
+            self.pieces.push(Piece { id, end: self.extent_start + cut });
+            at = cut;
+        }
+        for (cut, id) in scanned.cuts.cuts().iter().zip(&scanned.ids) {
+            let id = self.take_chunk(sink, Some(*id), span.slice(at, *cut))?;
+            self.pieces.push(Piece { id, end: self.extent_start + cut });
+            at = *cut;
+        }
+        self.open.extend_from_slice(span.slice(at.max(start), span.end()));
+        self.end = self.extent_start + span.end();
+        self.tail.clear();
+        self.tail.extend_from_slice(span.slice(span.end().saturating_sub(WARM_UP as u64).max(span.base()), span.end()));
+        Ok(())
+    }
+
+    fn take_chunk(&self, sink: &mut Sink<'_, '_>, id: Option<ChunkId>, chunk: &[u8]) -> Result<ChunkId> {
+        let id = id.unwrap_or_else(|| ChunkId::of(chunk));
+        sink.take(&id, chunk)?;
+        Ok(id)
+    }
+
+    /// Ends the extent where its last segment ended.
+    fn take_rest(&mut self, sink: &mut Sink<'_, '_>) -> Result<()> {
+        if !self.open.is_empty() {
+            let open = std::mem::take(&mut self.open);
+            let id = self.take_chunk(sink, None, &open)?;
+            self.pieces.push(Piece { id, end: self.end });
+        }
+        Ok(())
+    }
+
+    /// The file as it was read: its entry without content, its pieces, and what is to be said of it.
+    pub(super) fn finish(mut self, metadata: &Metadata) -> Result<(Entry, Vec<Piece>, Problems), Problem> {
+        let (found, file) = match &*self.origin {
+            Origin::Stream { entry } => {
+                let entry = Entry { size: self.end, ..(**entry).clone() };
+                return Ok((entry, self.pieces, Problems::new()));
+            }
+            Origin::File { found, file } => (found, file),
+        };
+        let skipped = |error: io::Error| Problem::skipped(&found.disk, &Error::io("read", &found.disk, error));
+        if let Some(error) = self.failed {
+            return Err(skipped(error));
+        }
+        let changed = match file.changed_since_open() {
+            _ if self.shrank => Some(Changed::Shrank),
+            Ok(changed) => changed,
+            Err(error) => return Err(skipped(error)),
+        };
+        if !self.shrank && self.end < file.stat().size {
+            self.end = file.stat().size;
+            self.pieces.push(Piece { id: ChunkId::HOLE, end: self.end });
+        }
+        let completed = metadata.complete_open(found, file);
+        let mut problems: Problems =
+            completed.lost.iter().map(|error| Problem::incomplete(&found.disk, error)).collect();
+        problems.extend(changed.map(|changed| Problem::changed(&found.disk, changed)));
+        let entry = Entry { size: self.end, content: Content::Empty, ..completed.entry };
+        Ok((entry, self.pieces, problems))
+    }
+}

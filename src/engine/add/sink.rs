@@ -1,0 +1,116 @@
+//! Is this chunk new? If so, into the frame with it. The one place of an add where dedup is decided, in stream order.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+
+use super::budget::{Budget, Held};
+use super::packer::FinishedPack;
+use super::pool::{Buffer, Pool};
+use super::worker::RawFrame;
+use crate::engine::locate::Locator;
+use crate::error::Result;
+use crate::format::id::ChunkId;
+use crate::pack::frame::FrameSettings;
+
+/// Takes chunks in stream order, drops the known ones, groups the new ones into frames.
+#[derive(Debug)]
+pub(super) struct Sink<'a, 's> {
+    locator: &'a Locator<'s>,
+    frames: Sender<RawFrame>,
+    budget: Budget,
+    settings: FrameSettings,
+    pool: Pool,
+    open: Option<OpenFrame>,
+    /// The place in the stream of the next frame to be sent.
+    next_sequence: u64,
+    /// New chunks of this add whose packs are not in the index yet: bounded by the packs being written.
+    fresh: HashSet<ChunkId>,
+    pub(super) new_bytes: u64,
+    pub(super) new_chunks: u64,
+    pub(super) pack_bytes: u64,
+    pub(super) packs: u64,
+}
+
+#[derive(Debug)]
+struct OpenFrame {
+    bytes: Buffer,
+    ids: Vec<ChunkId>,
+    lengths: Vec<u32>,
+    held: Held,
+}
+
+impl<'a, 's> Sink<'a, 's> {
+    pub(super) fn new(
+        locator: &'a Locator<'s>,
+        frames: Sender<RawFrame>,
+        budget: Budget,
+        settings: FrameSettings,
+        pool: Pool,
+    ) -> Self {
+        Self {
+            locator,
+            frames,
+            budget,
+            settings,
+            pool,
+            open: None,
+            next_sequence: 0,
+            fresh: HashSet::new(),
+            new_bytes: 0,
+            new_chunks: 0,
+            pack_bytes: 0,
+            packs: 0,
+        }
+    }
+
+    /// Takes the next chunk of the stream.
+    pub(super) fn take(&mut self, id: &ChunkId, chunk: &[u8]) -> Result<()> {
+        if self.fresh.contains(id) || self.locator.contains(id)? {
+            return Ok(());
+        }
+        self.fresh.insert(*id);
+        self.new_bytes += chunk.len() as u64;
+        self.new_chunks += 1;
+        if self.open.as_ref().is_some_and(|frame| self.settings.is_full(frame.bytes.len(), frame.ids.len())) {
+            self.send();
+        }
+        let frame = self.open.get_or_insert_with(|| OpenFrame {
+            bytes: self.pool.take_empty(),
+            ids: Vec::new(),
+            lengths: Vec::new(),
+            held: self.budget.hold(self.settings.frame_bytes()),
+        });
+        frame.bytes.extend_from_slice(chunk);
+        frame.ids.push(*id);
+        // A chunk is at most CHUNK_BYTES_MAX long.
+        frame.lengths.push(chunk.len() as u32);
+        Ok(())
+    }
+
+    fn send(&mut self) {
+        if let Some(OpenFrame { bytes, ids, lengths, held }) = self.open.take() {
+            let sequence = self.next_sequence;
+            self.next_sequence += 1;
+            // The workers are gone only if the add has failed already.
+            let _ = self.frames.send(RawFrame { sequence, bytes, ids, lengths, held });
+        }
+    }
+
+    /// Ends the frame that is open; says how many frames were sent in all.
+    pub(super) fn flush(&mut self) -> u64 {
+        self.send();
+        self.next_sequence
+    }
+
+    /// A pack is durable: from now on the index answers for its chunks.
+    pub(super) fn packed(&mut self, pack: FinishedPack) -> Result<()> {
+        for chunk in &pack.directory.chunks {
+            self.fresh.remove(&chunk.id);
+        }
+        self.pack_bytes += pack.bytes;
+        self.packs += 1;
+        self.locator.add_pack(pack.id, Arc::clone(&pack.directory))
+    }
+}

@@ -1,0 +1,114 @@
+//! Read, cut, hash, compress: what worker threads do for an add. Any worker takes any job; order is made elsewhere.
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::Event;
+use super::batch::{Batch, BatchDone};
+use super::budget::Held;
+use super::packer::{EncodedFrame, ToPack};
+use super::pool::{Buffer, Pool};
+use super::segment::{Segment, SegmentDone};
+use crate::chunk::finder::Finder;
+use crate::format::id::ChunkId;
+use crate::ingest::Metadata;
+use crate::pack::frame::{FrameEncoder, FrameSettings};
+
+/// New chunks that will be one frame.
+#[derive(Debug)]
+pub(super) struct RawFrame {
+    pub(super) sequence: u64,
+    pub(super) bytes: Buffer,
+    pub(super) ids: Vec<ChunkId>,
+    pub(super) lengths: Vec<u32>,
+    pub(super) held: Held,
+}
+
+/// Something to read and cut.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Some small files and other entries.
+    Batch(Batch),
+    /// A part of a big file or stream.
+    Segment(Segment),
+}
+
+/// A [`Job`] that is done.
+#[derive(Debug)]
+pub(super) enum Done {
+    Batch(BatchDone),
+    Segment(Box<SegmentDone>),
+}
+
+/// The queues a worker takes from and gives to.
+#[derive(Debug, Clone)]
+pub(super) struct Queues {
+    pub(super) jobs: Receiver<(u64, Job)>,
+    pub(super) frames: Receiver<RawFrame>,
+    pub(super) to_pack: Sender<ToPack>,
+    pub(super) events: Sender<Event>,
+}
+
+/// What workers share.
+#[derive(Debug)]
+pub(super) struct Tools {
+    pub(super) finder: Finder,
+    pub(super) metadata: Metadata,
+    pub(super) frames: FrameSettings,
+    /// Buffers of segments, and of everything smaller.
+    pub(super) segments: Pool,
+    pub(super) small: Pool,
+}
+
+/// Works until both queues close. Frames come first: they free memory, and later stages wait for them.
+pub(super) fn run(tools: &Tools, queues: &Queues) {
+    let mut encoder = match FrameEncoder::new(tools.frames) {
+        Ok(encoder) => encoder,
+        Err(error) => {
+            let _ = queues.events.send(Event::Fatal(error));
+            return;
+        }
+    };
+    let mut compress = |frame: RawFrame| {
+        let mut bytes = tools.small.take_empty();
+        let event = match encoder.encode(&frame.bytes, &frame.lengths, &mut bytes) {
+            Ok(()) => {
+                let RawFrame { sequence, ids, lengths, held, bytes: raw } = frame;
+                drop(raw);
+                return queues
+                    .to_pack
+                    .send(ToPack::Frame(EncodedFrame { sequence, bytes, ids, lengths, held }))
+                    .is_ok();
+            }
+            Err(error) => Event::Fatal(error),
+        };
+        queues.events.send(event).is_ok()
+    };
+    let cut = |(sequence, job): (u64, Job)| {
+        let done = match job {
+            Job::Batch(batch) => Done::Batch(batch.run(tools)),
+            Job::Segment(segment) => Done::Segment(Box::new(segment.run(&tools.finder, &tools.segments))),
+        };
+        queues.events.send(Event::Done(sequence, done)).is_ok()
+    };
+    let mut jobs = queues.jobs.clone();
+    let mut frames = queues.frames.clone();
+    let (mut jobs_open, mut frames_open) = (true, true);
+    while jobs_open || frames_open {
+        if let Ok(frame) = frames.try_recv() {
+            if !compress(frame) {
+                return;
+            }
+            continue;
+        }
+        crossbeam_channel::select! {
+            recv(frames) -> frame => match frame {
+                Ok(frame) => if !compress(frame) { return; },
+                Err(_) => { frames_open = false; frames = crossbeam_channel::never(); }
+            },
+            recv(jobs) -> job => match job {
+                Ok(job) => if !cut(job) { return; },
+                Err(_) => { jobs_open = false; jobs = crossbeam_channel::never(); }
+            },
+        }
+    }
+}

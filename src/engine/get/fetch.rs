@@ -1,0 +1,150 @@
+//! Reads frames, decodes them, and checks every chunk before anybody sees it (invariant 4). In parallel, in pack order.
+
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::plan::{Plan, Want};
+use crate::error::{Error, Result};
+use crate::format::id::ChunkId;
+use crate::format::name::ObjectName;
+use crate::pack::frame::FrameDecoder;
+use crate::pack::reader::read_frame;
+use crate::storage::Storage;
+
+/// Receives what was planned. Called from several threads at once, once for each frame.
+pub(super) trait Deliver: Sync {
+    /// Takes wants whose bytes were checked. An error ends the whole fetch.
+    fn deliver(&self, wants: &[Want], frame: &[u8]) -> Result<()>;
+
+    /// Takes a want whose bytes are damaged or cannot be read.
+    fn fail(&self, want: &Want, why: &Error) -> Result<()>;
+}
+
+/// The bytes of a want in its decoded frame.
+pub(super) fn bytes_of<'a>(want: &Want, frame: &'a [u8]) -> &'a [u8] {
+    let start = want.start as usize;
+    frame.get(start..start + want.length as usize).unwrap_or_default()
+}
+
+/// Fetches everything in the plan.
+pub(super) fn fetch(
+    storage: &dyn Storage,
+    plan: &mut Plan,
+    threads: usize,
+    is_stopped: &(dyn Fn() -> bool + Sync),
+    receiver: &dyn Deliver,
+) -> Result<()> {
+    let groups = plan.by_frame();
+    let plan = &*plan;
+    let next = AtomicUsize::new(0);
+    let ended = AtomicBool::new(false);
+    let first_error = Mutex::new(None);
+    let work = || {
+        let mut worker = match Worker::new(storage, plan) {
+            Ok(worker) => worker,
+            Err(error) => return Err(error),
+        };
+        while !ended.load(Ordering::Relaxed) && !is_stopped() {
+            let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+            worker.serve(group, receiver)?;
+        }
+        Ok(())
+    };
+    let run = || {
+        if let Err(error) = work() {
+            ended.store(true, Ordering::Relaxed);
+            first_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
+        }
+    };
+    let threads = threads.clamp(1, groups.len().max(1));
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(run);
+        }
+        run();
+    });
+    match first_error.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+struct Worker<'a> {
+    storage: &'a dyn Storage,
+    plan: &'a Plan,
+    decoder: FrameDecoder,
+    stored: Vec<u8>,
+    raw: Vec<u8>,
+    /// Chunks of the frame at hand that were checked, by ordinal, with the outcome.
+    checked: Vec<(u32, bool)>,
+}
+
+impl<'a> Worker<'a> {
+    fn new(storage: &'a dyn Storage, plan: &'a Plan) -> Result<Self> {
+        let decoder = FrameDecoder::new()?;
+        Ok(Self { storage, plan, decoder, stored: Vec::new(), raw: Vec::new(), checked: Vec::new() })
+    }
+
+    fn serve(&mut self, group: &Range<usize>, receiver: &dyn Deliver) -> Result<()> {
+        let wants = self.plan.wants.get(group.clone()).unwrap_or_default();
+        let Some(first) = wants.first() else { return Ok(()) };
+        if let Err(error) = self.decode(first) {
+            return wants.iter().try_for_each(|want| receiver.fail(want, &error));
+        }
+        self.checked.clear();
+        let mut good = true;
+        for want in wants {
+            good &= self.is_good(want);
+        }
+        if good {
+            return receiver.deliver(wants, &self.raw);
+        }
+        for want in wants {
+            if self.is_good(want) {
+                receiver.deliver(std::slice::from_ref(want), &self.raw)?;
+            } else {
+                receiver.fail(want, &self.damaged(want))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads and decodes a want's frame.
+    fn decode(&mut self, want: &Want) -> Result<()> {
+        let missing = || Error::Usage("a planned frame is not in its pack's directory".to_owned());
+        let (pack, directory) = self.plan.packs.get(want.pack as usize).ok_or_else(missing)?;
+        let frame = directory.frames.get(want.frame as usize).ok_or_else(missing)?;
+        read_frame(self.storage, pack, frame, &mut self.stored)?;
+        self.decoder.decode(&self.stored, pack, frame.offset, &mut self.raw)?;
+        Ok(())
+    }
+
+    /// Whether the chunk of a want hashes to its id.
+    fn is_good(&mut self, want: &Want) -> bool {
+        if let Some((_, good)) = self.checked.iter().rev().find(|(chunk, _)| *chunk == want.chunk) {
+            return *good;
+        }
+        let good = self
+            .place_of(want)
+            .is_some_and(|(id, range)| self.raw.get(range).is_some_and(|bytes| ChunkId::of(bytes) == id));
+        self.checked.push((want.chunk, good));
+        good
+    }
+
+    fn place_of(&self, want: &Want) -> Option<(ChunkId, Range<usize>)> {
+        let (_, directory) = self.plan.packs.get(want.pack as usize)?;
+        let place = directory.place(want.chunk)?;
+        let id = directory.chunks.get(want.chunk as usize)?.id;
+        let start = place.start as usize;
+        Some((id, start..start + place.length as usize))
+    }
+
+    fn damaged(&self, want: &Want) -> Error {
+        let pack = self.plan.packs.get(want.pack as usize);
+        let file = pack.map(|(pack, _)| self.storage.describe(&ObjectName::Pack(*pack))).unwrap_or_default();
+        let offset = pack.and_then(|(_, directory)| directory.frames.get(want.frame as usize)).map_or(0, |f| f.offset);
+        let id = self.place_of(want).map(|(id, _)| id.to_hex()).unwrap_or_default();
+        Error::damaged(file, offset, format!("the bytes of chunk {id} in this frame do not hash to its id"))
+    }
+}

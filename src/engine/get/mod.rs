@@ -1,0 +1,129 @@
+//! How does data get out? Snapshot, recipe, index, frames, verified bytes.
+//!
+//! ```text
+//! resolve      which snapshot, which entry
+//! plan         which frames, and what of each goes where      (every frame once)
+//! fetch        read, decode, check each chunk against its id   (invariant 4)
+//! tree, stream write at offsets into a destination, or in order into a stream
+//! ```
+
+mod fetch;
+mod plan;
+mod resolve;
+mod stream;
+mod tree;
+
+use std::io::Write;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+pub use resolve::{Found, Selector};
+
+use self::tree::TreeRestore;
+use super::Store;
+use super::control::Control;
+use crate::error::{Error, Result};
+use crate::format::entry::{Entry, EntryKind, EntryPath};
+use crate::restore::Destination;
+
+/// What to get, and where to.
+#[derive(Debug, Clone)]
+pub struct GetRequest {
+    /// The path, as stored or as it was given to add; empty for all of a snapshot.
+    pub path: PathBuf,
+    /// Which snapshot to take it from.
+    pub snapshot: Selector,
+    /// Replace what exists.
+    pub overwrite: bool,
+    /// Worker threads; at least 1.
+    pub threads: usize,
+}
+
+/// What a restore did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GetReport {
+    /// Files restored whole.
+    pub files: u64,
+    /// Directories restored.
+    pub directories: u64,
+    /// Links, pipes, devices, sockets and further names of files restored.
+    pub others: u64,
+    /// Bytes of the files restored whole.
+    pub bytes: u64,
+    /// What is not there, or not whole and therefore not there.
+    pub losses: Vec<Loss>,
+    /// What is there but could not be given all its metadata.
+    pub warnings: Vec<String>,
+}
+
+/// An entry that could not be restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// Its path below the destination.
+    pub path: EntryPath,
+    /// Why.
+    pub what: String,
+    /// Whether the store is to blame: its bytes are damaged or missing.
+    pub damaged: bool,
+}
+
+impl GetReport {
+    fn count_file(&mut self, entry: &Entry) {
+        self.files += 1;
+        self.bytes += entry.size;
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.losses.extend(other.losses);
+        self.warnings.extend(other.warnings);
+    }
+}
+
+impl Store {
+    /// Restores an entry, and all below it, as `output`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if no snapshot has the path; [`Error::Exists`] if something is in the way; an I/O error if
+    /// the destination cannot be written. Damage does not fail the whole: see [`GetReport::losses`].
+    pub fn get(&self, request: &GetRequest, output: &Path, control: &Control) -> Result<GetReport> {
+        let found = self.resolve(&request.path, &request.snapshot)?;
+        let locator = self.locator()?;
+        let destination = Destination::create(output, request.overwrite)?;
+        let restore = TreeRestore::new(self, &locator, destination, control, request.threads);
+        let root = found.path.clone();
+        restore.run(found.snapshot.within(&root)?.filter_map(|entry| match entry {
+            Ok(entry) => entry.path.below(&root).map(|path| Ok((path, entry))),
+            Err(error) => Some(Err(error)),
+        }))
+    }
+
+    /// Writes the bytes of a file, or the part `range` of it, to `output`; says how many.
+    ///
+    /// A range past the file's end is cut off there. Every chunk is checked before any of its bytes is written.
+    ///
+    /// # Errors
+    /// As [`Store::get`]; [`Error::Damaged`] before the first byte that cannot be had; [`Error::Usage`] if the path is
+    /// no file.
+    pub fn read(
+        &self,
+        request: &GetRequest,
+        range: Option<Range<u64>>,
+        output: &mut dyn Write,
+        name: &Path,
+        control: &Control,
+    ) -> Result<u64> {
+        let found = self.resolve(&request.path, &request.snapshot)?;
+        let entry = found
+            .snapshot
+            .find(&found.path)?
+            .filter(|entry| entry.kind == EntryKind::File)
+            .ok_or_else(|| Error::Usage(format!("{:?} is not a file; only a file can be streamed", found.path)))?;
+        let range = range.map_or(0..entry.size, |range| range.start.min(entry.size)..range.end.min(entry.size));
+        let locator = self.locator()?;
+        let output = stream::Output { writer: output, name };
+        stream::stream(self, &locator, &entry, range.clone(), output, control, request.threads)?;
+        Ok(range.end.saturating_sub(range.start))
+    }
+}

@@ -1,0 +1,75 @@
+//! Which frames are needed, and what of each goes where? So that every frame is read and decoded once.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::format::directory::{ChunkPlace, Directory};
+use crate::format::id::PackId;
+use crate::index::Location;
+
+/// A stretch of one chunk, and where it goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Want {
+    /// The pack, by its place in [`Plan::packs`].
+    pub(super) pack: u32,
+    /// The frame, by its ordinal in the pack.
+    pub(super) frame: u32,
+    /// The receiver: whatever the planner counts.
+    pub(super) receiver: u32,
+    /// The chunk, by its ordinal in the pack.
+    pub(super) chunk: u32,
+    /// Where the stretch begins in the decoded frame.
+    pub(super) start: u32,
+    /// Its bytes.
+    pub(super) length: u32,
+    /// Where it goes in the receiver.
+    pub(super) offset: u64,
+}
+
+/// What to read, frame by frame.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) packs: Vec<(PackId, Arc<Directory>)>,
+    pack_places: HashMap<PackId, u32>,
+    pub(super) wants: Vec<Want>,
+}
+
+impl Plan {
+    /// Plans to deliver the bytes `part` of the chunk at `location`, which lies at `place`.
+    pub(super) fn want(
+        &mut self,
+        location: &Location,
+        place: ChunkPlace,
+        part: Range<u32>,
+        receiver: u32,
+        offset: u64,
+    ) {
+        let pack = *self.pack_places.entry(location.pack).or_insert_with(|| {
+            self.packs.push((location.pack, Arc::clone(&location.directory)));
+            // A plan is cut off long before it has 2^32 wants.
+            (self.packs.len() - 1) as u32
+        });
+        self.wants.push(Want {
+            pack,
+            frame: place.frame,
+            receiver,
+            chunk: location.chunk,
+            start: place.start + part.start,
+            length: part.end - part.start,
+            offset,
+        });
+    }
+
+    /// Sorts the wants by frame; within a frame by receiver and offset. Says which wants each frame serves.
+    pub(super) fn by_frame(&mut self) -> Vec<Range<usize>> {
+        self.wants.sort_unstable_by_key(|w| (w.pack, w.frame, w.receiver, w.offset));
+        let mut groups = Vec::new();
+        let mut start = 0;
+        for same in self.wants.chunk_by(|a, b| (a.pack, a.frame) == (b.pack, b.frame)) {
+            groups.push(start..start + same.len());
+            start += same.len();
+        }
+        groups
+    }
+}

@@ -1,0 +1,95 @@
+//! How do a file's bytes come out in order? In windows: the frames of a window are decoded in parallel, then its bytes
+//! are handed on front to back.
+
+use std::io::Write;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use super::fetch::{Deliver, bytes_of, fetch};
+use super::plan::{Plan, Want};
+use crate::engine::Store;
+use crate::engine::control::Control;
+use crate::engine::locate::Locator;
+use crate::error::{Error, Result};
+use crate::format::entry::Entry;
+
+/// The bytes of a window.
+const WINDOW_BYTES: u64 = 16 << 20;
+
+/// Where the bytes go, and what that is called in errors.
+pub(super) struct Output<'a> {
+    pub(super) writer: &'a mut dyn Write,
+    pub(super) name: &'a Path,
+}
+
+/// Writes the bytes `range` of a file to `output`.
+pub(super) fn stream(
+    store: &Store,
+    locator: &Locator<'_>,
+    entry: &Entry,
+    range: Range<u64>,
+    output: Output<'_>,
+    control: &Control,
+    threads: usize,
+) -> Result<()> {
+    let Output { writer, name } = output;
+    let pieces = locator.pieces_of(entry)?;
+    let mut at = range.start;
+    let mut buffer = Vec::new();
+    while at < range.end {
+        let window = at..range.end.min(at + WINDOW_BYTES);
+        let mut plan = Plan::default();
+        let first = pieces.partition_point(|piece| piece.end <= window.start);
+        let mut start = first.checked_sub(1).and_then(|i| pieces.get(i)).map_or(0, |piece| piece.end);
+        for piece in pieces.get(first..).unwrap_or_default() {
+            if start >= window.end {
+                break;
+            }
+            let part = start.max(window.start)..piece.end.min(window.end);
+            if !piece.is_hole() {
+                let (location, place) = locator.locate(&piece.id, piece.end - start)?;
+                // Parts of a chunk are within its length, which is a u32.
+                let inner = (part.start - start) as u32..(part.end - start) as u32;
+                plan.want(&location, place, inner, 0, part.start - window.start);
+            }
+            start = piece.end;
+        }
+        buffer.clear();
+        buffer.resize((window.end - window.start) as usize, 0);
+        let receiver = Buffer { bytes: Mutex::new(&mut buffer) };
+        fetch(store.storage(), &mut plan, threads, &|| control.is_stopped(), &receiver)?;
+        if control.is_stopped() {
+            return Err(Error::Interrupted { kept: format!("{} bytes were written", at - range.start) });
+        }
+        writer.write_all(&buffer).map_err(|source| Error::io("write", name, source))?;
+        control.count(0, buffer.len() as u64);
+        at = window.end;
+    }
+    writer.flush().map_err(|source| Error::io("write", name, source))
+}
+
+struct Buffer<'a> {
+    bytes: Mutex<&'a mut Vec<u8>>,
+}
+
+impl Deliver for Buffer<'_> {
+    fn deliver(&self, wants: &[Want], frame: &[u8]) -> Result<()> {
+        let mut buffer = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        for want in wants {
+            let start = want.offset as usize;
+            if let Some(place) = buffer.get_mut(start..start + want.length as usize) {
+                place.copy_from_slice(bytes_of(want, frame));
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&self, _: &Want, why: &Error) -> Result<()> {
+        // A stream with a gap is worth nothing: it ends before the damage.
+        Err(match why {
+            Error::Damaged { file, offset, what } => Error::damaged(file.clone(), *offset, what.clone()),
+            other => Error::damaged("a pack", 0, crate::error::chain(other)),
+        })
+    }
+}

@@ -1,0 +1,204 @@
+//! Where is this chunk, and what is in this recipe? The index, kept true to the packs and recipes that are there.
+//!
+//! Invariant 6: the index is a cache. What it does not know of the store, it is told when it is opened; if it is damaged
+//! it is thrown away and made again. No answer rests on it alone: a chunk is where its pack's directory says, a recipe is
+//! what hashes to its id.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::catalog::recipe::{RecipePlace, RecipesFile};
+use crate::error::{Error, Result};
+use crate::format::directory::{ChunkPlace, Directory};
+use crate::format::entry::{Content, Entry};
+use crate::format::id::{ChunkId, PackId, RecipeId, RecipesFileId};
+use crate::format::name::{ObjectKind, ObjectName};
+use crate::format::recipe::Piece;
+use crate::index::{Index, IndexOptions, IndexStatistics, Location, RecipeRow, Reconciled};
+use crate::pack::reader::read_directory;
+use crate::storage::Storage;
+
+/// The name of the index below a store's root.
+pub(super) const INDEX_FILE: &str = "index.redb";
+
+/// Finds chunks and recipes. Shared between threads.
+#[derive(Debug)]
+pub struct Locator<'s> {
+    index: Index,
+    storage: &'s dyn Storage,
+    /// Recipes files that were opened: there are few, and each keeps its footer only.
+    recipes_files: Mutex<HashMap<RecipesFileId, Arc<RecipesFile<'s>>>>,
+    /// What the index was told when it was opened.
+    reconciled: Reconciled,
+}
+
+impl<'s> Locator<'s> {
+    /// Opens the index and brings it up to date.
+    ///
+    /// # Errors
+    /// The store cannot be listed, or no index can be made.
+    pub fn open(root: &Path, storage: &'s dyn Storage) -> Result<Self> {
+        match Self::open_with(root, storage, &IndexOptions::default()) {
+            // Damaged: make it again.
+            Err(Error::Index { .. }) => Self::rebuild(root, storage),
+            opened => opened,
+        }
+    }
+
+    /// Throws the index away and makes it again from packs and recipes files.
+    ///
+    /// # Errors
+    /// As [`Locator::open`].
+    pub fn rebuild(root: &Path, storage: &'s dyn Storage) -> Result<Self> {
+        Self::open_with(root, storage, &IndexOptions { fresh: true, ..IndexOptions::default() })
+    }
+
+    fn open_with(root: &Path, storage: &'s dyn Storage, options: &IndexOptions) -> Result<Self> {
+        let index = Index::open(&root.join(INDEX_FILE), options)?;
+        let packs: Vec<PackId> = listed(storage, ObjectKind::Pack, |name| match name {
+            ObjectName::Pack(id) => Some(id),
+            _ => None,
+        })?;
+        let recipes: Vec<RecipesFileId> = listed(storage, ObjectKind::Recipes, |name| match name {
+            ObjectName::Recipes(id) => Some(id),
+            _ => None,
+        })?;
+        let mut locator = Self { index, storage, recipes_files: Mutex::default(), reconciled: Reconciled::default() };
+        locator.reconciled =
+            locator.index.reconcile(&packs, &recipes, &|pack| locator.load_directory(pack), &|file| {
+                locator.load_recipe_rows(*file)
+            })?;
+        Ok(locator)
+    }
+
+    /// The packs and recipes files that could not be read when the index was opened, and why.
+    pub fn take_unreadable(&mut self) -> Vec<(ObjectName, Error)> {
+        std::mem::take(&mut self.reconciled.unreadable)
+    }
+
+    /// How big the index is.
+    #[must_use]
+    pub fn statistics(&self) -> IndexStatistics {
+        self.index.statistics()
+    }
+
+    /// Whether a chunk is in the store.
+    pub(super) fn contains(&self, id: &ChunkId) -> Result<bool> {
+        self.index.contains(id, &|pack| self.load_directory(pack))
+    }
+
+    /// Where a chunk of this length is.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if no pack has it, or it has another length.
+    pub(super) fn locate(&self, id: &ChunkId, length: u64) -> Result<(Location, ChunkPlace)> {
+        let lost = |what: String| Error::damaged("packs", 0, what);
+        let found = self.index.find(id, &|pack| self.load_directory(pack))?;
+        let location = found.ok_or_else(|| lost(format!("chunk {id} is in no pack that can be read")))?;
+        let place = location
+            .directory
+            .place(location.chunk)
+            .ok_or_else(|| lost(format!("chunk {id} is not where the directory of pack {} says", location.pack)))?;
+        if u64::from(place.length) != length {
+            return Err(lost(format!("chunk {id} has {} bytes, its recipe says {length}", place.length)));
+        }
+        Ok((location, place))
+    }
+
+    /// A new pack, durable already.
+    pub(super) fn add_pack(&self, id: PackId, directory: Arc<Directory>) -> Result<()> {
+        self.index.add_pack(id, directory)
+    }
+
+    /// A new recipes file, durable already.
+    pub(super) fn add_recipes(&self, file: RecipesFileId, rows: &[(RecipeId, RecipePlace)]) -> Result<()> {
+        self.index.add_recipes(file, &index_rows(rows))
+    }
+
+    /// Whether a recipe is in the store.
+    pub(super) fn has_recipe(&self, id: &RecipeId) -> Result<bool> {
+        for (file, row) in self.index.find_recipe(id)? {
+            // Nearly always one candidate, and nearly always the right one; a damaged file has no recipe.
+            if self.read_recipe(file, row).is_ok_and(|(found, _)| found == *id) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The pieces of a file: ends ascend, the last is its size.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if its recipe is lost or is not what its id says.
+    pub(super) fn pieces_of(&self, entry: &Entry) -> Result<Vec<Piece>> {
+        self.pieces_of_content(entry.content, entry.size)
+    }
+
+    /// The pieces of a content of this size.
+    ///
+    /// # Errors
+    /// As [`Locator::pieces_of`].
+    pub(super) fn pieces_of_content(&self, content: Content, size: u64) -> Result<Vec<Piece>> {
+        let pieces = match content {
+            Content::Empty => Vec::new(),
+            Content::Chunk(id) => vec![Piece { id, end: size }],
+            Content::Recipe(id) => self.recipe(&id)?,
+        };
+        let end = pieces.last().map_or(0, |piece| piece.end);
+        if end != size {
+            let what = format!("a file of {size} bytes is said to be {content:?}, which has {end} bytes");
+            return Err(Error::damaged("snapshots", 0, what));
+        }
+        Ok(pieces)
+    }
+
+    /// The pieces of a recipe.
+    pub(super) fn recipe(&self, id: &RecipeId) -> Result<Vec<Piece>> {
+        let mut failure = None;
+        for (file, row) in self.index.find_recipe(id)? {
+            match self.read_recipe(file, row) {
+                Ok((found, pieces)) if found == *id => return Ok(pieces),
+                Ok(_) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure
+            .unwrap_or_else(|| Error::damaged("recipes", 0, format!("recipe {id} is in no file that can be read"))))
+    }
+
+    fn read_recipe(&self, file: RecipesFileId, row: RecipeRow) -> Result<(RecipeId, Vec<Piece>)> {
+        self.recipes_file(file)?.read(RecipePlace { batch: row.batch, row: row.row })
+    }
+
+    fn recipes_file(&self, id: RecipesFileId) -> Result<Arc<RecipesFile<'s>>> {
+        let mut files = self.recipes_files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = files.get(&id) {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(RecipesFile::open(self.storage, id)?);
+        files.insert(id, Arc::clone(&file));
+        Ok(file)
+    }
+
+    fn load_directory(&self, pack: &PackId) -> Result<Arc<Directory>> {
+        read_directory(self.storage, *pack).map(Arc::new)
+    }
+
+    fn load_recipe_rows(&self, file: RecipesFileId) -> Result<Vec<(RecipeId, RecipeRow)>> {
+        Ok(index_rows(&self.recipes_file(file)?.ids()?))
+    }
+
+    /// Writes what was learned, if it can be: the index is a cache, so nothing depends on it.
+    pub(super) fn close(self) -> Result<()> {
+        self.index.close().map(|_| ())
+    }
+}
+
+fn index_rows(rows: &[(RecipeId, RecipePlace)]) -> Vec<(RecipeId, RecipeRow)> {
+    rows.iter().map(|(id, place)| (*id, RecipeRow { batch: place.batch, row: place.row })).collect()
+}
+
+fn listed<T>(storage: &dyn Storage, kind: ObjectKind, id: impl Fn(ObjectName) -> Option<T>) -> Result<Vec<T>> {
+    Ok(storage.list(kind)?.into_iter().filter_map(|object| id(object.name)).collect())
+}

@@ -1,0 +1,110 @@
+//! What does the system say of one entry, in the units of a snapshot?
+//!
+//! Times are nanoseconds since 1970, saturated at the ends of `i64` (years 1677 and 2262); the size of anything but a
+//! regular file is 0, as it is in a snapshot.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::FileType;
+
+use crate::format::entry::{EntryKind, Identity};
+
+/// How long a change time must lie back, in nanoseconds, before an equal one proves that nothing changed since: the
+/// coarsest tick of the kernel's clock (10 ms) twice over.
+const SETTLED_NS: i64 = 20_000_000;
+
+/// The result of one `lstat` or `fstat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// What it is.
+    pub kind: EntryKind,
+    /// Permission bits with set-id and sticky bits.
+    pub mode: u32,
+    /// Numeric owner.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// Bytes in a regular file; 0 for anything else.
+    pub size: u64,
+    /// Bytes the file system has set aside for it; less than `size` where a file has holes (or is compressed).
+    pub allocated_bytes: u64,
+    /// Modification time in nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Device number of a device; 0 for anything else.
+    pub rdev: u64,
+    /// Device, inode, links and change time.
+    pub identity: Identity,
+}
+
+impl Stat {
+    /// Takes over what the system answered; `None` for a kind of file no snapshot knows.
+    // The fields of `struct stat` differ in width from one architecture to the next.
+    #[allow(clippy::unnecessary_cast, clippy::cast_lossless, reason = "needed on some architectures only")]
+    pub(super) fn from_system(stat: &rustix::fs::Stat) -> Option<Self> {
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => EntryKind::File,
+            FileType::Directory => EntryKind::Directory,
+            FileType::Symlink => EntryKind::Symlink,
+            FileType::Fifo => EntryKind::Fifo,
+            FileType::CharacterDevice => EntryKind::CharDevice,
+            FileType::BlockDevice => EntryKind::BlockDevice,
+            FileType::Socket => EntryKind::Socket,
+            _ => return None,
+        };
+        let is_device = matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice);
+        Some(Self {
+            kind,
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            size: if kind == EntryKind::File { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 },
+            allocated_bytes: (stat.st_blocks as u64).saturating_mul(512),
+            mtime_ns: saturated_ns(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            rdev: if is_device { stat.st_rdev as u64 } else { 0 },
+            identity: Identity {
+                device: stat.st_dev as u64,
+                inode: stat.st_ino as u64,
+                links: stat.st_nlink as u64,
+                ctime_ns: saturated_ns(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+            },
+        })
+    }
+
+    /// Whether both are of the same file on the same device.
+    #[must_use]
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        self.identity.device == other.identity.device && self.identity.inode == other.identity.inode
+    }
+
+    /// Whether the entry's last change lies far enough before `now` for its times to be proof: a write within the same
+    /// tick of the kernel's clock leaves them equal. What is not settled should not be taken as unchanged next time.
+    #[must_use]
+    pub fn is_settled(&self, now: SystemTime) -> bool {
+        let now_ns = now.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX));
+        now_ns.saturating_sub(self.identity.ctime_ns) > SETTLED_NS
+    }
+}
+
+/// Seconds and nanoseconds as one number, saturated.
+pub(super) fn saturated_ns(seconds: i64, nanoseconds: i64) -> i64 {
+    // Wider on the way: the earliest second times 10^9 may lie below i64 while the sum does not.
+    let ns = i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
+    i64::try_from(ns).unwrap_or(if ns < 0 { i64::MIN } else { i64::MAX })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_saturate_at_the_ends() {
+        assert_eq!(saturated_ns(0, 0), 0);
+        assert_eq!(saturated_ns(-1, 999_999_999), -1);
+        assert_eq!(saturated_ns(9_223_372_036, 854_775_807), i64::MAX);
+        assert_eq!(saturated_ns(9_223_372_036, 854_775_808), i64::MAX);
+        assert_eq!(saturated_ns(-9_223_372_037, 145_224_192), i64::MIN);
+        assert_eq!(saturated_ns(-9_223_372_037, 145_224_191), i64::MIN);
+        assert_eq!(saturated_ns(i64::MIN, 0), i64::MIN);
+        assert_eq!(saturated_ns(i64::MAX, 999_999_999), i64::MAX);
+    }
+}

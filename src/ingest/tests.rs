@@ -1,0 +1,70 @@
+//! What all tests of this module need, and the tests of reading files; walks and metadata have their own.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
+
+mod files;
+mod metadata;
+mod walks;
+
+use std::path::Path;
+
+use super::{Found, Root, Walk, WalkOptions, Walked};
+use crate::error::Error;
+use crate::format::entry::EntryPath;
+
+fn path(bytes: impl AsRef<[u8]>) -> EntryPath {
+    EntryPath::new(bytes.as_ref()).unwrap()
+}
+
+fn root(disk: &Path, at: &str) -> Root {
+    Root { disk: disk.to_owned(), path: path(at) }
+}
+
+/// Walks one directory, stored at the root.
+fn walk(disk: &Path) -> (Vec<Found>, Vec<(EntryPath, Error)>) {
+    split(Walk::new(vec![root(disk, "")], WalkOptions::default()).unwrap())
+}
+
+fn split(walk: impl Iterator<Item = Walked>) -> (Vec<Found>, Vec<(EntryPath, Error)>) {
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
+    for walked in walk {
+        match walked {
+            Walked::Found(entry) => found.push(entry),
+            Walked::Failed { path, error } => failed.push((path, error)),
+        }
+    }
+    (found, failed)
+}
+
+/// The single entry a walk of `disk` itself finds.
+fn find(disk: &Path) -> Found {
+    let (mut found, failed) = split(Walk::new(vec![root(disk, "it")], WalkOptions::default()).unwrap());
+    assert!(failed.is_empty(), "{failed:?}");
+    found.swap_remove(0)
+}
+
+fn kind_of(error: &Error) -> std::io::ErrorKind {
+    match error {
+        Error::Io { source, .. } => source.kind(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The generator of the tests: SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound as u64).unwrap()
+    }
+}

@@ -1,0 +1,89 @@
+//! How does a pack come to be? Frames front to back, then the directory and the trailer, then it is durable.
+//!
+//! Invariant: a pack becomes visible whole, under the name that its directory gives it, or not at all.
+
+use std::sync::Arc;
+
+use super::reader::read_directory;
+use crate::error::{Error, Result};
+use crate::format::directory::{CHUNK_ENTRY_BYTES, ChunkEntry, DIRECTORY_BYTES_MAX, Directory, FRAME_ENTRY_BYTES};
+use crate::format::frame::FrameView;
+use crate::format::id::{ChunkId, PackId};
+use crate::format::name::ObjectName;
+use crate::format::pack::{PACK_TRAILER_BYTES, Trailer, header};
+use crate::storage::{ObjectWriter, Put, Storage};
+
+/// How long a pack is let grow before the next one is begun, in bytes.
+pub const PACK_BYTES_TARGET: u64 = 64 << 20;
+
+/// Writes one pack. Dropped without [`finish`](Self::finish), it leaves nothing behind.
+#[derive(Debug)]
+pub struct PackWriter<'s> {
+    storage: &'s dyn Storage,
+    object: Box<dyn ObjectWriter>,
+    directory: Directory,
+}
+
+impl<'s> PackWriter<'s> {
+    /// Begins a pack.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub fn begin(storage: &'s dyn Storage) -> Result<Self> {
+        let mut object = storage.writer()?;
+        object.write(&header())?;
+        Ok(Self { storage, object, directory: Directory::default() })
+    }
+
+    /// Appends a frame as [`super::FrameEncoder`] gives it, with the ids of its chunks.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if frame, ids and lengths do not go together, or the directory would outgrow the format:
+    /// nothing was written then. Otherwise the storage's, after which the pack is lost.
+    pub fn push_frame(&mut self, encoded: &[u8], ids: &[ChunkId], lengths: &[u32]) -> Result<()> {
+        let frame = FrameView::parse(encoded).map_err(|flaw| Error::Usage(format!("not a frame: {flaw}")))?;
+        if ids.len() != lengths.len() || !frame.lengths().eq(lengths.iter().copied()) {
+            return Err(Error::Usage("ids and lengths are not those of the frame's chunks".to_owned()));
+        }
+        let more = FRAME_ENTRY_BYTES + CHUNK_ENTRY_BYTES * ids.len();
+        if self.directory.encoded_bytes() + more > DIRECTORY_BYTES_MAX {
+            return Err(Error::Usage("the pack holds as many chunks as a pack may".to_owned()));
+        }
+        self.object.write(encoded)?;
+        let chunks = ids.iter().zip(lengths).map(|(id, length)| ChunkEntry { id: *id, length: *length });
+        self.directory.push(encoded.len() as u32, frame.header().checksum, chunks);
+        Ok(())
+    }
+
+    /// Bytes the pack would have if it were finished now: frames, directory and all.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.directory.frames_end() + (self.directory.encoded_bytes() + PACK_TRAILER_BYTES) as u64
+    }
+
+    /// Whether no frame was pushed yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.directory.frames.is_empty()
+    }
+
+    /// Ends the pack. When this returns, the pack is durable under its id.
+    ///
+    /// # Errors
+    /// The storage's; the pack is lost then. [`Error::Damaged`] if a pack of that name was there, but cut off or
+    /// without its directory.
+    pub fn finish(mut self) -> Result<(PackId, Arc<Directory>)> {
+        let encoded = self.directory.encode();
+        let pack = PackId::of_directory(&encoded);
+        let trailer =
+            Trailer { directory_offset: self.directory.frames_end(), directory_bytes: encoded.len() as u64, pack };
+        self.object.write(&encoded)?;
+        self.object.write(&trailer.encode())?;
+        if self.object.finish(&ObjectName::Pack(pack))? == Put::Present {
+            // The same frames were packed before. What is there is relied on from now on, so it must at least be as
+            // long as it was and have its directory.
+            read_directory(self.storage, pack)?;
+        }
+        Ok((pack, Arc::new(self.directory)))
+    }
+}

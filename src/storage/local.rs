@@ -1,0 +1,363 @@
+//! Objects as files below one directory: how does a file become visible whole and durable?
+//!
+//! ```text
+//! write tmp/<unique>, locked   bytes go to a file that is no object
+//! fsync the file               its bytes are durable before it has a name
+//! rename, never replacing      it is visible, whole
+//! fsync the directory          its name is durable: only now is it said to be stored
+//! ```
+//!
+//! Invariants: what is visible was synced before (so an object found present needs its directory synced, no more); a
+//! failed sync is final (invariant 9): of a file, it is dropped; of a directory, this storage takes no more writes,
+//! because a later sync of the same directory may succeed without having written what the failed one lost.
+//! Directories that hold objects are themselves durable before the first object in them is.
+
+mod writer;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use self::writer::LocalWriter;
+use super::disk::{Disk, ReadFile, SystemDisk, WriteFile};
+use super::{Listed, ObjectWriter, Put, Storage, fill};
+use crate::error::{Error, Result};
+use crate::format::name::{ObjectKind, ObjectName};
+
+/// Files kept open for reading. Small enough for a limit of 64 open files to leave room for the rest.
+const OPEN_FILES_MAX: usize = 24;
+
+/// Storage in a directory of the local file system. Clones share one.
+#[derive(Debug, Clone)]
+pub struct LocalStorage {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    root: PathBuf,
+    disk: Arc<dyn Disk>,
+    /// Open files, the one used last at the end.
+    open: Mutex<Vec<(ObjectName, Arc<dyn ReadFile>)>>,
+    /// Directories below the root whose own names this process has made durable.
+    durable: Mutex<HashSet<PathBuf>>,
+    /// The directory whose sync failed.
+    lost: OnceLock<PathBuf>,
+    temporaries: AtomicU64,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("root", &self.root).field("disk", &self.disk).finish_non_exhaustive()
+    }
+}
+
+impl LocalStorage {
+    /// The storage in a directory that is there. Nothing is written.
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`] if there is no such directory.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
+        Self::open_on(Arc::new(SystemDisk), root.into())
+    }
+
+    /// The storage in a directory that is made, with those above it, if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`] if something else is in the way; [`Error::Io`].
+    pub fn create(root: impl Into<PathBuf>) -> Result<Self> {
+        Self::create_on(Arc::new(SystemDisk), root.into())
+    }
+
+    /// As [`Self::open`], on another disk.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, root: PathBuf) -> Result<Self> {
+        let why = match disk.is_dir(&root) {
+            Ok(true) => {
+                let inner = Inner {
+                    root,
+                    disk,
+                    open: Mutex::default(),
+                    durable: Mutex::default(),
+                    lost: OnceLock::new(),
+                    temporaries: AtomicU64::new(0),
+                };
+                return Ok(Self { inner: Arc::new(inner) });
+            }
+            Ok(false) => "it is not a directory",
+            Err(e) if e.kind() == io::ErrorKind::NotFound => "there is no such directory",
+            Err(e) => return Err(Error::io("open", root, e)),
+        };
+        Err(Error::NotAStore { path: root, why: why.to_owned() })
+    }
+
+    /// As [`Self::create`], on another disk.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_on(disk: Arc<dyn Disk>, root: PathBuf) -> Result<Self> {
+        make_dirs(&*disk, &root)?;
+        Self::open_on(disk, root)
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// Removes what processes that are gone left half written; says how many files. A temporary file is locked by the
+    /// process that writes it, so one that can be locked is nobody's.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the temporaries cannot be listed. One that cannot be removed is left.
+    pub fn sweep_temporaries(&self) -> Result<usize> {
+        let folder = self.inner.tmp();
+        let names = match self.inner.disk.names(&folder) {
+            Ok(names) => names,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(e) => return Err(Error::io("list", folder, e)),
+        };
+        let ours = names.iter().filter(|name| Path::new(name).extension().is_some_and(|end| end == "tmp"));
+        Ok(ours.filter(|name| matches!(self.inner.disk.remove_unlocked(&folder.join(name)), Ok(true))).count())
+    }
+}
+
+impl Storage for LocalStorage {
+    fn describe(&self, name: &ObjectName) -> String {
+        self.inner.path(name).display().to_string()
+    }
+
+    fn put_if_absent(&self, name: &ObjectName, bytes: &[u8]) -> Result<Put> {
+        let mut writer = Box::new(LocalWriter::begin(&self.inner)?);
+        writer.write(bytes)?;
+        writer.finish(name)
+    }
+
+    fn writer(&self) -> Result<Box<dyn ObjectWriter>> {
+        Ok(Box::new(LocalWriter::begin(&self.inner)?))
+    }
+
+    fn size(&self, name: &ObjectName) -> Result<u64> {
+        let path = self.inner.path(name);
+        match self.inner.disk.file_bytes(&path) {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err(Error::io("open", path, io::Error::other("it is not a regular file"))),
+            Err(e) => Err(self.inner.read_error("inspect", name, e)),
+        }
+    }
+
+    fn read_at(&self, name: &ObjectName, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let file = self.inner.open(name)?;
+        fill(name, offset, buffer, |at, buffer| {
+            file.read_at(at, buffer).map_err(|e| self.inner.read_error("read", name, e))
+        })
+    }
+
+    fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
+        let folder = match kind {
+            ObjectKind::Pack => "packs",
+            ObjectKind::Recipes => "recipes",
+            ObjectKind::Snapshot => "snapshots",
+        };
+        let mut listed = Vec::new();
+        for name in self.inner.names(folder)? {
+            let path = format!("{folder}/{name}");
+            if kind != ObjectKind::Pack {
+                listed.extend(self.inner.listed(&path)?);
+            } else if name.len() == 2 {
+                for file in self.inner.names(&path)? {
+                    listed.extend(self.inner.listed(&format!("{path}/{file}"))?);
+                }
+            }
+        }
+        Ok(listed)
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<()> {
+        let path = self.inner.path(name);
+        self.inner.check_lost()?;
+        self.inner.open_files().retain(|(open, _)| open != name);
+        match self.inner.disk.remove(&path) {
+            Ok(()) => self.inner.sync_parent(&path),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(Error::io("remove", path, e)),
+        }
+    }
+}
+
+impl Inner {
+    fn path(&self, name: &ObjectName) -> PathBuf {
+        self.root.join(name.path())
+    }
+
+    fn tmp(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    fn open_files(&self) -> MutexGuard<'_, Vec<(ObjectName, Arc<dyn ReadFile>)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The object's file, opened now or before. Objects never change, so a file stays the right one.
+    fn open(&self, name: &ObjectName) -> Result<Arc<dyn ReadFile>> {
+        let mut files = self.open_files();
+        if let Some(at) = files.iter().position(|(open, _)| open == name) {
+            let used = files.remove(at);
+            let file = Arc::clone(&used.1);
+            files.push(used);
+            return Ok(file);
+        }
+        drop(files);
+        let path = self.path(name);
+        let file = self.with_files(|| self.disk.open(&path)).map_err(|e| self.read_error("open", name, e))?;
+        let mut files = self.open_files();
+        if files.len() >= OPEN_FILES_MAX {
+            files.remove(0);
+        }
+        files.push((*name, Arc::clone(&file)));
+        Ok(file)
+    }
+
+    /// Opens something; if too many files are open for that, closes those kept for reading and tries once more.
+    fn with_files<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        use rustix::io::Errno;
+        match open() {
+            Err(e) if [Errno::MFILE, Errno::NFILE].iter().any(|many| e.raw_os_error() == Some(many.raw_os_error())) => {
+                self.open_files().clear();
+                open()
+            }
+            result => result,
+        }
+    }
+
+    fn read_error(&self, action: &'static str, name: &ObjectName, error: io::Error) -> Error {
+        let path = self.path(name);
+        match error.kind() {
+            io::ErrorKind::NotFound => Error::not_found(path.display().to_string()),
+            _ => Error::io(action, path, error),
+        }
+    }
+
+    /// The names in a directory below the root that are text; none if it is not there or is no directory.
+    fn names(&self, folder: &str) -> Result<Vec<String>> {
+        let path = self.root.join(folder);
+        match self.with_files(|| self.disk.names(&path)) {
+            Ok(names) => Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect()),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
+            Err(e) => Err(Error::io("list", path, e)),
+        }
+    }
+
+    /// The object at a path below the root, if it is one.
+    fn listed(&self, path: &str) -> Result<Option<Listed>> {
+        let Some(name) = ObjectName::from_path(path) else { return Ok(None) };
+        let path = self.root.join(path);
+        match self.disk.file_bytes(&path) {
+            Ok(bytes) => Ok(bytes.map(|bytes| Listed { name, bytes })),
+            // Removed since its name was read.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("inspect", path, e)),
+        }
+    }
+
+    fn check_lost(&self) -> Result<()> {
+        match self.lost.get() {
+            None => Ok(()),
+            Some(path) => Err(Error::io("sync", path, io::Error::other("an earlier sync of it failed"))),
+        }
+    }
+
+    fn sync_parent(&self, path: &Path) -> Result<()> {
+        let folder = path.parent().unwrap_or(&self.root);
+        self.check_lost()?;
+        self.with_files(|| self.disk.sync_dir(folder)).map_err(|e| {
+            let _ = self.lost.set(folder.to_owned());
+            Error::io("sync", folder, e)
+        })
+    }
+
+    /// Makes a directory below the root, and those between, and their names durable. Once in a process, also for one
+    /// that is there: whoever made it may not have come to sync it.
+    fn make_durable(&self, folder: &Path) -> Result<()> {
+        if folder == self.root {
+            return Ok(());
+        }
+        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut missing: Vec<&Path> =
+            folder.ancestors().take_while(|path| *path != self.root && !durable.contains(*path)).collect();
+        missing.reverse();
+        for path in missing {
+            make_dir(&*self.disk, path)?;
+            self.sync_parent(path)?;
+            durable.insert(path.to_owned());
+        }
+        Ok(())
+    }
+
+    /// A file name that no other process and no other call gives.
+    fn temporary(&self) -> PathBuf {
+        let count = self.temporaries.fetch_add(1, Ordering::Relaxed);
+        let random = RandomState::new().hash_one(count);
+        self.tmp().join(format!("{}-{count}-{random:016x}.tmp", std::process::id()))
+    }
+
+    /// A temporary file, locked.
+    fn create_temporary(&self) -> Result<(PathBuf, Box<dyn WriteFile>)> {
+        self.check_lost()?;
+        make_dir(&*self.disk, &self.tmp())?;
+        // A sweep may take a file between its creation and its lock. That it does so again and again is not to be
+        // expected, but no reason to try for ever.
+        for _ in 0..16 {
+            let path = self.temporary();
+            let mut file = match self.with_files(|| self.disk.create(&path)) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(e) => return Err(Error::io("create", path, e)),
+            };
+            match file.lock() {
+                Ok(true) => return Ok((path, file)),
+                Ok(false) => {
+                    let _ = self.disk.remove(&path);
+                }
+                Err(e) => {
+                    let _ = self.disk.remove(&path);
+                    return Err(Error::io("lock", path, e));
+                }
+            }
+        }
+        Err(Error::io("create", self.tmp(), io::Error::other("temporary files in it vanish at once")))
+    }
+}
+
+/// Makes one directory, unless it is there.
+fn make_dir(disk: &dyn Disk, path: &Path) -> Result<()> {
+    match disk.make_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map_err(|e| Error::io("create", path, e)),
+    }
+}
+
+/// Makes a directory and those above it, their names durable.
+fn make_dirs(disk: &dyn Disk, path: &Path) -> Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    match disk.make_dir(path) {
+        Ok(()) => disk.sync_dir(parent).map_err(|e| Error::io("sync", parent, e)),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            make_dirs(disk, parent)?;
+            make_dir(disk, path)?;
+            disk.sync_dir(parent).map_err(|e| Error::io("sync", parent, e))
+        }
+        Err(e) => Err(Error::io("create", path, e)),
+    }
+}

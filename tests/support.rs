@@ -1,0 +1,139 @@
+//! Runs the program in folders of its own, makes trees, and compares them down to the last attribute.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::missing_panics_doc)]
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A folder with a store in it, gone when dropped.
+pub(crate) struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The program with arguments, to be run in the folder.
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_store"));
+        command.current_dir(self.folder.path()).args(arguments).stdin(Stdio::null()).env_remove("STORE_PATH");
+        command
+    }
+
+    /// Runs it and returns what came out, whatever the exit code.
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs it and expects an exit code; returns standard output.
+    pub(crate) fn expect<S: AsRef<OsStr>>(&self, code: i32, arguments: impl IntoIterator<Item = S>) -> String {
+        let output = self.run(arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "stderr: {error}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    pub(crate) fn ok<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> String {
+        self.expect(0, arguments)
+    }
+
+    /// What it says on standard error when it fails with this code.
+    pub(crate) fn error<S: AsRef<OsStr>>(&self, code: i32, arguments: impl IntoIterator<Item = S>) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(code), "stderr: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    pub(crate) fn json<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> serde_json::Value {
+        let mut all = vec![OsStr::new("--json").to_owned()];
+        all.extend(arguments.into_iter().map(|a| a.as_ref().to_owned()));
+        serde_json::from_str(&self.ok(all)).unwrap()
+    }
+
+    pub(crate) fn write(&self, name: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
+/// Bytes of SplitMix64 from a seed: noise that no codec shrinks.
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bytes.extend_from_slice(&(z ^ (z >> 31)).to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// Everything of a tree that a restore must bring back, by path.
+pub(crate) fn picture(root: &Path) -> BTreeMap<PathBuf, String> {
+    let mut picture = BTreeMap::new();
+    let mut links: BTreeMap<(u64, u64), PathBuf> = BTreeMap::new();
+    let mut todo = vec![root.to_owned()];
+    let mut paths = Vec::new();
+    while let Some(path) = todo.pop() {
+        if path.symlink_metadata().unwrap().is_dir() {
+            todo.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        paths.push(path);
+    }
+    paths.sort();
+    for path in paths {
+        let stat = path.symlink_metadata().unwrap();
+        let kind = stat.file_type();
+        let mut line =
+            format!("{:o} {}:{} {}.{:09}", stat.mode(), stat.uid(), stat.gid(), stat.mtime(), stat.mtime_nsec());
+        if kind.is_file() {
+            let bytes = std::fs::read(&path).unwrap();
+            line += &format!(" {} bytes {}", bytes.len(), blake3_hex(&bytes));
+        } else if kind.is_symlink() {
+            line += &format!(" -> {:?}", std::fs::read_link(&path).unwrap());
+        } else if kind.is_char_device() || kind.is_block_device() {
+            line += &format!(" device {}", stat.rdev());
+        }
+        let relative = path.strip_prefix(root).unwrap().to_owned();
+        if !kind.is_dir() && stat.nlink() > 1 {
+            let first = links.entry((stat.dev(), stat.ino())).or_insert_with(|| relative.clone());
+            line += &format!(" linked to {first:?}");
+        }
+        picture.insert(relative, line);
+    }
+    picture
+}
+
+fn blake3_hex(bytes: &[u8]) -> String {
+    seamstore::format::id::ChunkId::of(bytes).to_hex()
+}
+
+/// Fails with the first entry that differs.
+pub(crate) fn assert_same_tree(a: &Path, b: &Path) {
+    let (a, b) = (picture(a), picture(b));
+    for (path, line) in &a {
+        assert_eq!(Some(line), b.get(path), "{path:?}");
+    }
+    for path in b.keys() {
+        assert!(a.contains_key(path), "{path:?} should not be there");
+    }
+}
+
+/// Says that a test could not be made here, so that it does not pass in silence.
+#[expect(clippy::print_stderr, reason = "tests report to whoever runs them")]
+pub(crate) fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}
