@@ -11,7 +11,7 @@
     the same rule, hence all of Stitch.v holds for it. *)
 
 From Coq Require Import Arith Bool List Lia NArith.
-From Seams Require Import Chunking Rule LiveSet Intervals Ranges Stitch.
+From Seams Require Import Chunking Rule LiveSet Queue Ranges Stitch.
 Import ListNotations.
 
 (** * The gear hash *)

@@ -4,7 +4,7 @@
 # if a source takes a shortcut, or if a theorem is missing from the ledger (README.md).
 set -eu
 
-files="Chunking Rule Gaps LiveSet Intervals Ranges Stitch Program Restart"
+files="Chunking Rule Gaps LiveSet Queue Intervals Ranges Stitch Program Restart"
 here=$(cd "$(dirname "$0")" && pwd)
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
