@@ -187,11 +187,6 @@ Section Restarting.
     - intros b. rewrite <- replay_equals_restarting. apply Max.
   Qed.
 
-  (** So each chunk, and the whole chunking, is the same. *)
-  Corollary replay_next_cut : forall b,
-    next_cut min max (replayed full_hits) b = next_cut min max restarting b.
-  Proof. apply next_cut_agree, replay_equals_restarting. Qed.
-
   (** A worker records the full-window hits of its segment; early positions it tests on
       the bytes. *)
   Definition own_restarting (s e : nat) : rule := replayed (within s e full_hits).

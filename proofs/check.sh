@@ -9,7 +9,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 
-shortcuts='Admitted|admit|give_up|Axioms?|Parameters?|Conjectures?|bypass_check|Guard Checking|Universe Checking|Positivity Checking|type-in-type'
+shortcuts='Admitted|admit|give_up|Axioms?|Parameters?|Conjectures?|type-in-type'
+shortcuts="$shortcuts|bypass_check|Guard Checking|Universe Checking|Positivity Checking"
 if grep -nwE "$shortcuts" "$here"/*.v; then
     echo "proofs: a source takes a shortcut" >&2
     exit 1
