@@ -68,9 +68,9 @@ impl Bench {
         );
         let file = std::fs::metadata(path).unwrap();
         println!(
-            "file             {:8.2} bytes a chunk ({:.2} on disk)",
-            file.len() as f64 / chunks as f64,
+            "file             {:8.2} bytes a chunk on disk, {:.2} with holes",
             (file.blocks() * 512) as f64 / chunks as f64,
+            file.len() as f64 / chunks as f64,
         );
 
         let (rss_before, _) = memory();

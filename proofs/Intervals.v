@@ -19,12 +19,10 @@ Definition intervals := list (nat * nat).
 Definition member (b : nat) (live : intervals) : Prop :=
   exists i, In i live /\ fst i <= b <= snd i.
 
-Section Intervals.
-  Variables min normal max : nat.
-  Hypothesis sizes : 1 <= min <= normal /\ normal <= max.
-  Let sizes' : 1 <= min <= max := min_max_sizes _ _ _ sizes.
+(** * The queue *)
 
-  (** * The program *)
+Section Queue.
+  Variable max : nat.
 
   (** Add states that lie at or after all others, merged with the last interval if they
       touch it. *)
@@ -78,29 +76,11 @@ Section Intervals.
     | [(a, z)] => if a =? z then Some a else None
     | _ => None
     end.
+End Queue.
 
-  (** The sweep over the recorded hits before [e]. *)
-  Fixpoint sweep_hits (live : intervals) (record : list (nat * bool)) (e : nat) : option nat :=
-    match record with
-    | [] => certified (settle e live)
-    | (c, is_strict) :: rest =>
-        let settled := settle c live in
-        match certified settled with
-        | Some d => Some d
-        | None =>
-            let pulled := pull c (need min normal is_strict) settled in
-            match certified pulled with
-            | Some d => Some d
-            | None => sweep_hits pulled rest e
-            end
-        end
-    end.
+(** * Order: what makes the ends of the queue enough *)
 
-  (** The first certified cut of a worker that starts at [p] and sees the hits of [p, e). *)
-  Definition certify_sparse (record : list (nat * bool)) (p e : nat) : option nat :=
-    sweep_hits [(p - max, p - 1)] record e.
-
-  (** * Order: what makes the ends of the queue enough *)
+Section Order.
 
   (** Intervals are not empty, disjoint, ascending, and begin at or after [lo]. *)
   Fixpoint ascends (lo : nat) (live : intervals) : Prop :=
@@ -110,10 +90,6 @@ Section Intervals.
     end.
 
   Definition all_below (hi : nat) (live : intervals) : Prop := Forall (fun i => snd i < hi) live.
-
-  (** At time [x] all live states lie in [lo, lo + max) and before [x]. *)
-  Definition ordered (lo x : nat) (live : intervals) : Prop :=
-    ascends lo live /\ all_below (lo + max) live /\ all_below x live.
 
   Lemma ascends_weaken : forall live lo lo', lo' <= lo -> ascends lo live -> ascends lo' live.
   Proof. intros [|[a z] rest]; simpl; [easy|]. intuition lia. Qed.
@@ -177,120 +153,42 @@ Section Intervals.
           -- intros b. rewrite (member_cons b a' z'), M, (member_cons b a' z'). tauto.
   Qed.
 
-  (** * Settling: forced cuts alone *)
-
-  Definition forced_only : rule := fun b c => c =? b + max.
-
-  Lemma forced_bounded : bounded min max forced_only.
+  Lemma drop_reached_spec : forall c reach live lo, ascends lo live ->
+    ascends (Nat.max lo (c + 1 - reach)) (drop_reached c reach live)
+    /\ (forall hi, all_below hi live -> all_below hi (drop_reached c reach live))
+    /\ forall b, member b (drop_reached c reach live) <-> member b live /\ c < b + reach.
   Proof.
-    split; intros b; unfold forced_only; [intros c; rewrite Nat.eqb_eq; lia|apply Nat.eqb_refl].
+    induction live as [|[a z] rest IH]; intros lo A; simpl.
+    - split; [trivial|split; [trivial|]]. intros b. split; [now intros (i & [] & _)|tauto].
+    - simpl in A. destruct A as (La & A). destruct (Nat.leb_spec (z + reach) c) as [L|L].
+      + destruct (IH (S z) A) as (A' & B' & M). split; [|split].
+        * apply (ascends_weaken _ (Nat.max (S z) (c + 1 - reach))); trivial. lia.
+        * intros hi B. inversion B; subst. auto.
+        * intros b. rewrite M, member_cons. split; [tauto|]. intros ([R|Mb] & U); [lia|auto].
+      + split; [|split].
+        * simpl. split; [lia|assumption].
+        * intros hi B. inversion B; subst. now constructor.
+        * intros b. rewrite !member_cons. split.
+          -- intros [R|Mb]; [split; [left|]; lia|]. split; [auto|].
+             apply (ascends_member _ (S z)) in Mb; trivial. lia.
+          -- intros ([R|Mb] & U); [left; lia|auto].
   Qed.
 
-  (** The last cut before [x] of a chunk that began at [b], when there are no hits. *)
-  Definition forced (x b : nat) : nat := after forced_only b (S b) (x - S b).
-
-  Lemma forced_stays : forall x b, x <= b + max -> forced x b = b.
+  (** One state is left in the intervals if and only if every member is that state. *)
+  Lemma certified_spec : forall live lo c, ascends lo live -> live <> [] ->
+    (certified live = Some c <-> forall b, member b live -> b = c).
   Proof.
-    intros x b L. unfold forced. apply quiet. intros c Hc. apply Nat.eqb_neq. lia.
-  Qed.
-
-  Lemma forced_moves : forall x b, b + max < x -> forced x b = forced x (b + max).
-  Proof.
-    intros x b L. unfold forced.
-    replace (x - S b) with ((max - 1) + S (x - S (b + max))) by lia.
-    rewrite after_app. destruct (quiet forced_only (max - 1) b (S b)) as [_ ->].
-    - intros c Hc. apply Nat.eqb_neq. lia.
-    - replace (S b + (max - 1)) with (b + max) by lia. cbn [after].
-      assert (M : step forced_only (b + max) b = b + max)
-        by (unfold step, forced_only; now rewrite Nat.eqb_refl).
-      now rewrite M.
-  Qed.
-
-  (** Without hits in [x0, x), a state of time [x0] is moved by force alone. *)
-  Lemma no_hits_is_forced : forall h x0 k b, nested h ->
-    (forall c, x0 <= c < x0 + k -> loose h c = false) -> b < x0 <= b + max ->
-    after (plain min normal max h) b x0 k = forced (x0 + k) b.
-  Proof.
-    intros h x0 k b N Q R. unfold forced.
-    replace (x0 + k - S b) with ((x0 - S b) + k) by lia.
-    rewrite after_app. destruct (quiet forced_only (x0 - S b) b (S b)) as [_ ->].
-    - intros c Hc. apply Nat.eqb_neq. lia.
-    - replace (S b + (x0 - S b)) with x0 by lia. apply after_agree.
-      intros a c Hc. now apply plain_no_hit; [|apply Q].
-  Qed.
-
-  (** Intervals whose states no forced cut before [x] moves any more. *)
-  Lemma settled_already : forall x lo live, ordered lo x live -> x <= lo + max ->
-    ordered (x - max) x live
-    /\ forall c, member c live <-> exists b, member b live /\ forced x b = c.
-  Proof.
-    intros x lo live (A & B & C) L. split.
-    - split; [|split]; trivial.
-      + apply (ascends_weaken _ lo); trivial; lia.
-      + apply (all_below_weaken _ x); trivial; lia.
-    - assert (Stays : forall b, member b live -> forced x b = b).
-      { intros b M. apply forced_stays. apply (ascends_member _ lo) in M; trivial. lia. }
-      intros c. split; [intros M; exists c; auto|]. intros (b & M & <-). now rewrite Stays.
-  Qed.
-
-  (** Rotating keeps the order and moves each state where force moves it. *)
-  Lemma rotate_spec : forall fuel x lo live,
-    ordered lo x live -> x <= lo + fuel ->
-    ordered (x - max) x (rotate x live fuel)
-    /\ forall c, member c (rotate x live fuel) <-> exists b, member b live /\ forced x b = c.
-  Proof.
-    induction fuel as [|k IH]; intros x lo live O Fu.
-    { apply (settled_already x lo); trivial. lia. }
-    destruct live as [|[a z] rest]; [apply (settled_already x x); [|lia]; repeat split; constructor|].
-    destruct O as (A & B & C). simpl in A. destruct A as (La & A).
-    inversion B as [|? ? B1 B2]; inversion C as [|? ? C1 C2]; subst. simpl in B1, C1.
-    cbn [rotate]. destruct (Nat.ltb_spec (a + max) x) as [Stale|Fresh].
-    2:{ apply (settled_already x a); [|lia]. split; [|split].
-        - simpl. split; [lia|assumption].
-        - apply (all_below_weaken _ (lo + max)); [lia|assumption].
-        - assumption. }
-    assert (Rest : forall b, member b rest -> b <= a + max).
-    { intros b M. pose proof (all_below_member _ _ _ B2 M). lia. }
-    assert (B2' : all_below (S z + max) rest) by (apply (all_below_weaken _ (lo + max)); trivial; lia).
-    destruct (Nat.ltb_spec (z + max) x) as [All|Part].
-    - (* the whole front interval is stale *)
-      destruct (append_spec rest (S z) (a + max) (z + max) A Rest ltac:(lia)) as (A' & B' & M').
-      destruct (IH x (S z) (append rest (a + max) (z + max))) as (O' & M); [|lia|].
-      { split; [|split]; trivial; apply B'; trivial; lia. }
-      split; [exact O'|]. intros c. rewrite M. split; intros (b & Mb & E).
-      + rewrite M' in Mb. destruct Mb as [Mb|R].
-        * exists b. rewrite member_cons. auto.
-        * exists (b - max). rewrite member_cons. split; [left; lia|].
-          rewrite forced_moves by lia. now replace (b - max + max) with b by lia.
-      + rewrite member_cons in Mb. destruct Mb as [R|Mb].
-        * exists (b + max). rewrite M'. split; [right; lia|]. now rewrite <- forced_moves by lia.
-        * exists b. rewrite M'. auto.
-    - (* its first part is stale *)
-      assert (Af : ascends (x - max) ((x - max, z) :: rest)) by (simpl; split; [lia|assumption]).
-      assert (Before : forall b, member b ((x - max, z) :: rest) -> b <= a + max).
-      { intros b Mb. rewrite member_cons in Mb. destruct Mb; [lia|auto]. }
-      destruct (append_spec _ _ (a + max) (x - 1) Af Before ltac:(lia)) as (A' & B' & M').
-      destruct (IH x (x - max) (append ((x - max, z) :: rest) (a + max) (x - 1))) as (O' & M); [|lia|].
-      { split; [|split]; trivial; apply B'; try lia; constructor; simpl; trivial; try lia.
-        apply (all_below_weaken _ (lo + max)); trivial; lia. }
-      split; [exact O'|]. intros c. rewrite M. split; intros (b & Mb & E).
-      + rewrite M', member_cons in Mb. destruct Mb as [[R|Mb]|R].
-        * exists b. rewrite member_cons. split; [left; lia|assumption].
-        * exists b. rewrite member_cons. auto.
-        * exists (b - max). rewrite member_cons. split; [left; lia|].
-          rewrite forced_moves by lia. now replace (b - max + max) with b by lia.
-      + rewrite member_cons in Mb. destruct Mb as [R|Mb].
-        * destruct (le_lt_dec (x - max) b) as [L|L].
-          -- exists b. rewrite M', member_cons. split; [left; left; lia|assumption].
-          -- exists (b + max). rewrite M'. split; [right; lia|]. now rewrite <- forced_moves by lia.
-        * exists b. rewrite M', member_cons. auto.
-  Qed.
-
-  (** Turning moves states by forced cuts only. *)
-  Lemma forced_turns : forall t x b, b + t * max < x -> forced x b = forced x (b + t * max).
-  Proof.
-    induction t as [|t IH]; intros x b L; simpl in *; [now rewrite Nat.add_0_r|].
-    rewrite forced_moves by lia. rewrite IH by lia. f_equal. lia.
+    intros [|[a z] [|[a' z'] rest]] lo c A Ne; [easy| |]; simpl in A |- *.
+    - split.
+      + destruct (Nat.eqb_spec a z); [|easy]. intros E b M. injection E as <-.
+        rewrite member_cons in M. destruct M as [R|(i & [] & _)]. lia.
+      + intros H.
+        assert (Ea : a = c) by (apply H; rewrite member_cons; lia).
+        assert (Ez : z = c) by (apply H; rewrite member_cons; lia).
+        subst. now rewrite Nat.eqb_refl.
+    - split; [easy|]. intros H. exfalso.
+      assert (a = c) by (apply H; rewrite member_cons; lia).
+      assert (a' = c) by (apply H; rewrite !member_cons; lia). lia.
   Qed.
 
   Lemma newest_is_greatest : forall live lo b, ascends lo live -> member b live -> b <= newest live.
@@ -321,10 +219,127 @@ Section Intervals.
     - intros (b & ([a z] & I & R) & ->). exists (a + t, z + t). simpl in *. split; [|lia].
       apply in_map_iff. exists (a, z). auto.
   Qed.
+End Order.
+
+(** * What the queue stands for *)
+
+Section Meaning.
+  Variable max : nat.
+  Hypothesis positive : 1 <= max.
+
+  (** At time [x] all live states lie in [lo, lo + max] and before [x]. *)
+  Definition ordered (lo x : nat) (live : intervals) : Prop :=
+    ascends lo live /\ all_below (S (lo + max)) live /\ all_below x live.
+
+  (** ** Settling: forced cuts alone *)
+
+  Definition forced_only : rule := fun b c => c =? b + max.
+
+  (** The last cut before [x] of a chunk that began at [b], when there are no hits. *)
+  Definition forced (x b : nat) : nat := after forced_only b (S b) (x - S b).
+
+  Lemma forced_stays : forall x b, x <= b + max -> forced x b = b.
+  Proof.
+    intros x b L. unfold forced. apply quiet. intros c Hc. apply Nat.eqb_neq. lia.
+  Qed.
+
+  Lemma forced_moves : forall x b, b + max < x -> forced x b = forced x (b + max).
+  Proof.
+    intros x b L. unfold forced.
+    replace (x - S b) with ((max - 1) + S (x - S (b + max))) by lia.
+    rewrite after_app. destruct (quiet forced_only (max - 1) b (S b)) as [_ ->].
+    - intros c Hc. apply Nat.eqb_neq. lia.
+    - replace (S b + (max - 1)) with (b + max) by lia. cbn [after].
+      assert (M : step forced_only (b + max) b = b + max)
+        by (unfold step, forced_only; now rewrite Nat.eqb_refl).
+      now rewrite M.
+  Qed.
+
+  (** Intervals whose states no forced cut before [x] moves any more. *)
+  Lemma settled_already : forall x lo live, ordered lo x live -> x <= lo + max ->
+    ordered (x - max) x live
+    /\ forall c, member c live <-> exists b, member b live /\ forced x b = c.
+  Proof.
+    intros x lo live (A & B & C) L. split.
+    - split; [|split]; trivial.
+      + apply (ascends_weaken _ lo); trivial; lia.
+      + apply (all_below_weaken _ x); trivial; lia.
+    - assert (Stays : forall b, member b live -> forced x b = b).
+      { intros b M. apply forced_stays. apply (ascends_member _ lo) in M; trivial. lia. }
+      intros c. split; [intros M; exists c; auto|]. intros (b & M & <-). now rewrite Stays.
+  Qed.
+
+  (** Rotating keeps the order and moves each state where force moves it. *)
+  Lemma rotate_spec : forall fuel x lo live,
+    ordered lo x live -> x <= lo + fuel ->
+    ordered (x - max) x (rotate max x live fuel)
+    /\ forall c, member c (rotate max x live fuel) <-> exists b, member b live /\ forced x b = c.
+  Proof.
+    induction fuel as [|k IH]; intros x lo live O Fu.
+    { apply (settled_already x lo); trivial. lia. }
+    destruct live as [|[a z] rest]; [apply (settled_already x x); [|lia]; repeat split; constructor|].
+    destruct O as (A & B & C). simpl in A. destruct A as (La & A).
+    inversion B as [|? ? B1 B2]; inversion C as [|? ? C1 C2]; subst. simpl in B1, C1.
+    cbn [rotate]. destruct (Nat.ltb_spec (a + max) x) as [Stale|Fresh].
+    2:{ apply (settled_already x a); [|lia]. split; [|split].
+        - simpl. split; [lia|assumption].
+        - apply (all_below_weaken _ (S (lo + max))); [lia|assumption].
+        - assumption. }
+    assert (Rest : forall b, member b rest -> b <= a + max).
+    { intros b M. pose proof (all_below_member _ _ _ B2 M). lia. }
+    destruct (Nat.ltb_spec (z + max) x) as [All|Part].
+    - (* the whole front interval is stale *)
+      assert (Lo : exists lo', S lo <= lo' <= a + max /\ z <= lo' /\ ascends lo' rest).
+      { destruct (Nat.eq_dec z (a + max)) as [->|D].
+        - (* it holds [max + 1] states; then it is the only one *)
+          exists (a + max). destruct rest as [|[a2 z2] rest]; [simpl; lia|].
+          assert (a2 <= a + max) by (apply Rest; rewrite member_cons; simpl in A; lia).
+          simpl in A. lia.
+        - exists (S z). repeat split; trivial; lia. }
+      destruct Lo as (lo' & L1 & L2 & A1).
+      destruct (append_spec rest lo' (a + max) (z + max) A1 Rest ltac:(lia)) as (A' & B' & M').
+      destruct (IH x lo' (append rest (a + max) (z + max))) as (O' & M); [|lia|].
+      { split; [|split]; trivial; apply B'; trivial; try lia.
+        apply (all_below_weaken _ (S (lo + max))); trivial; lia. }
+      split; [exact O'|]. intros c. rewrite M. split; intros (b & Mb & E).
+      + rewrite M' in Mb. destruct Mb as [Mb|R].
+        * exists b. rewrite member_cons. auto.
+        * exists (b - max). rewrite member_cons. split; [left; lia|].
+          rewrite forced_moves by lia. now replace (b - max + max) with b by lia.
+      + rewrite member_cons in Mb. destruct Mb as [R|Mb].
+        * exists (b + max). rewrite M'. split; [right; lia|]. now rewrite <- forced_moves by lia.
+        * exists b. rewrite M'. auto.
+    - (* its first part is stale *)
+      assert (Af : ascends (x - max) ((x - max, z) :: rest)) by (simpl; split; [lia|assumption]).
+      assert (Before : forall b, member b ((x - max, z) :: rest) -> b <= a + max).
+      { intros b Mb. rewrite member_cons in Mb. destruct Mb; [lia|auto]. }
+      destruct (append_spec _ _ (a + max) (x - 1) Af Before ltac:(lia)) as (A' & B' & M').
+      destruct (IH x (x - max) (append ((x - max, z) :: rest) (a + max) (x - 1))) as (O' & M); [|lia|].
+      { split; [|split]; trivial; apply B'; try lia; constructor; simpl; trivial; try lia.
+        apply (all_below_weaken _ (S (lo + max))); trivial; lia. }
+      split; [exact O'|]. intros c. rewrite M. split; intros (b & Mb & E).
+      + rewrite M', member_cons in Mb. destruct Mb as [[R|Mb]|R].
+        * exists b. rewrite member_cons. split; [left; lia|assumption].
+        * exists b. rewrite member_cons. auto.
+        * exists (b - max). rewrite member_cons. split; [left; lia|].
+          rewrite forced_moves by lia. now replace (b - max + max) with b by lia.
+      + rewrite member_cons in Mb. destruct Mb as [R|Mb].
+        * destruct (le_lt_dec (x - max) b) as [L|L].
+          -- exists b. rewrite M', member_cons. split; [left; left; lia|assumption].
+          -- exists (b + max). rewrite M'. split; [right; lia|]. now rewrite <- forced_moves by lia.
+        * exists b. rewrite M', member_cons. auto.
+  Qed.
+
+  (** Turning moves states by forced cuts only. *)
+  Lemma forced_turns : forall t x b, b + t * max < x -> forced x b = forced x (b + t * max).
+  Proof.
+    induction t as [|t IH]; intros x b L; simpl in *; [now rewrite Nat.add_0_r|].
+    rewrite forced_moves by lia. rewrite IH by lia. f_equal. lia.
+  Qed.
 
   Lemma turn_spec : forall x lo live, ordered lo x live ->
-    (exists lo', lo <= lo' /\ ordered lo' x (turn x live))
-    /\ forall c, (exists b, member b (turn x live) /\ forced x b = c)
+    (exists lo', lo <= lo' /\ ordered lo' x (turn max x live))
+    /\ forall c, (exists b, member b (turn max x live) /\ forced x b = c)
                 <-> exists b, member b live /\ forced x b = c.
   Proof.
     intros x lo live (A & B & C). unfold turn.
@@ -351,36 +366,15 @@ Section Intervals.
 
   (** Settling refines: the intervals of an earlier time, brought to time [x]. *)
   Theorem settle_refines : forall x lo live, ordered lo x live ->
-    ordered (x - max) x (settle x live)
-    /\ forall c, member c (settle x live) <-> exists b, member b live /\ forced x b = c.
+    ordered (x - max) x (settle max x live)
+    /\ forall c, member c (settle max x live) <-> exists b, member b live /\ forced x b = c.
   Proof.
     intros x lo live O. destruct (turn_spec x lo live O) as ((lo' & L & O') & T).
     destruct (rotate_spec x x lo' _ O' ltac:(lia)) as (O2 & M). split; [exact O2|].
     intros c. unfold settle. now rewrite M, T.
   Qed.
 
-  (** * Pulling: one hit *)
-
-  Lemma drop_reached_spec : forall c reach live lo, ascends lo live ->
-    ascends (Nat.max lo (c + 1 - reach)) (drop_reached c reach live)
-    /\ (forall hi, all_below hi live -> all_below hi (drop_reached c reach live))
-    /\ forall b, member b (drop_reached c reach live) <-> member b live /\ c < b + reach.
-  Proof.
-    induction live as [|[a z] rest IH]; intros lo A; simpl.
-    - split; [trivial|split; [trivial|]]. intros b. split; [now intros (i & [] & _)|tauto].
-    - simpl in A. destruct A as (La & A). destruct (Nat.leb_spec (z + reach) c) as [L|L].
-      + destruct (IH (S z) A) as (A' & B' & M). split; [|split].
-        * apply (ascends_weaken _ (Nat.max (S z) (c + 1 - reach))); trivial. lia.
-        * intros hi B. inversion B; subst. auto.
-        * intros b. rewrite M, member_cons. split; [tauto|]. intros ([R|Mb] & U); [lia|auto].
-      + split; [|split].
-        * simpl. split; [lia|assumption].
-        * intros hi B. inversion B; subst. now constructor.
-        * intros b. rewrite !member_cons. split.
-          -- intros [R|Mb]; [split; [left|]; lia|]. split; [auto|].
-             apply (ascends_member _ (S z)) in Mb; trivial. lia.
-          -- intros ([R|Mb] & U); [left; lia|auto].
-  Qed.
+  (** ** Pulling: one hit *)
 
   (** Pulling refines the step of the live set at a hit. *)
   Theorem pull_refines : forall c reach live, 1 <= reach <= max ->
@@ -391,7 +385,7 @@ Section Intervals.
   Proof.
     intros c reach live Ge (A & B & C).
     assert (C' : all_below (S c) live) by (apply (all_below_weaken _ c); trivial; lia).
-    assert (B' : all_below (S c - max + max) live) by (apply (all_below_weaken _ c); trivial; lia).
+    assert (B' : all_below (S (S c - max + max)) live) by (apply (all_below_weaken _ c); trivial; lia).
     destruct live as [|[a z] rest].
     { split; [repeat split; trivial|]. intros d. split; [now intros (i & [] & _)|now intros (b & (i & [] & _) & _)]. }
     unfold pull. destruct (Nat.leb_spec (a + reach) c) as [L|L].
@@ -420,104 +414,134 @@ Section Intervals.
         * intros (b & M & ->). specialize (U _ M). now destruct (Nat.leb_spec (b + reach) c); [lia|].
   Qed.
 
-  (** One state is left in the intervals if and only if every member is that state. *)
-  Lemma certified_spec : forall live lo c, ascends lo live -> live <> [] ->
-    (certified live = Some c <-> forall b, member b live -> b = c).
+  (** ** The queue at some earlier time, and the live set at time [x] *)
+
+  (** The intervals, once settled to [x], have the members of the live set at [x]. *)
+  Definition refines (x : nat) (live : intervals) (states : list nat) : Prop :=
+    (exists lo, ordered lo x live)
+    /\ forall c, In c states <-> exists b, member b live /\ forced x b = c.
+
+  Lemma refines_settled : forall x live states, refines x live states ->
+    ordered (x - max) x (settle max x live)
+    /\ forall c, In c states <-> member c (settle max x live).
   Proof.
-    intros [|[a z] [|[a' z'] rest]] lo c A Ne; [easy| |]; simpl in A |- *.
-    - split.
-      + destruct (Nat.eqb_spec a z); [|easy]. intros E b M. injection E as <-.
-        rewrite member_cons in M. destruct M as [R|(i & [] & _)]. lia.
-      + intros H.
-        assert (Ea : a = c) by (apply H; rewrite member_cons; lia).
-        assert (Ez : z = c) by (apply H; rewrite member_cons; lia).
-        subst. now rewrite Nat.eqb_refl.
-    - split; [easy|]. intros H. exfalso.
-      assert (a = c) by (apply H; rewrite member_cons; lia).
-      assert (a' = c) by (apply H; rewrite !member_cons; lia). lia.
+    intros x live states ((lo & O) & M). destruct (settle_refines x lo live O) as (O' & T).
+    split; trivial. intros c. now rewrite M, T.
   Qed.
 
-  (** * The sweep: intervals at some earlier time [x0], live set at time [x] *)
+  (** The program's question is the model's. *)
+  Lemma same_question : forall live states lo, ascends lo live -> states <> [] ->
+    (forall c, In c states <-> member c live) -> certified live = one_left states.
+  Proof.
+    intros live states lo A Ne M.
+    assert (Nl : live <> []).
+    { intros ->. destruct states as [|b states]; [easy|].
+      destruct (proj1 (M b) (or_introl eq_refl)) as (i & [] & _). }
+    assert (E : forall c, certified live = Some c <-> one_left states = Some c).
+    { intros c. rewrite (certified_spec _ _ _ A Nl), one_left_spec.
+      split; [intros H; split; [assumption|]|intros [_ H]]; intros b I; apply H; now apply M. }
+    destruct (one_left states) as [c|]; [now apply E|].
+    destruct (certified live) as [c|]; [symmetry; now apply E|reflexivity].
+  Qed.
+
+  Lemma settled_question : forall x live states, refines x live states -> states <> [] ->
+    certified (settle max x live) = one_left states.
+  Proof.
+    intros x live states R Ne. destruct (refines_settled _ _ _ R) as ((A & _) & M).
+    now apply (same_question _ _ _ A).
+  Qed.
+
+  Lemma state_range : forall x live states, refines x live states ->
+    forall a, In a states -> a < x <= a + max.
+  Proof.
+    intros x live states R a I. destruct (refines_settled _ _ _ R) as ((A & _ & C) & M).
+    apply M in I. pose proof (ascends_member _ _ _ A I). pose proof (all_below_member _ _ _ C I). lia.
+  Qed.
+
+  (** Between hits nothing is done. *)
+  Lemma refines_forced : forall g x live states, refines x live states ->
+    (forall a, In a states -> step g x a = step forced_only x a) ->
+    refines (S x) live (map (step g x) states).
+  Proof.
+    intros g x live states ((lo & A & B & C) & M) Step. split.
+    - exists lo. split; [|split]; trivial. apply (all_below_weaken _ x); trivial; lia.
+    - assert (Move : forall b, member b live -> step g x (forced x b) = forced (S x) b).
+      { intros b Mb. pose proof (all_below_member _ _ _ C Mb).
+        rewrite Step by (apply M; eauto). unfold forced.
+        replace (S x - S b) with (S (x - S b)) by lia.
+        rewrite after_last. now replace (S b + (x - S b)) with x by lia. }
+      intros c. rewrite in_map_iff. split.
+      + intros (a & <- & I). apply M in I. destruct I as (b & Mb & <-). exists b.
+        split; [assumption|symmetry; auto].
+      + intros (b & Mb & <-). exists (forced x b). split; [auto|]. apply M. eauto.
+  Qed.
+
+  Lemma refines_before : forall p, 1 <= p -> refines p [(p - max, p - 1)] (before max p).
+  Proof.
+    intros p L. split.
+    - exists (p - max). split; [simpl; lia|]. split; (constructor; [simpl; lia|constructor]).
+    - intros c. rewrite in_before. split.
+      + intros R. exists c. rewrite member_cons. split; [left; lia|]. apply forced_stays. lia.
+      + intros (b & M & <-). rewrite member_cons in M. destruct M as [R|(i & [] & _)].
+        rewrite forced_stays; lia.
+  Qed.
+End Meaning.
+
+(** * The sweep over the hits of the plain rule *)
+
+Section Plain.
+  Variables min normal max : nat.
+  Hypothesis sizes : 1 <= min <= normal /\ normal <= max.
+  Let sizes' : 1 <= min <= max := min_max_sizes _ _ _ sizes.
+  Let positive : 1 <= max := max_positive _ _ _ sizes.
+  Notation refines := (refines max).
+
+  (** The sweep over the recorded hits before [e]. *)
+  Fixpoint sweep_hits (live : intervals) (record : list (nat * bool)) (e : nat) : option nat :=
+    match record with
+    | [] => certified (settle max e live)
+    | (c, is_strict) :: rest =>
+        let settled := settle max c live in
+        match certified settled with
+        | Some d => Some d
+        | None =>
+            let pulled := pull c (need min normal is_strict) settled in
+            match certified pulled with
+            | Some d => Some d
+            | None => sweep_hits pulled rest e
+            end
+        end
+    end.
+
+  (** The first certified cut of a worker that starts at [p] and sees the hits of [p, e). *)
+  Definition certify_sparse (record : list (nat * bool)) (p e : nat) : option nat :=
+    sweep_hits [(p - max, p - 1)] record e.
 
   Section Refinement.
     Variable h : hits.
     Hypothesis Nested : nested h.
     Notation f := (plain min normal max h).
 
-    (** The intervals, once settled to [x], have the members of the live set at [x]. *)
-    Definition refines (x : nat) (live : intervals) (states : list nat) : Prop :=
-      (exists x0, x0 <= x /\ ordered (x0 - max) x0 live)
-      /\ forall c, In c states <-> exists b, member b live /\ forced x b = c.
-
-    Lemma refines_settled : forall x live states, refines x live states ->
-      ordered (x - max) x (settle x live)
-      /\ forall c, In c states <-> member c (settle x live).
-    Proof.
-      intros x live states ((x0 & L & A & B & C) & M).
-      destruct (settle_refines x (x0 - max) live) as (O & T).
-      - split; [|split]; trivial. apply (all_below_weaken _ x0); trivial.
-      - split; trivial. intros c. now rewrite M, T.
-    Qed.
-
-    (** The program's question is the model's. *)
-    Lemma same_question : forall live states lo, ascends lo live -> states <> [] ->
-      (forall c, In c states <-> member c live) -> certified live = one_left states.
-    Proof.
-      intros live states lo A Ne M.
-      assert (Nl : live <> []).
-      { intros ->. destruct states as [|b states]; [easy|].
-        destruct (proj1 (M b) (or_introl eq_refl)) as (i & [] & _). }
-      assert (E : forall c, certified live = Some c <-> one_left states = Some c).
-      { intros c. rewrite (certified_spec _ _ _ A Nl), one_left_spec.
-        split; [intros H; split; [assumption|]|intros [_ H]]; intros b I; apply H; now apply M. }
-      destruct (one_left states) as [c|]; [now apply E|].
-      destruct (certified live) as [c|]; [symmetry; now apply E|reflexivity].
-    Qed.
-
-    Lemma settled_question : forall x live states, refines x live states -> states <> [] ->
-      certified (settle x live) = one_left states.
-    Proof.
-      intros x live states R Ne. destruct (refines_settled _ _ _ R) as ((A & _) & M).
-      now apply (same_question _ _ _ A).
-    Qed.
-
-    Lemma state_range : forall x live states, refines x live states ->
-      forall a, In a states -> a < x <= a + max.
-    Proof.
-      intros x live states R a I. destruct (refines_settled _ _ _ R) as ((A & _ & C) & M).
-      apply M in I. pose proof (ascends_member _ _ _ A I). pose proof (all_below_member _ _ _ C I). lia.
-    Qed.
-
-    (** Between hits nothing is done. *)
     Lemma refines_quiet : forall x live states, refines x live states -> loose h x = false ->
       refines (S x) live (map (step f x) states).
     Proof.
-      intros x live states R Q. pose proof (state_range _ _ _ R) as Range.
-      assert (Step : forall a, step f x a = step forced_only x a).
-      { intros a. unfold step, forced_only. now rewrite plain_no_hit. }
-      destruct R as ((x0 & L & O) & M). split; [exists x0; split; [lia|assumption]|].
-      assert (Move : forall b, member b live -> step f x (forced x b) = forced (S x) b).
-      { intros b Mb. destruct O as (_ & _ & C). pose proof (all_below_member _ _ _ C Mb).
-        rewrite Step. unfold forced. replace (S x - S b) with (S (x - S b)) by lia.
-        rewrite after_last. now replace (S b + (x - S b)) with x by lia. }
-      intros c. rewrite in_map_iff. split.
-      - intros (a & <- & I). apply M in I. destruct I as (b & Mb & <-). exists b. split; [assumption|symmetry; auto].
-      - intros (b & Mb & <-). exists (forced x b). split; [auto|]. apply M. eauto.
+      intros x live states R Q. apply (refines_forced _ positive); trivial.
+      intros a _. unfold step, forced_only. now rewrite plain_no_hit.
     Qed.
 
     (** At a hit: settle, then pull. *)
     Definition at_hit (x : nat) (live : intervals) : intervals :=
-      pull x (need min normal (strict h x)) (settle x live).
+      pull x (need min normal (strict h x)) (settle max x live).
 
     Lemma refines_hit : forall x live states, refines x live states -> loose h x = true ->
       states <> [] ->
       refines (S x) (at_hit x live) (map (step f x) states)
       /\ certified (at_hit x live) = one_left (map (step f x) states).
     Proof.
-      intros x live states R H Ne. pose proof (state_range _ _ _ R) as Range.
+      intros x live states R H Ne. pose proof (state_range _ positive _ _ _ R) as Range.
       assert (Ge : 1 <= need min normal (strict h x) <= max) by (unfold need; destruct (strict h x); lia).
-      destruct (refines_settled _ _ _ R) as (O & M).
-      destruct (pull_refines x _ _ Ge O) as (O' & M'). fold (at_hit x live) in O', M'.
+      destruct (refines_settled _ positive _ _ _ R) as (O & M).
+      destruct (pull_refines _ positive x _ _ Ge O) as (O' & M'). fold (at_hit x live) in O', M'.
       assert (Members : forall c, In c (map (step f x) states) <-> member c (at_hit x live)).
       { intros c. rewrite in_map_iff, M'. split.
         - intros (a & <- & I). exists a. split; [now apply M|]. unfold step.
@@ -525,9 +549,9 @@ Section Intervals.
         - intros (a & Ma & ->). exists a. apply M in Ma. split; trivial. unfold step.
           rewrite plain_at_hit; trivial. now apply Range. }
       split.
-      - split; [exists (S x); auto|]. intros c. rewrite Members.
-        assert (Stays : forall b, member b (at_hit x live) -> forced (S x) b = b).
-        { intros b Mb. apply forced_stays. destruct O' as (A & _).
+      - split; [eauto|]. intros c. rewrite Members.
+        assert (Stays : forall b, member b (at_hit x live) -> forced max (S x) b = b).
+        { intros b Mb. apply (forced_stays max positive). destruct O' as (A & _).
           pose proof (ascends_member _ _ _ A Mb). lia. }
         split; [intros Mc; exists c; auto|]. intros (b & Mb & <-). now rewrite Stays.
       - destruct O' as (A & _). apply (same_question _ _ _ A); [|exact Members].
@@ -541,7 +565,7 @@ Section Intervals.
       exists j, j <= k /\ forall b, In b states -> after f b x j = c.
     Proof.
       induction k as [|k IH]; intros x live states R Ne c E.
-      - exists 0. split; [lia|]. simpl in E. rewrite Nat.add_0_r, (settled_question _ _ _ R Ne) in E.
+      - exists 0. split; [lia|]. simpl in E. rewrite Nat.add_0_r, (settled_question _ positive _ _ _ R Ne) in E.
         now apply one_left_spec in E.
       - assert (Nm : map (step f x) states <> []) by (intros Z; now apply Ne, (map_eq_nil (step f x))).
         assert (Rest : forall live', refines (S x) live' (map (step f x) states) ->
@@ -551,7 +575,7 @@ Section Intervals.
           destruct (IH _ _ _ R' Nm _ E') as (j & Lj & All).
           exists (S j). split; [lia|]. intros b I. cbn [after]. apply All. now apply in_map. }
         rewrite hits_from_cons in E. destruct (loose h x) eqn:H; [|exact (Rest _ (refines_quiet _ _ _ R H) E)].
-        cbn [sweep_hits] in E. rewrite (settled_question _ _ _ R Ne) in E.
+        cbn [sweep_hits] in E. rewrite (settled_question _ positive _ _ _ R Ne) in E.
         destruct (one_left states) eqn:O; [injection E as <-|].
         { exists 0. split; [lia|]. now apply one_left_spec in O. }
         destruct (refines_hit _ _ _ R H Ne) as (R' & Q). fold (at_hit x live) in E. rewrite Q in E.
@@ -570,13 +594,13 @@ Section Intervals.
         assert (Two : forall states b1 b2, In b1 states -> In b2 states -> b1 <> b2 -> one_left states = None)
           by (intros l b1 b2 J1 J2 Db; destruct (one_left l) eqn:O; trivial;
               apply one_left_spec in O; destruct O as [_ O]; rewrite (O _ J1), (O _ J2) in Db; easy).
-      - simpl. rewrite Nat.add_0_r, (settled_question _ _ _ R Ne). eauto.
-      - pose proof (state_range _ _ _ R) as Range.
+      - simpl. rewrite Nat.add_0_r, (settled_question _ positive _ _ _ R Ne). eauto.
+      - pose proof (state_range _ positive _ _ _ R) as Range.
         pose proof (in_map (step f x) _ _ I1) as J1. pose proof (in_map (step f x) _ _ I2) as J2.
         replace (x + S k) with (S x + k) by lia.
         rewrite hits_from_cons. cbn [first_certified]. rewrite move_all_sure.
         destruct (loose h x) eqn:H.
-        + cbn [sweep_hits]. rewrite (settled_question _ _ _ R Ne), (Two _ _ _ I1 I2 D).
+        + cbn [sweep_hits]. rewrite (settled_question _ positive _ _ _ R Ne), (Two _ _ _ I1 I2 D).
           destruct (refines_hit _ _ _ R H Ne) as (R' & Q). fold (at_hit x live). rewrite Q.
           destruct (one_left _) eqn:O; trivial.
           destruct (one_left_none _ (fun E => Ne (map_eq_nil _ _ E)) O) as (b1 & b2 & K1 & K2 & Db).
@@ -588,19 +612,10 @@ Section Intervals.
             destruct (Nat.eqb_spec x (a1 + max)), (Nat.eqb_spec x (a2 + max)); lia. }
           rewrite (Two _ _ _ J1 J2 E). exact (IH _ _ _ _ _ (refines_quiet _ _ _ R H) J1 J2 E).
     Qed.
-
-    Lemma refines_before : forall p, 1 <= p -> refines p [(p - max, p - 1)] (before max p).
-    Proof.
-      intros p L. split.
-      - exists p. split; trivial. split; [|split]; simpl; [lia|..]; repeat constructor; simpl; lia.
-      - intros c. rewrite in_before. split.
-        + intros R. exists c. rewrite member_cons. split; [left; lia|]. apply forced_stays. lia.
-        + intros (b & M & <-). rewrite member_cons in M. destruct M as [R|(i & [] & _)].
-          rewrite forced_stays; lia.
-    Qed.
   End Refinement.
 
-  (** ** The sparse form is sound *)
+  (** The sparse form is sound: at some [y] of the segment, what it returns is the last
+      cut before [y] of every chunking that began before [p]. *)
   Theorem certify_sparse_sound : forall h p e c, nested h -> p <= e ->
     certify_sparse (recorded h p e) p e = Some c ->
     forall o, o < p ->
@@ -608,7 +623,7 @@ Section Intervals.
   Proof.
     intros h p e c N Le E o L. unfold certify_sparse, recorded in E.
     replace e with (p + (e - p)) in E at 2 by lia.
-    destruct (sweep_hits_after h N _ _ _ _ (refines_before p ltac:(lia))
+    destruct (sweep_hits_after h N _ _ _ _ (refines_before max positive p ltac:(lia))
                 (before_not_empty _ _ sizes' p ltac:(lia)) _ E) as (j & Lj & All).
     exists (p + j). split; [lia|]. assert (B := plain_bounded _ _ _ sizes h).
     pose proof (last_cut_exists _ _ sizes' _ B o p L) as La.
@@ -617,7 +632,7 @@ Section Intervals.
     - apply in_before. exact (last_cut_near _ _ sizes' _ B _ _ _ La).
   Qed.
 
-  (** ** The sparse form equals the specification
+  (** The sparse form equals the specification.
 
       Two states at least are needed at the start: a maximum and a seek point of 2 or
       more.  (Below that one state is left before a position is passed.  Then the
@@ -628,6 +643,6 @@ Section Intervals.
     intros h p e N Two L. unfold certify_sparse, recorded, certify, certify_by.
     replace e with (p + (e - p)) at 2 by lia.
     apply (sweep_hits_exact h N _ _ _ _ (p - 1) (p - 2));
-      [apply refines_before; lia| | |lia]; apply in_before; lia.
+      [apply (refines_before max positive); lia| | |lia]; apply in_before; lia.
   Qed.
-End Intervals.
+End Plain.

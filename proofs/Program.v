@@ -6,7 +6,7 @@
     walking the record (Rule.v). *)
 
 From Coq Require Import Arith Bool List Lia.
-From Seams Require Import Chunking Rule LiveSet Intervals Stitch.
+From Seams Require Import Chunking Rule Gaps LiveSet Intervals Stitch.
 Import ListNotations.
 
 Section Program.
@@ -17,10 +17,10 @@ Section Program.
   Definition walk (record : list (nat * bool)) (b e : nat) : list nat :=
     jump (next_recorded min normal max record) b e e.
 
-  (** One segment, from its record alone. *)
+  (** One segment, from its record alone; [record s x] are its hits before [x]. *)
   Definition put_recorded (record : nat -> nat -> list (nat * bool)) (final s e : nat) : list nat :=
     match certify_sparse min normal max (record s e) s e with
-    | Some start => walk (record s e) final (S start) ++ walk (record s e) start e
+    | Some start => walk (record s (S start)) final (S start) ++ walk (record s e) start e
     | None => walk (record s e) final e
     end.
 
@@ -51,3 +51,32 @@ Section Program.
       apply (own_list _ _ sizes' _ _ o e); trivial. now apply own_hits_view.
   Qed.
 End Program.
+
+(** * The model runs
+
+    Inputs of 40 positions with seek points 13 and 26.  In each, one segment certifies
+    and one is replayed; the expected values come from an independent model. *)
+
+Definition of_lists (strict_hits loose_hits : list nat) : hits :=
+  {| strict := among strict_hits; loose := among loose_hits |}.
+
+Definition run (min normal max : nat) (h : hits) :=
+  (certify_sparse min normal max (recorded h 13 26) 13 26,
+   certify_sparse min normal max (recorded h 26 40) 26 40,
+   stitched (put_recorded min normal max (recorded h)) (first_recorded min normal max (recorded h))
+            0 40 [26; 13]).
+
+Example second_segment_certifies :
+  run 2 4 7 (of_lists [2; 4; 8; 9; 26; 29; 33; 39] [2; 4; 8; 9; 20; 26; 27; 29; 33; 39])
+  = (None, Some 29, [2; 4; 8; 15; 20; 26; 29; 33; 39; 40]).
+Proof. reflexivity. Qed.
+
+Example forced_cuts_then_certified :
+  run 2 3 7 (of_lists [3; 27; 36; 38; 39] [3; 8; 27; 36; 38; 39])
+  = (None, Some 36, [3; 8; 15; 22; 27; 34; 36; 38; 40]).
+Proof. reflexivity. Qed.
+
+Example first_segment_certifies :
+  run 3 5 10 (of_lists [4; 15; 22] [3; 4; 10; 12; 15; 19; 22; 25])
+  = (Some 22, None, [4; 10; 15; 22; 32; 40]).
+Proof. reflexivity. Qed.

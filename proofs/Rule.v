@@ -48,6 +48,9 @@ Section Plain.
   Lemma min_max_sizes : 1 <= min <= max.
   Proof. lia. Qed.
 
+  Lemma max_positive : 1 <= max.
+  Proof. lia. Qed.
+
   Notation next h := (next_cut min max (plain h)).
 
   (** [c] satisfies the rule's text for a chunk that began at [b]. *)

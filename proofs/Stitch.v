@@ -53,11 +53,11 @@ Section Segments.
   (** A worker's list: the cuts below [e] (one at [e] belongs to the next segment). *)
   Definition list_from (start s e : nat) : list nat := cuts min max (own s e) start e.
 
-  (** With a certified cut: the seam replayed through it, then the worker's list.
-      Without: all replayed. *)
+  (** With a certified cut: the seam replayed through it, over no hit past it, then the
+      worker's list.  Without: all replayed. *)
   Definition put_certified (certified : nat -> nat -> option nat) (final s e : nat) : list nat :=
     match certified s e with
-    | Some start => cuts min max (own s e) final (S start) ++ list_from start s e
+    | Some start => cuts min max (own s (S start)) final (S start) ++ list_from start s e
     | None => cuts min max (own s e) final e
     end.
 
@@ -148,7 +148,7 @@ Section Correct.
       destruct (certified s e) as [start|]; [|apply (replay _ s e); trivial; lia].
       destruct (Sound _ eq_refl) as (y & Ry & C & Ly & Uy).
       destruct (le_lt_dec s start) as [In_|Before_].
-      - rewrite (replay _ s e), (own_list _ s e) by (trivial; lia).
+      - rewrite (replay _ s (S start)), (own_list _ s e) by (trivial; lia).
         replace (e - s) with ((S start - s) + (e - S start)) by lia.
         rewrite sweep_app. replace (s + (S start - s)) with (S start) by lia.
         apply (cut_of_iff_after _ _ sizes _ Hf o s final) in C; trivial. now rewrite C.
@@ -157,7 +157,7 @@ Section Correct.
         { rewrite (last_cut_unique _ _ sizes _ Hf _ _ _ L). apply (last_cut_unique _ _ sizes _ Hf).
           repeat split; trivial. lia. }
         subst start. rewrite (replay _ s e final e) by (trivial; lia).
-        rewrite (cuts_sweep _ _ sizes _ (view_bounded _ _ _ _ _ _ (views s e))).
+        rewrite (cuts_sweep _ _ sizes _ (view_bounded _ _ _ _ _ _ (views s (S final)))).
         now rewrite Nat.sub_diag.
     Qed.
 
@@ -275,18 +275,34 @@ Section Correct.
     Variable own : nat -> nat -> rule.
     Hypothesis views : forall s e, view min max f (own s e) s e.
 
-    (** Workers that certify with the live set of their own segment's rule. *)
-    Theorem certified_stitching : forall n seeks,
-      stitched (put_certified min max own (fun s e => certify (own s e) max s e))
+    (** Workers whose answers are sound: at some position of their segment they are the
+        last cut. *)
+    Theorem sound_stitching : forall certified n seeks,
+      (forall s e c, o < s <= e -> certified s e = Some c -> exists y, s <= y <= e /\ is_last y c) ->
+      stitched (put_certified min max own certified)
                (fun s e => list_from min max own s s e) o n seeks
       = serial min max f o n.
     Proof.
-      intros n seeks. apply stitched_is_serial.
+      intros certified n seeks Sound. apply stitched_is_serial.
       - intros s e final R L. apply put_certified_serial; trivial; [|lia].
-        intros start C. rewrite (certify_local _ f) in C by apply views.
-        destruct (certify_sound _ _ sizes _ Hf _ _ _ C) as (y & Ry & All).
-        exists y. split; [assumption|]. apply All. lia.
+        intros start. now apply Sound.
       - intros e. now apply (own_list _ o).
+    Qed.
+
+    (** Workers that certify with the live set of their own segment's rule.  They may
+        look at a part of the segment only, and give up at will. *)
+    Theorem certified_stitching : forall certified n seeks,
+      (forall s e c, certified s e = Some c ->
+         exists e', e' <= e /\ certify (own s e) max s e' = Some c) ->
+      stitched (put_certified min max own certified)
+               (fun s e => list_from min max own s s e) o n seeks
+      = serial min max f o n.
+    Proof.
+      intros certified n seeks Answers. apply sound_stitching. intros s e c R C.
+      destruct (Answers s e c C) as (e' & L & C').
+      rewrite (certify_local _ f) in C' by (intros; apply views; lia).
+      destruct (certify_sound _ _ sizes _ Hf _ _ _ C') as (y & Ry & All).
+      exists y. split; [lia|]. apply All. lia.
     Qed.
 
     (** Workers that guess: stitched equals serial whatever they guess.  So the result
@@ -335,7 +351,9 @@ Section Plain.
     - exact (min_max_sizes _ _ _ sizes).
     - now apply plain_bounded.
     - apply own_hits_view.
+    - intros s e c C. exists e. auto.
   Qed.
+
   (** The same with guesses in place of certified cuts. *)
   Theorem joined_equals_serial : forall h guess o n seeks,
     stitched (put_joined min max (own_hits h) guess)

@@ -1,10 +1,25 @@
 //! The integration tests: one binary, one module for each thing tested.
 
 mod add_get;
+mod changing_files;
 mod chunk_cuts;
 mod chunk_data;
 mod chunk_fastcdc;
+mod chunk_file;
+mod chunk_script;
 mod chunk_seams;
 mod chunk_stream;
 mod chunk_xet;
+mod damage;
+mod errors;
+mod full_disk;
+mod golden_stores;
+mod help;
+mod interrupt;
+mod plain_data;
+mod property;
+mod sharing;
+mod stats;
 mod support;
+mod system;
+mod xattrs;

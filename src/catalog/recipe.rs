@@ -11,9 +11,10 @@ use crate::format::name::ObjectName;
 use crate::format::recipe::Piece;
 use crate::storage::{ObjectWriter, Storage};
 
-/// A batch is written once it has this many pieces or rows: small enough to be read for one recipe, large enough that
-/// Arrow's 1 KiB per batch does not count.
-const BATCH_PIECES: usize = 64 << 10;
+/// A batch is written once it has this many pieces or rows. It is what is read for one recipe: 8 MiB where files are
+/// large, some 100 KiB where they have a few chunks each. Two versions of a file of gigabytes share a batch, so that
+/// the ids they share can be stored once.
+const BATCH_PIECES: usize = 256 << 10;
 const BATCH_ROWS: usize = 8 << 10;
 
 /// Where a recipe is in its file.
@@ -49,6 +50,12 @@ impl RecipesWriter {
     pub fn begin(writer: Box<dyn ObjectWriter>) -> Result<Self> {
         let table = TableWriter::begin(Table::Recipes, writer, CatalogHasher::recipes(), 0)?;
         Ok(Self { table, rows: RecipeRows::default(), places: Vec::new() })
+    }
+
+    #[cfg(test)]
+    pub(super) fn uncompressed(mut self) -> Self {
+        self.table = self.table.uncompressed();
+        self
     }
 
     /// How many recipes were pushed.
@@ -148,7 +155,7 @@ impl<'s> RecipesFile<'s> {
     pub fn batch(&self, batch: u32) -> Result<Recipes> {
         let columns = self.table.batch(batch as usize, None)?;
         let columns = RecipeBatch::new(&columns).map_err(|what| self.table.damaged_batch(batch as usize, what))?;
-        Ok(Recipes { columns, file: self.table.name(), batch })
+        Ok(Recipes { columns, file: self.table.name(), batch, offset: self.table.batch_offset(batch as usize) })
     }
 
     /// Calls `each` with every recipe and its place, in order, one batch in memory at a time.
@@ -194,6 +201,8 @@ pub struct Recipes {
     columns: RecipeBatch,
     file: ObjectName,
     batch: u32,
+    /// Where the batch begins in the file.
+    offset: u64,
 }
 
 impl Recipes {
@@ -211,9 +220,9 @@ impl Recipes {
 
     /// The recipe in a row: its id and its pieces, which hash to that id.
     pub fn recipe(&self, row: u32) -> Result<(RecipeId, Vec<Piece>)> {
-        self.columns
-            .recipe(row as usize)
-            .map_err(|what| Error::damaged(self.file.path(), 0, format!("record batch {}: {what}", self.batch)))
+        self.columns.recipe(row as usize).map_err(|what| {
+            Error::damaged(self.file.path(), self.offset, format!("record batch {}: {what}", self.batch))
+        })
     }
 }
 

@@ -59,6 +59,12 @@ impl SnapshotWriter {
         Ok(Self { table, rows: EntryRows::default(), text_bytes: 0, last: None, counts: Counts::default() })
     }
 
+    #[cfg(test)]
+    pub(super) fn uncompressed(mut self) -> Self {
+        self.table = self.table.uncompressed();
+        self
+    }
+
     /// Appends an entry.
     ///
     /// # Errors

@@ -128,7 +128,7 @@ impl Finder {
     pub fn next_cut(&self, span: &Span<'_>, start: u64, from: u64) -> Option<u64> {
         let sizes = self.profile.sizes();
         let forced = start + sizes.max();
-        let to = self.tested_to(span, start);
+        let to = self.tested_to(start, span.end(), span.last);
         self.first_early(span, start, from, to)
             .or_else(|| self.first_full(span, from.max(start + self.full_from()), start + sizes.normal(), to))
             .or(if forced < span.end() {
@@ -140,14 +140,15 @@ impl Finder {
             })
     }
 
-    /// The end of the positions in the span at which a hit can end the chunk that begins at `start`.
-    pub(super) fn tested_to(&self, span: &Span<'_>, start: u64) -> u64 {
+    /// The end of the positions before `end` at which a hit can end the chunk that begins at `start`; `last` says that
+    /// the file ends at `end`.
+    pub(super) fn tested_to(&self, start: u64, end: u64, last: bool) -> u64 {
         let forced = start + self.profile.sizes().max();
-        if forced < span.end() {
+        if forced < end {
             return forced;
         }
-        let odd_one_out = span.last && self.profile.warmth() == Warmth::Restarting;
-        span.end() - if odd_one_out { span.end().saturating_sub(start) % 2 } else { 0 }
+        let odd_one_out = last && self.profile.warmth() == Warmth::Restarting;
+        end - if odd_one_out { end.saturating_sub(start) % 2 } else { 0 }
     }
 
     /// The first hit at `from..to` of a window that begins at the chunk's minimum and is not yet full.

@@ -5,15 +5,19 @@
 //!
 //! **Invariant:** for the same bytes and the same [`Profile`], every way through this module gives the cuts of [`rule`].
 
+pub mod adversarial;
 pub mod certify;
+pub mod check;
 pub mod finder;
 pub mod hits;
+pub mod low;
 #[cfg(test)]
 mod patterns;
 pub mod profile;
 pub mod replay;
 pub mod rule;
 pub mod scan;
+pub mod script;
 pub mod seams;
 pub mod stream;
 

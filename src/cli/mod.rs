@@ -1,8 +1,10 @@
 //! The command line: parse, check, run, report, exit. One file per subcommand; [`report`] alone prints.
 
 mod add;
+mod check_align;
 mod exit;
 mod get;
+mod hash;
 mod init;
 mod list;
 mod repair;
@@ -59,6 +61,8 @@ enum Command {
     Ls(list::Args),
     Snapshots(snapshots::Args),
     DedupStats(stats::Args),
+    CheckAlign(check_align::Args),
+    Hash(hash::Args),
     Repair(repair::Args),
 }
 
@@ -96,6 +100,8 @@ pub fn main() -> ExitCode {
         Command::Ls(args) => list::run(&args, &context),
         Command::Snapshots(args) => snapshots::run(&args, &context),
         Command::DedupStats(args) => stats::run(&args, &context),
+        Command::CheckAlign(args) => check_align::run(&args, &context),
+        Command::Hash(args) => hash::run(&args, &context),
         Command::Repair(args) => repair::run(&args, &context),
     });
     match outcome {

@@ -213,3 +213,31 @@ impl Held {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    #[test]
+    fn ids_of_one_hash_are_told_apart() {
+        // Keys that somebody knew: every product is zero, so all ids clash.
+        let keys = Keys([0; 4]);
+        let id = |number: u8| {
+            let mut id = [0; 32];
+            id[8] = number;
+            id[24] = number;
+            ChunkId(id)
+        };
+        let chunks = (1..200).map(|number| ChunkEntry { id: id(number), length: 1 }).collect();
+        let known = Known::new(PackId([0; 32]), Arc::new(Directory { frames: Vec::new(), chunks }), &keys);
+        for number in 1..=255 {
+            assert_eq!(keys.key(&id(number)).0, 0);
+            let expected = (number < 200).then(|| u32::from(number) - 1);
+            assert_eq!(known.find(keys.key(&id(number)), &id(number)), expected);
+        }
+        let empty = Known::new(PackId([0; 32]), Arc::default(), &keys);
+        assert_eq!(empty.find(keys.key(&id(1)), &id(1)), None);
+    }
+}

@@ -3,44 +3,37 @@
 //! Each process sees the file (the *base*) as it was at opening, and lays what it writes over it in a private, unlinked
 //! temporary file (the *top*). While a process looks at the base it holds a shared lock on it. When it is done, and has
 //! closed its database, it takes the exclusive lock for the moment it needs to copy its top into the base. If it cannot
-//! have the lock, because others still read, or if the base is no longer the one it opened, its changes are dropped:
-//! the index lags behind the packs, and the next process to open it catches up. So no reader ever waits for a writer,
-//! no writer for a reader, and nobody rebuilds an index that is there.
+//! have the lock, because others still read, it puts a new file in the place of the base, and they keep theirs; if that
+//! is too much to write for what was changed, or if the base is no longer the one it opened, its changes are dropped:
+//! the index lags behind the packs, and the next process to open it catches up. So no reader waits for a writer but
+//! while it copies, no writer for a reader, and nobody rebuilds an index that is there.
 //!
 //! Invariants: every block read from the base carries the checksum it was written with, for its number, or the read
-//! fails; a base that was left half written is never taken for whole.
-//!
-//! ```text
-//! offset            size   base file, fixed-width little-endian integers
-//! 0                    8   magic "SEAMIDX1"
-//! 8                    8   generation: counts the times the base was replaced, in part or whole
-//! 16                   8   bytes of the database
-//! 24                   8   1: whole; 0: being written
-//! 32                   8   checksum of the 32 bytes before it
-//! 40                4056   zero
-//! 4096 + 4104 b     4096   block b of the database
-//! 8192 + 4104 b        8   its checksum
-//! ```
-//! The top is a file of the same form, without the first 4096 bytes filled in.
+//! fails ([`blocks`]); a base that was left half written is never taken for whole.
 
-use std::cell::RefCell;
+mod blocks;
+#[cfg(test)]
+mod tests;
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-const MAGIC: [u8; 8] = *b"SEAMIDX1";
-const HEADER_BYTES: u64 = 4096;
-const BLOCK_BYTES: usize = 4096;
-const SUM_BYTES: usize = 8;
-const STORED_BYTES: usize = BLOCK_BYTES + SUM_BYTES;
+use blocks::{BLOCK_BYTES, HEADER_BYTES, Header, STORED_BYTES, Target, damaged, physical, read_blocks, write_blocks};
 
-/// How long to wait for a process that is copying its top into the base.
+/// How long to wait for a process that is copying its top into the base: so long, and a second for so many bytes of the
+/// base. To make a great index anew takes longer.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_PATIENCE_BYTES: u64 = 64 << 20;
+
+/// A new file is put in the place of a base in use if it is at most so long, or so many times as long as what changed.
+const BESIDE_BYTES: u64 = 64 << 20;
+const BESIDE_FACTOR: u64 = 8;
 
 /// What became of the changes at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +48,9 @@ pub(super) enum Persisted {
 #[derive(Debug)]
 pub(super) struct Layers {
     path: PathBuf,
-    base: Option<Base>,
+    base: Option<Arc<Base>>,
+    /// Whether what is in the base is a part of this, where the top does not cover it.
+    shows_base: bool,
     /// What the base said of itself at opening, usable or not.
     seen: Option<Header>,
     fresh: bool,
@@ -63,19 +58,15 @@ pub(super) struct Layers {
     /// Whether a write ever failed: then the database may not have closed as it should.
     failed: AtomicBool,
     extent: RwLock<Extent>,
+    /// How many more writes succeed, for tests that let one fail.
+    #[cfg(test)]
+    pub(super) writes_left: std::sync::atomic::AtomicU64,
 }
 
 #[derive(Debug)]
 struct Base {
     file: File,
     header: Header,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Header {
-    generation: u64,
-    bytes: u64,
-    whole: bool,
 }
 
 /// Which bytes there are, and in which layer.
@@ -153,18 +144,36 @@ impl Layers {
     pub(super) fn open(path: &Path, fresh: bool) -> io::Result<Self> {
         // A file that cannot be looked at is no reason to fail: it is a cache.
         let (base, seen) = if fresh { (None, None) } else { Base::open(path).unwrap_or((None, None)) };
+        Self::over(path, base.map(Arc::new), true, seen, fresh)
+    }
+
+    /// Layers that look at nothing, and will replace what these look at.
+    pub(super) fn successor(&self) -> io::Result<Self> {
+        Self::over(&self.path, self.base.clone(), false, self.seen, self.fresh)
+    }
+
+    fn over(
+        path: &Path,
+        base: Option<Arc<Base>>,
+        shows_base: bool,
+        seen: Option<Header>,
+        fresh: bool,
+    ) -> io::Result<Self> {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let top = temporary_file(folder).or_else(|_| temporary_file(&std::env::temp_dir()))?;
-        let bytes = base.as_ref().map_or(0, |base| base.header.bytes);
+        let bytes = base.as_ref().filter(|_| shows_base).map_or(0, |base| base.header.bytes);
         let extent = Extent { bytes, base_blocks: bytes.div_ceil(BLOCK_BYTES as u64), in_top: Vec::new() };
         Ok(Self {
             path: path.to_owned(),
+            shows_base: shows_base && base.is_some(),
             base,
             seen,
             fresh,
             top,
             failed: AtomicBool::new(false),
             extent: RwLock::new(extent),
+            #[cfg(test)]
+            writes_left: u64::MAX.into(),
         })
     }
 
@@ -176,6 +185,15 @@ impl Layers {
     /// Bytes of the database.
     pub(super) fn len(&self) -> u64 {
         self.extent.read().unwrap_or_else(PoisonError::into_inner).bytes
+    }
+
+    /// Bytes that the base and the top take on disk, which is more than the base will take.
+    pub(super) fn disk_bytes(&self) -> io::Result<u64> {
+        let mut blocks = self.top.metadata()?.blocks();
+        if let Some(base) = self.base.as_ref().filter(|_| self.shows_base) {
+            blocks += base.file.metadata()?.blocks();
+        }
+        Ok(blocks * 512)
     }
 
     /// Makes the database this long; what is new reads as zeros.
@@ -230,6 +248,10 @@ impl Layers {
     }
 
     fn try_write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        #[cfg(test)]
+        if self.writes_left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let block_bytes = BLOCK_BYTES as u64;
         let end = offset + data.len() as u64;
         let blocks = offset / block_bytes..end.div_ceil(block_bytes);
@@ -280,8 +302,9 @@ impl Layers {
         }
         match file.try_lock() {
             Ok(()) => {}
-            // In use; or no locks on this file system, so that nobody can know whether it is.
-            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => return Ok(Persisted::No),
+            Err(TryLockError::WouldBlock) => return self.persist_beside(),
+            // No locks on this file system: nobody can know whether it is in use.
+            Err(TryLockError::Error(_)) => return Ok(Persisted::No),
         }
         let found = Header::read(&file)?;
         // Made or changed by another process meanwhile, if not. One that is not whole is nobody's.
@@ -289,18 +312,45 @@ impl Layers {
         if !unchanged && !self.fresh {
             return Ok(Persisted::No);
         }
-        self.replace(&file, found.map_or(0, |found| found.generation))?;
+        self.replace(&file, found.map_or(0, |found| found.generation), false)?;
         Ok(Persisted::Yes)
     }
 
-    /// Writes the top over `file`. First the file says that it is not whole, last that it is; syncs keep them apart.
-    fn replace(&self, file: &File, generation: u64) -> io::Result<()> {
+    /// Puts a new file in the place of a base that others look at.
+    fn persist_beside(&self) -> io::Result<Persisted> {
+        let Some(base) = &self.base else { return Ok(Persisted::No) };
+        // The base must stay as it is while it is copied.
+        if base.file.try_lock_shared().is_err() || Header::read(&base.file)? != self.seen {
+            return Ok(Persisted::No);
+        }
+        if self.len() > BESIDE_BYTES.max(self.top.metadata()?.blocks() * 512 * BESIDE_FACTOR) {
+            return Ok(Persisted::No);
+        }
+        let mut name = self.path.clone().into_os_string();
+        name.push(".new");
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&name)?;
+        // One at a time; and what was in the place of the base by the time of the lock is left alone.
+        if file.try_lock().is_err() || !File::open(&name).is_ok_and(|now| same_file(&now, &file).unwrap_or(false)) {
+            return Ok(Persisted::No);
+        }
+        file.set_len(0)?;
+        self.replace(&file, base.header.generation, true)?;
+        if !File::open(&self.path).is_ok_and(|now| same_file(&now, &base.file).unwrap_or(false)) {
+            std::fs::remove_file(&name)?;
+            return Ok(Persisted::No);
+        }
+        std::fs::rename(&name, &self.path)?;
+        Ok(Persisted::Yes)
+    }
+
+    /// Writes the top over `file`, and the base too if it is `elsewhere`. First the file says that it is not whole, last that it is; syncs keep them apart.
+    fn replace(&self, file: &impl Target, generation: u64, elsewhere: bool) -> io::Result<()> {
         let extent = self.extent.read().unwrap_or_else(PoisonError::into_inner);
         let mut header = Header { generation: generation.wrapping_add(1), bytes: extent.bytes, whole: false };
         header.write(file)?;
-        file.sync_data()?;
+        file.sync()?;
         let blocks = extent.bytes.div_ceil(BLOCK_BYTES as u64);
-        if self.base.is_none() {
+        if !self.shows_base {
             // Nothing of what is there is wanted.
             file.set_len(HEADER_BYTES)?;
         }
@@ -309,17 +359,25 @@ impl Layers {
         let mut block = 0;
         while block < blocks {
             let (layer, stop) = extent.same_layer(block, blocks.min(block + 256));
-            if layer == Layer::Top {
+            let from = match layer {
+                Layer::Top => Some(&self.top),
+                Layer::Base => self.base.as_ref().map(|base| &base.file).filter(|_| elsewhere),
+                Layer::Neither => None,
+            };
+            if let Some(from) = from {
                 buffer.resize((stop - block) as usize * STORED_BYTES, 0);
-                self.top.read_exact_at(&mut buffer, physical(block))?;
-                file.write_all_at(&buffer, physical(block))?;
+                from.read_exact_at(&mut buffer, physical(block))?;
+                // Checksums go along, so what is damaged stays so. Holes stay holes.
+                if buffer.iter().any(|byte| *byte != 0) {
+                    file.write(&buffer, physical(block))?;
+                }
             }
             block = stop;
         }
-        file.sync_data()?;
+        file.sync()?;
         header.whole = true;
         header.write(file)?;
-        file.sync_data()
+        file.sync()
     }
 }
 
@@ -327,11 +385,12 @@ impl Base {
     /// The base at `path`, under a shared lock, if there is a whole one; and what it says of itself.
     fn open(path: &Path) -> io::Result<(Option<Self>, Option<Header>)> {
         let file = File::open(path)?;
+        let patience = LOCK_PATIENCE + Duration::from_secs(file.metadata()?.len() / LOCK_PATIENCE_BYTES);
         let start = Instant::now();
         loop {
             match file.try_lock_shared() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => {
+                Err(TryLockError::WouldBlock) if start.elapsed() < patience => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 Err(_) => return Ok((None, None)),
@@ -348,113 +407,9 @@ impl Base {
     }
 }
 
-impl Header {
-    const BYTES: usize = 40;
-
-    fn read(file: &File) -> io::Result<Option<Self>> {
-        let mut bytes = [0; Self::BYTES];
-        match file.read_exact_at(&mut bytes, 0) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            Err(e) => return Err(e),
-        }
-        let [magic, generation, length, whole, sum] = words(&bytes);
-        let expected = checksum(bytes.get(..32).unwrap_or_default(), u64::MAX);
-        if magic != u64::from_le_bytes(MAGIC) || sum != expected || whole > 1 {
-            return Ok(None);
-        }
-        Ok(Some(Self { generation, bytes: length, whole: whole == 1 }))
-    }
-
-    fn write(&self, file: &File) -> io::Result<()> {
-        let mut bytes = Vec::with_capacity(Self::BYTES);
-        bytes.extend_from_slice(&MAGIC);
-        for word in [self.generation, self.bytes, u64::from(self.whole)] {
-            bytes.extend_from_slice(&word.to_le_bytes());
-        }
-        bytes.extend_from_slice(&checksum(&bytes, u64::MAX).to_le_bytes());
-        file.write_all_at(&bytes, 0)
-    }
-}
-
-fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
-    let mut words = [0; N];
-    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
-        *word = u64::from_le_bytes(*bytes);
-    }
-    words
-}
-
-fn physical(block: u64) -> u64 {
-    HEADER_BYTES + block * STORED_BYTES as u64
-}
-
-fn damaged(what: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what.into())
-}
-
 fn same_file(a: &File, b: &File) -> io::Result<bool> {
     let (a, b) = (a.metadata()?, b.metadata()?);
     Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Fills `out` from the given blocks, `skip` bytes into the first.
-fn read_blocks(file: &File, blocks: Range<u64>, skip: usize, out: &mut [u8]) -> io::Result<()> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        scratch.resize((blocks.end - blocks.start) as usize * STORED_BYTES, 0);
-        file.read_exact_at(scratch, physical(blocks.start))?;
-        let mut out = out;
-        let mut skip = skip;
-        for (stored, number) in scratch.chunks_exact(STORED_BYTES).zip(blocks) {
-            let (bytes, sum) = stored.split_at(BLOCK_BYTES);
-            let [sum] = words(sum);
-            if checksum(bytes, number) != sum {
-                return Err(damaged(format!("block {number}, byte {}: wrong checksum", physical(number))));
-            }
-            let bytes = bytes.get(skip..).unwrap_or_default();
-            let take = bytes.len().min(out.len());
-            let (part, rest) = std::mem::take(&mut out).split_at_mut(take);
-            part.copy_from_slice(bytes.get(..take).unwrap_or_default());
-            out = rest;
-            skip = 0;
-        }
-        Ok(())
-    })
-}
-
-fn write_blocks(file: &File, blocks: Range<u64>, data: &[u8]) -> io::Result<()> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        scratch.clear();
-        for (bytes, number) in data.chunks_exact(BLOCK_BYTES).zip(blocks.clone()) {
-            scratch.extend_from_slice(bytes);
-            scratch.extend_from_slice(&checksum(bytes, number).to_le_bytes());
-        }
-        file.write_all_at(scratch, physical(blocks.start))
-    })
-}
-
-/// Notices any change within one 8-byte word for certain, any other but once in 2^64: four lanes, each step of which is
-/// a bijection of its state. It guards against damage, not against people. The number is in it, so that a block in
-/// another's place is noticed.
-fn checksum(bytes: &[u8], number: u64) -> u64 {
-    const FACTORS: [u64; 4] =
-        [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f, 0x1656_67b1_9e37_79f9, 0xd6e8_feb8_6659_fd93];
-    let mut lanes = FACTORS.map(|factor| factor ^ number.wrapping_mul(FACTORS[1]));
-    for stripe in bytes.as_chunks::<32>().0 {
-        for ((lane, word), factor) in lanes.iter_mut().zip(stripe.as_chunks::<8>().0).zip(FACTORS) {
-            *lane = (*lane ^ u64::from_le_bytes(*word)).wrapping_mul(factor).rotate_left(29);
-        }
-    }
-    let mut sum = bytes.len() as u64;
-    for lane in lanes {
-        sum = (sum.rotate_left(23) ^ lane).wrapping_mul(FACTORS[0]);
-        sum ^= sum >> 32;
-    }
-    sum
 }
 
 /// A file without a name.

@@ -14,8 +14,8 @@
 //! 4. the runs themselves, in redb ([`run`], [`table`]): one page;
 //! 5. the directory of the pack they name, from the cache or from the store.
 //!
-//! Several processes can have it open at once ([`layers`]): each sees it as it was when it opened it, and what the last
-//! to close it adds is kept.
+//! Several processes can have it open at once ([`layers`]): each sees it as it was when it opened it, and what the first
+//! to close it adds is kept; the others' is found again by whoever opens it next.
 
 mod cache;
 mod filter;
@@ -40,6 +40,12 @@ use layers::{Layers, Persisted};
 use run::Place;
 use side::SideState;
 use table::{Side, Tables};
+
+/// So much of the file, and half of what is needed, may be free before it is written anew without.
+const SPARE_BYTES: u64 = 4 << 20;
+
+/// Bytes of pages in memory while it is.
+const COPY_CACHE_BYTES: usize = 4 << 20;
 
 /// How an index is opened.
 #[derive(Debug, Clone)]
@@ -94,7 +100,7 @@ pub struct Reconciled {
 pub enum Kept {
     /// It is in the file, or there was nothing to add.
     Yes,
-    /// Others use the file, or it may not be written: the next to open it finds out again.
+    /// Others changed the file meanwhile, or it may not be written: the next to open it finds out again.
     No,
 }
 
@@ -111,7 +117,7 @@ pub struct IndexStatistics {
     pub recipes: u64,
     /// Sorted runs that a look-up may have to ask.
     pub runs: u64,
-    /// Bytes of the database.
+    /// Bytes of the database, holes included.
     pub database_bytes: u64,
     /// Bytes the filters take in memory when all of them were needed.
     pub filter_bytes: u64,
@@ -427,20 +433,32 @@ impl Index {
         }
     }
 
-    /// Ends the work on the index and keeps what was added in the file, if nobody else is using it. An index that is
-    /// dropped instead leaves the file as it was.
+    /// Ends the work on the index and keeps what was added in the file, if nobody else changed it since it was opened. An
+    /// index that is dropped instead leaves the file as it was.
     ///
     /// # Errors
     /// [`Error::Index`] or [`Error::Io`] if it cannot be written: the file is then as it was, or marked as unusable.
     pub fn close(self) -> Result<Kept> {
         self.flush()?;
-        let Self { path, layers, tables, state, changed, .. } = self;
+        let Self { path, mut layers, tables, state, changed, .. } = self;
+        let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = tables.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let needed = state.chunks.counts().bytes + state.recipes.counts().bytes;
         // Reading stops first, so that closing the database gives all free space back.
         drop(state);
-        drop(tables);
         if !changed.into_inner() {
             return Ok(Kept::Yes);
         }
+        let held = layers.disk_bytes().map_err(|e| Error::io("look at", &path, e))?;
+        if held > needed + needed / 2 + SPARE_BYTES {
+            let successor = layers.successor().map_err(|e| Error::io("create a temporary file beside", &path, e))?;
+            let successor = Arc::new(successor);
+            let copy = Tables::open(Arc::clone(&successor), &path, COPY_CACHE_BYTES)?;
+            tables.copy_into(&copy)?;
+            tables = copy;
+            layers = successor;
+        }
+        drop(tables);
         match layers.persist().map_err(|e| Error::io("write", &path, e))? {
             Persisted::Yes => Ok(Kept::Yes),
             Persisted::No => Ok(Kept::No),

@@ -77,6 +77,11 @@ pub(super) struct RunInfo {
 }
 
 impl RunInfo {
+    /// Bytes it takes in the database, about.
+    pub(super) fn bytes<P: Place>(&self) -> u64 {
+        u64::from(self.buckets::<P>()) * 4096 + self.filter.bytes()
+    }
+
     fn buckets<P: Place>(&self) -> u32 {
         let per_bucket = BUCKET_BYTES / Entry::<P>::BYTES as u64;
         u32::try_from(self.planned.div_ceil(per_bucket)).unwrap_or(u32::MAX).max(1)

@@ -4,7 +4,7 @@
 //! Invariant: an owner is listed in the tables by the same change that puts its entries into the runs, so one that is
 //! listed is covered, and one that is not is added again when it is next seen.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::filter::Shape;
@@ -108,6 +108,30 @@ impl Hints {
     }
 }
 
+/// A set of owners: asked for every entry of a merge.
+#[derive(Debug, Default)]
+struct Live(Vec<u64>);
+
+impl Live {
+    fn of(owners: impl Iterator<Item = u32>) -> Self {
+        let mut live = Self::default();
+        for owner in owners {
+            let word = owner as usize / 64;
+            if live.0.len() <= word {
+                live.0.resize(word + 1, 0);
+            }
+            if let Some(word) = live.0.get_mut(word) {
+                *word |= 1 << (owner % 64);
+            }
+        }
+        live
+    }
+
+    fn contains(&self, owner: u32) -> bool {
+        self.0.get(owner as usize / 64).is_some_and(|word| word >> (owner % 64) & 1 == 1)
+    }
+}
+
 /// What a flush has to do.
 #[derive(Debug)]
 pub(super) struct Flush<P> {
@@ -115,7 +139,7 @@ pub(super) struct Flush<P> {
     listed: Vec<(u32, [u8; 32], u32)>,
     gone: Vec<u32>,
     next_owner: u32,
-    live: HashSet<u32>,
+    live: Live,
     live_entries: u64,
     merged: Vec<Arc<Run<P>>>,
     number: u32,
@@ -239,7 +263,7 @@ impl<P: Place> SideState<P> {
             listed: listed.collect(),
             gone: std::mem::take(&mut self.gone),
             next_owner: self.next_owner,
-            live: self.owners.keys().copied().collect(),
+            live: Live::of(self.owners.keys().copied()),
             live_entries: self.live_entries(),
             merged: self.runs_to_merge(self.flushing.len() as u64),
             number: self.runs.iter().map(|run| run.info.number + 1).max().unwrap_or(0),
@@ -299,24 +323,27 @@ impl<P: Place> SideState<P> {
         Ok(())
     }
 
-    /// Owners; entries of owners; runs; bytes of filters when all was read, and as far as it was.
+    /// What there is of it.
     pub(super) fn counts(&self) -> Counts {
         Counts {
             owners: self.owners.len() as u64,
             entries: self.live_entries(),
             runs: self.runs.len() as u64,
+            bytes: self.runs.iter().map(|run| run.info.bytes::<P>()).sum(),
             filter_bytes: self.runs.iter().map(|run| run.filter.bytes()).sum(),
             loaded_filter_bytes: self.runs.iter().map(|run| run.filter.loaded_bytes()).sum(),
         }
     }
 }
 
-/// What there is of a side.
+/// What there is of a side: owners, entries of owners, runs, bytes of runs in the database, bytes of filters in memory
+/// when all was read, and as far as it was.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counts {
     pub(super) owners: u64,
     pub(super) entries: u64,
     pub(super) runs: u64,
+    pub(super) bytes: u64,
     pub(super) filter_bytes: u64,
     pub(super) loaded_filter_bytes: u64,
 }
@@ -330,7 +357,7 @@ impl<P: Place> Flush<P> {
         if batch.is_empty() && self.merged.is_empty() {
             return Ok(None);
         }
-        let is_live = |owner| self.live.contains(&owner);
+        let is_live = |owner| self.live.contains(owner);
         let held = self.merged.iter().map(|run| run.info.entries).sum::<u64>() + batch.len() as u64;
         // Entries of owners that are gone are left out, so there can be no more than those of the others.
         let planned = held.min(self.live_entries);

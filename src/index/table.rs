@@ -178,6 +178,25 @@ impl Tables {
         Ok(View { transaction, path: self.path.clone() })
     }
 
+    /// Writes all that is here into another database, which is empty, and nothing of the free space.
+    pub(super) fn copy_into(&self, other: &Self) -> Result<()> {
+        let view = self.view()?;
+        let change = other.change()?;
+        for side in Side::ALL {
+            let listing = view.listing(side)?;
+            change.put_owners(side, &listing.owners, listing.next_owner)?;
+            for info in &listing.runs {
+                let run = view.run(side, info.number)?;
+                change.put_run(side, info)?;
+                change.write_run(side, info.number, |writer| {
+                    run.each_bucket(&mut |bucket, entries| writer.bucket(bucket, entries))?;
+                    run.each_filter_page(&mut |page, blocks| writer.filter_page(page, blocks))
+                })?;
+            }
+        }
+        change.commit()
+    }
+
     /// A change to the tables.
     pub(super) fn change(&self) -> Result<Change> {
         let transaction = self.database.begin_write().map_err(|e| failed(&self.path, e))?;
@@ -271,6 +290,28 @@ impl RunTable {
             Some(bytes) => Ok(bytes.value().to_vec()),
             None => Err(Error::Index { path: self.path.clone(), why: format!("page {page} of a filter is missing") }),
         }
+    }
+}
+
+impl RunTable {
+    fn each_bucket(&self, take: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
+        self.each(&self.buckets, take)
+    }
+
+    fn each_filter_page(&self, take: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
+        self.each(&self.filter, take)
+    }
+
+    fn each(
+        &self,
+        table: &ReadOnlyTable<u32, &'static [u8]>,
+        take: &mut dyn FnMut(u32, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        for row in table.iter().map_err(|e| failed(&self.path, e))? {
+            let (number, bytes) = row.map_err(|e| failed(&self.path, e))?;
+            take(number.value(), bytes.value())?;
+        }
+        Ok(())
     }
 }
 

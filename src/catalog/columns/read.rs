@@ -1,8 +1,6 @@
 //! How is a table read without believing it? An Arrow IPC file: footer first, then single batches by range reads.
 //!
-//! The arrow crates check array data, but index message bodies and size buffers by what a message says, and panic where
-//! that is wrong. So a message is checked here first: its buffers lie within its body, there are as many as the columns
-//! need, and what they claim to decompress to is bounded by their own size (zstd has a largest ratio) and in all.
+//! Nothing is decoded before [`super::check`] passed it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,11 +9,12 @@ use arrow_array::{RecordBatch, StringArray};
 use arrow_buffer::Buffer;
 use arrow_ipc::convert::try_fb_to_schema;
 use arrow_ipc::reader::RecordBatchDecoder;
-use arrow_ipc::{CompressionType, Message, MetadataVersion, root_as_footer, root_as_message};
+use arrow_ipc::{Message, MetadataVersion, root_as_footer, root_as_message};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
+use super::check::{check_batch, slice};
 use super::write::MAGIC;
-use super::{ITEMS_MAX, KEY_OBJECT, KEY_VERSION, Table};
+use super::{KEY_OBJECT, KEY_VERSION, Table};
 use crate::error::{Error, Result};
 use crate::format::FORMAT_VERSION;
 use crate::format::id::{CatalogHasher, checksum};
@@ -28,10 +27,6 @@ const TAIL_BYTES: u64 = 64 << 10;
 const KEPT_BYTES_MAX: u64 = 8 << 20;
 /// No footer, and no message's header, is longer.
 const HEADER_BYTES_MAX: u64 = 256 << 20;
-/// No batch decodes to more: an id and an end for each item, and as much again for the rest.
-const BATCH_RAW_BYTES_MAX: u64 = 2 * 40 * ITEMS_MAX as u64;
-/// A zstd block of 4 bytes stands for at most 128 KiB.
-const ZSTD_RATIO_MAX: u64 = (128 << 10) / 4;
 /// Footer length and magic at the very end.
 const END_BYTES: u64 = 10;
 
@@ -68,11 +63,12 @@ pub(in crate::catalog) struct TableFile<'s> {
     storage: &'s dyn Storage,
     name: ObjectName,
     stored: SchemaRef,
+    raw_bytes_max: u64,
     batches: Vec<Block>,
     dictionaries: Vec<Block>,
     metadata: BTreeMap<String, String>,
     /// The whole file, if it was verified and is small.
-    kept: Option<Vec<u8>>,
+    kept: Option<Buffer>,
     /// A checksum of each batch and dictionary taken while the whole file was verified, so that later reads of them
     /// need no second thought: by offset.
     sums: BTreeMap<u64, [u8; 16]>,
@@ -107,7 +103,7 @@ impl<'s> TableFile<'s> {
         let footer = slice(&tail, skipped, footer_bytes).unwrap_or_default();
         let mut file = Self::parse_footer(storage, name, table, footer, footer_start)?;
         match trust {
-            Trust::Whole(..) if whole => file.kept = Some(tail),
+            Trust::Whole(..) if whole => file.kept = Some(Buffer::from_vec(tail)),
             Trust::Whole(hasher, expected) => file.verify_parts(hasher(), expected, &tail, file_bytes)?,
             Trust::Footer => {}
         }
@@ -141,6 +137,7 @@ impl<'s> TableFile<'s> {
             storage,
             name,
             stored: Arc::new(table.stored_schema()),
+            raw_bytes_max: table.batch_raw_bytes_max(),
             batches: blocks(footer.recordBatches())?,
             dictionaries: blocks(footer.dictionaries())?,
             metadata,
@@ -199,10 +196,14 @@ impl<'s> TableFile<'s> {
         self.name
     }
 
+    /// Where a batch begins in the file, in bytes; 0 for one that is not there.
+    pub(in crate::catalog) fn batch_offset(&self, batch: usize) -> u64 {
+        self.batches.get(batch).map_or(0, |b| b.offset)
+    }
+
     /// Damage found in what a batch says.
     pub(in crate::catalog) fn damaged_batch(&self, batch: usize, what: impl std::fmt::Display) -> Error {
-        let offset = self.batches.get(batch).map_or(0, |b| b.offset);
-        Error::damaged(self.name.path(), offset, format!("record batch {batch}: {what}"))
+        Error::damaged(self.name.path(), self.batch_offset(batch), format!("record batch {batch}: {what}"))
     }
 
     /// A batch; with `columns`, only those, in the order of the table.
@@ -211,7 +212,7 @@ impl<'s> TableFile<'s> {
             self.damaged_batch(batch, format_args!("asked for, but there are {} only", self.batches.len()))
         })?;
         let bytes = self.read_block(block)?;
-        decode(&bytes, block, &self.stored, columns, |message| message.header_as_record_batch())
+        decode(&bytes, block, (&self.stored, self.raw_bytes_max), columns, |message| message.header_as_record_batch())
             .map_err(|what| self.damaged_batch(batch, what))
     }
 
@@ -221,7 +222,7 @@ impl<'s> TableFile<'s> {
         let mut found = Vec::new();
         for (place, block) in self.dictionaries.iter().enumerate() {
             let bytes = self.read_block(block)?;
-            let read = decode(&bytes, block, &values, None, |message| {
+            let read = decode(&bytes, block, (&values, self.raw_bytes_max), None, |message| {
                 let dictionary = message.header_as_dictionary_batch()?;
                 (!dictionary.isDelta() && usize::try_from(dictionary.id()) == Ok(place)).then(|| dictionary.data())?
             });
@@ -231,16 +232,16 @@ impl<'s> TableFile<'s> {
         Ok(found)
     }
 
-    fn read_block(&self, block: &Block) -> Result<Vec<u8>> {
+    fn read_block(&self, block: &Block) -> Result<Buffer> {
         if let Some(kept) = &self.kept {
-            return Ok(slice(kept, block.offset, block.bytes()).unwrap_or_default().to_vec());
+            return part(kept, block.offset, block.bytes()).ok_or_else(|| self.damaged(block, "it is cut short"));
         }
         let bytes = read_range(self.storage, &self.name, block.offset, block.bytes())?;
         match self.sums.get(&block.offset) {
             Some(sum) if *sum != checksum(&[&bytes]) => {
                 Err(self.damaged(block, "the bytes are not those that were read before"))
             }
-            _ => Ok(bytes),
+            _ => Ok(Buffer::from_vec(bytes)),
         }
     }
 
@@ -306,14 +307,14 @@ fn check_block(block: &arrow_ipc::Block, footer_start: u64) -> Result<Block, Str
 
 /// Decodes one message whose bytes are given, once everything it says about itself was checked.
 fn decode<'m>(
-    bytes: &'m [u8],
+    bytes: &'m Buffer,
     block: &Block,
-    schema: &SchemaRef,
+    (schema, raw_bytes_max): (&SchemaRef, u64),
     columns: Option<&[usize]>,
     batch_of: impl FnOnce(&Message<'m>) -> Option<arrow_ipc::RecordBatch<'m>>,
 ) -> Result<RecordBatch, String> {
     let header = slice(bytes, 0, block.header_bytes).ok_or("the message is cut short")?;
-    let body = slice(bytes, block.header_bytes, block.body_bytes).ok_or("the message is cut short")?;
+    let body = part(bytes, block.header_bytes, block.body_bytes).ok_or("the message is cut short")?;
     let (mark, rest) = header.split_first_chunk::<4>().ok_or("the message has no header")?;
     let (length, rest) = rest.split_first_chunk::<4>().ok_or("the message has no header")?;
     let length = u64::from(u32::from_le_bytes(*length));
@@ -326,103 +327,17 @@ fn decode<'m>(
         return Err(format!("the message's version is {:?}, not V5", message.version()));
     }
     let batch = batch_of(&message).ok_or("the message is of another kind")?;
-    check_batch(&batch, schema, body)?;
-    let body = Buffer::from_vec(body.to_vec());
+    check_batch(&batch, schema, raw_bytes_max, &body)?;
     let none = std::collections::HashMap::new();
     RecordBatchDecoder::try_new(&body, batch, Arc::clone(schema), &none, &MetadataVersion::V5)
         .and_then(|decoder| decoder.with_projection(columns).read_record_batch())
         .map_err(|e| e.to_string())
 }
 
-/// What is left of a batch's description of itself while its columns are checked one after the other.
-struct Parts<'m> {
-    nodes: std::slice::Iter<'m, (usize, bool)>,
-    raw_bytes: std::slice::Iter<'m, u64>,
-}
-
-fn check_batch(batch: &arrow_ipc::RecordBatch<'_>, schema: &Schema, body: &[u8]) -> Result<(), String> {
-    let items = |n: i64| usize::try_from(n).ok().filter(|n| *n <= ITEMS_MAX);
-    items(batch.length()).ok_or_else(|| format!("the batch says it has {} rows", batch.length()))?;
-    let node = |node: &arrow_ipc::FieldNode| {
-        let known = items(node.length()).zip(items(node.null_count())).filter(|(length, nulls)| nulls <= length);
-        let what = || format!("a field says it has {} items, {} of them null", node.length(), node.null_count());
-        known.map(|(length, nulls)| (length, nulls > 0)).ok_or_else(what)
-    };
-    let compressed = match batch.compression() {
-        None => false,
-        Some(c) if c.codec() == CompressionType::ZSTD => true,
-        Some(c) => return Err(format!("the batch is compressed with {:?}, not zstd", c.codec())),
-    };
-    let raw_bytes = |buffer: &arrow_ipc::Buffer| {
-        let (offset, length) = (buffer.offset(), buffer.length());
-        let range = u64::try_from(offset).ok().zip(u64::try_from(length).ok());
-        match range.and_then(|(offset, length)| slice(body, offset, length)) {
-            Some(stored) if compressed && !stored.is_empty() => claimed_bytes(stored),
-            Some(stored) => Ok(stored.len() as u64),
-            None => Err(format!("a buffer of {length} bytes at {offset} in a body of {}", body.len())),
-        }
-    };
-    let nodes = batch.nodes().ok_or("the batch has no fields")?;
-    let nodes: Vec<(usize, bool)> = nodes.iter().map(node).collect::<Result<_, _>>()?;
-    let buffers = batch.buffers().ok_or("the batch has no buffers")?;
-    let buffers: Vec<u64> = buffers.iter().map(raw_bytes).collect::<Result<_, _>>()?;
-    if buffers.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes)) > BATCH_RAW_BYTES_MAX {
-        return Err(format!("the batch says it decompresses to more than {BATCH_RAW_BYTES_MAX} bytes"));
-    }
-    let mut parts = Parts { nodes: nodes.iter(), raw_bytes: buffers.iter() };
-    schema.fields().iter().try_for_each(|field| {
-        check_column(field.data_type(), &mut parts).map_err(|what| format!("column {}: {what}", field.name()))
-    })?;
-    if parts.nodes.len() + parts.raw_bytes.len() > 0 {
-        return Err("the batch has more columns than the schema".into());
-    }
-    Ok(())
-}
-
-/// Checks that a column has the fields and buffers that its type needs, and that each buffer is of whole values and
-/// holds as many as the field says.
-fn check_column(data_type: &DataType, parts: &mut Parts<'_>) -> Result<(), String> {
-    let Some((length, has_nulls)) = parts.nodes.next().copied() else {
-        return Err("the batch has fewer columns than the schema".into());
-    };
-    let mut buffer = |what: &str, value_bytes: u64, values: usize| {
-        let needed = value_bytes.saturating_mul(values as u64);
-        match parts.raw_bytes.next().copied() {
-            Some(bytes) if bytes >= needed && (value_bytes == 0 || bytes % value_bytes == 0) => Ok(()),
-            Some(bytes) => Err(format!("{bytes} bytes of {what} for {length} items")),
-            None => Err("the batch has fewer buffers than the schema needs".into()),
-        }
-    };
-    buffer("validity", 1, if has_nulls { length.div_ceil(8) } else { 0 })?;
-    match data_type {
-        DataType::Utf8 | DataType::Binary => {
-            buffer("offsets", 4, length + 1)?;
-            buffer("text", 0, 0)
-        }
-        DataType::List(item) => {
-            buffer("offsets", 4, length + 1)?;
-            check_column(item.data_type(), parts)
-        }
-        DataType::Struct(fields) => fields.iter().try_for_each(|f| check_column(f.data_type(), parts)),
-        DataType::FixedSizeBinary(width) => buffer("values", u64::from(width.unsigned_abs()), length),
-        other => buffer("values", other.primitive_width().unwrap_or_default() as u64, length),
-    }
-}
-
-/// What a compressed buffer says it decompresses to, bounded by what its own size allows.
-fn claimed_bytes(stored: &[u8]) -> Result<u64, String> {
-    let (prefix, rest) = stored.split_first_chunk::<8>().ok_or("a compressed buffer has no length")?;
-    let (prefix, rest) = (i64::from_le_bytes(*prefix), rest.len() as u64);
-    match u64::try_from(prefix) {
-        Err(_) if prefix == -1 => Ok(rest),
-        Ok(bytes) if bytes <= rest.saturating_mul(ZSTD_RATIO_MAX) => Ok(bytes),
-        _ => Err(format!("a compressed buffer of {rest} bytes says it decompresses to {prefix}")),
-    }
-}
-
-fn slice(bytes: &[u8], offset: u64, length: u64) -> Option<&[u8]> {
-    let start = usize::try_from(offset).ok()?;
-    bytes.get(start..start.checked_add(usize::try_from(length).ok()?)?)
+/// A range of a buffer, shared, if it is there.
+fn part(buffer: &Buffer, offset: u64, length: u64) -> Option<Buffer> {
+    slice(buffer, offset, length)?;
+    Some(buffer.slice_with_length(usize::try_from(offset).ok()?, usize::try_from(length).ok()?))
 }
 
 /// Bytes of an object; the range was checked against its size.

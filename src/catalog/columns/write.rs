@@ -53,8 +53,11 @@ impl TableWriter {
         hold_bytes_max: usize,
     ) -> Result<Self> {
         let plain = IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5).map_err(|e| encoding(table, e))?;
-        let compressed =
-            plain.clone().try_with_compression(Some(CompressionType::ZSTD)).map_err(|e| encoding(table, e))?;
+        let compressed = plain
+            .clone()
+            .try_with_compression(Some(CompressionType::ZSTD))
+            .and_then(|options| options.try_with_compression_level(Some(table.zstd_level())))
+            .map_err(|e| encoding(table, e))?;
         Ok(Self {
             table,
             writer,
@@ -70,6 +73,13 @@ impl TableWriter {
             batches_bytes: 0,
             batches_start: 0,
         })
+    }
+
+    /// Compresses nothing, so that a test can damage what arrow sees and not only what zstd sees.
+    #[cfg(test)]
+    pub(in crate::catalog) fn uncompressed(mut self) -> Self {
+        self.compressed = self.plain.clone();
+        self
     }
 
     /// How many batches were written.

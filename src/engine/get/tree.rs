@@ -102,8 +102,10 @@ impl<'a, 's> TreeRestore<'a, 's> {
             self.note_made(&path, made)?;
         }
         while let Some((path, entry)) = self.directories.pop() {
-            let finished = self.destination.finish_directory(&path, &entry)?;
-            self.warn(finished);
+            match self.destination.finish_directory(&path, &entry) {
+                Ok(warnings) => self.warn(warnings),
+                Err(error) => self.report.warnings.push(chain(&error)),
+            }
         }
         Ok(self.report)
     }
@@ -121,7 +123,12 @@ impl<'a, 's> TreeRestore<'a, 's> {
         }
         match entry.kind {
             EntryKind::Directory => {
-                self.destination.make_directory(&path)?;
+                match self.destination.make_directory(&path) {
+                    // Without the destination itself there is nothing to go on with.
+                    Err(error) if path.is_root() => return Err(error),
+                    Err(error) => return self.note_made(&path, Err(error)),
+                    Ok(()) => {}
+                }
                 self.report.directories += 1;
                 self.control.count(1, 0);
                 self.directories.push((path, entry));
@@ -188,12 +195,16 @@ impl<'a, 's> TreeRestore<'a, 's> {
             entry,
         };
         if wants.is_empty() {
-            let target = state.open(&self.destination)?;
-            let warnings = self.destination.finish_file(target, &state.entry)?;
-            self.report.count_file(&state.entry);
-            self.control.count(1, state.entry.size);
-            self.warn(warnings);
-            return Ok(());
+            let made = state.open(&self.destination);
+            return match made.and_then(|target| self.destination.finish_file(target, &state.entry)) {
+                Ok(warnings) => {
+                    self.report.count_file(&state.entry);
+                    self.control.count(1, state.entry.size);
+                    self.warn(warnings);
+                    Ok(())
+                }
+                Err(error) => self.note_made(&state.path, Err(error)),
+            };
         }
         self.window.files.push(state);
         Ok(())
@@ -283,6 +294,19 @@ impl Writer<'_> {
         change(&mut self.outcome.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Writes wants of one file; chunks that are neighbours in the frame and in the file go out in one write.
+    fn write(&self, open: &FileTarget, wants: &[Want], frame: &[u8]) -> Result<()> {
+        let are_neighbours =
+            |a: &Want, b: &Want| a.start + a.length == b.start && a.offset + u64::from(a.length) == b.offset;
+        for run in wants.chunk_by(are_neighbours) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            let joined = Want { length: last.start + last.length - first.start, ..*first };
+            open.write_at(joined.offset, bytes_of(&joined, frame))?;
+            self.control.count(0, u64::from(joined.length));
+        }
+        Ok(())
+    }
+
     /// Serves some wants of one file: writes them, unless the file has failed; finishes the file with its last.
     fn serve(&self, file: &FileState, wants: &[Want], frame: Option<&[u8]>) -> Result<()> {
         let mut target = file.target.lock().unwrap_or_else(PoisonError::into_inner);
@@ -290,18 +314,21 @@ impl Writer<'_> {
             file.failed.store(true, Ordering::Relaxed);
         }
         if let (Some(frame), false) = (frame, file.failed.load(Ordering::Relaxed)) {
-            let open = match &mut *target {
-                Some(open) => open,
-                None => target.insert(file.open(self.destination)?),
+            let written = match &mut *target {
+                Some(open) => self.write(open, wants, frame),
+                None => match file.open(self.destination) {
+                    Ok(open) => self.write(target.insert(open), wants, frame),
+                    Err(error) => Err(error),
+                },
             };
-            // Chunks that are neighbours in the frame and in the file go out in one write.
-            for run in
-                wants.chunk_by(|a, b| a.start + a.length == b.start && a.offset + u64::from(a.length) == b.offset)
-            {
-                let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
-                let joined = Want { length: last.start + last.length - first.start, ..*first };
-                open.write_at(joined.offset, bytes_of(&joined, frame))?;
-                self.control.count(0, u64::from(joined.length));
+            match written {
+                // This file cannot be had here; others may.
+                Err(error @ Error::Io { .. }) if !is_out_of_space(&error) => {
+                    file.failed.store(true, Ordering::Relaxed);
+                    let loss = Loss { path: file.path.clone(), what: chain(&error), damaged: false };
+                    self.note(|report| report.losses.push(loss));
+                }
+                written => written?,
             }
         }
         let left = file.remaining.fetch_sub(wants.len() as u32, Ordering::AcqRel) - wants.len() as u32;

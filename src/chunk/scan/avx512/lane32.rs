@@ -5,19 +5,18 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-use super::{
-    BLOCK, Found, GROUPS_MAX, Indices, Lanes, Planes, Tiles, Vbmi, bits, groups_of, load, prefetch, shuffle_control,
-    store,
-};
+use super::{BLOCK, Found, GROUPS_MAX, Indices, Lanes, Planes, Tiles, Vbmi, bits, groups_of, shuffle_control, store};
 use crate::chunk::scan::{Masks, Table};
 
 const LANES: usize = 16;
 const GROUP: usize = 16;
 const WINDOW: usize = 32;
 
+/// Bytes of a row that are transposed at once.
+const STRIDE: usize = 32;
+
 /// Bytes of a row in one column, and columns of a block.
 const COLUMN: usize = 4;
-const COLUMNS: usize = BLOCK / COLUMN;
 
 /// 16 lanes of 32 bits.
 #[derive(Clone, Debug)]
@@ -86,35 +85,33 @@ fn scan(
     let mut all = 0;
     let mut hash = _mm512_setzero_si512();
 
-    // The hashes of the first window, begun at zero; a block is two windows.
+    // The hashes of the first window, begun at zero.
     let mut kept = [const { MaybeUninit::<__m512i>::uninit() }; WINDOW];
-    let first = transposed(tile, blocks, 0);
-    let (window, mut columns) = first.split_at(WINDOW / COLUMN);
-    for (column, kept) in window.iter().zip(kept.as_chunks_mut::<COLUMN>().0) {
-        for (value, kept) in weave.values(planes, *column).into_iter().zip(kept) {
-            hash = _mm512_add_epi32(_mm512_add_epi32(hash, hash), value);
+    let (tile, row) = (tile.as_flattened(), tile.len() / LANES * BLOCK);
+    let step = |hash: &mut __m512i, value| {
+        *hash = _mm512_add_epi32(_mm512_add_epi32(*hash, *hash), value);
+    };
+    for (column, kept) in transposed(tile, row, 0).into_iter().zip(kept.as_chunks_mut::<COLUMN>().0) {
+        for (value, kept) in weave.values(planes, column).into_iter().zip(kept) {
+            step(&mut hash, value);
             kept.write(hash);
         }
     }
     let mut place = WINDOW / GROUP;
-    let mut next;
-    for block in 1..=blocks {
-        for group in columns.chunks_exact(GROUP / COLUMN) {
+    for stride in 1..row / STRIDE {
+        let columns = transposed(tile, row, stride);
+        for group in columns.as_chunks::<{ GROUP / COLUMN }>().0 {
             store(&mut found.before[place], hash);
             let mut least = most;
             for column in group {
                 for value in weave.values(planes, *column) {
-                    hash = _mm512_add_epi32(_mm512_add_epi32(hash, hash), value);
+                    step(&mut hash, value);
                     least = _mm512_min_epu32(least, hash);
                 }
             }
             suspects[place] = _mm512_cmplt_epu32_mask(least, limits);
             all |= suspects[place];
             place += 1;
-        }
-        if block < blocks {
-            next = transposed(tile, blocks, block);
-            columns = &next;
         }
     }
 
@@ -140,36 +137,40 @@ fn scan(
     all
 }
 
-/// One block of every row; vector `k` holds the bytes `4k..4k + 4` of every row.
+/// One stride of every row; vector `k` holds the bytes `4k..4k + 4` of it for every row.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transposed(tile: &[[u8; BLOCK]], blocks: usize, block: usize) -> [__m512i; COLUMNS] {
-    let mut a = [_mm512_setzero_si512(); COLUMNS];
+fn transposed(tile: &[u8], row: usize, stride: usize) -> [__m512i; STRIDE / COLUMN] {
+    let mut a = [_mm512_setzero_si512(); 8];
     let mut b = a;
-    for lane in 0..LANES {
-        let bytes = &tile[lane * blocks + block];
-        prefetch(bytes, tile.len() * BLOCK);
-        b[lane] = load(bytes);
-    }
-    for i in 0..8 {
-        a[2 * i] = _mm512_unpacklo_epi32(b[2 * i], b[2 * i + 1]);
-        a[2 * i + 1] = _mm512_unpackhi_epi32(b[2 * i], b[2 * i + 1]);
-    }
     for i in 0..4 {
-        b[4 * i] = _mm512_unpacklo_epi64(a[4 * i], a[4 * i + 2]);
-        b[4 * i + 1] = _mm512_unpackhi_epi64(a[4 * i], a[4 * i + 2]);
-        b[4 * i + 2] = _mm512_unpacklo_epi64(a[4 * i + 1], a[4 * i + 3]);
-        b[4 * i + 3] = _mm512_unpackhi_epi64(a[4 * i + 1], a[4 * i + 3]);
+        for half in 0..2 {
+            // SAFETY: test
+            unsafe {
+                let first = tile.as_ptr().add((i + 8 * half) * row + stride * STRIDE);
+                let second = first.add(4 * row);
+                if stride.is_multiple_of(2) {
+                    _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(tile.len()).cast());
+                    _mm_prefetch::<_MM_HINT_T0>(second.wrapping_add(tile.len()).cast());
+                }
+                let low = _mm512_castsi256_si512(_mm256_loadu_si256(first.cast()));
+                a[i + 4 * half] = _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(second.cast()));
+            }
+        }
     }
-    for j in 0..4 {
-        let low = _mm512_shuffle_i32x4::<0x88>(b[j], b[4 + j]);
-        let low_2 = _mm512_shuffle_i32x4::<0x88>(b[8 + j], b[12 + j]);
-        let high = _mm512_shuffle_i32x4::<0xdd>(b[j], b[4 + j]);
-        let high_2 = _mm512_shuffle_i32x4::<0xdd>(b[8 + j], b[12 + j]);
-        a[j] = _mm512_shuffle_i32x4::<0x88>(low, low_2);
-        a[4 + j] = _mm512_shuffle_i32x4::<0x88>(high, high_2);
-        a[8 + j] = _mm512_shuffle_i32x4::<0xdd>(low, low_2);
-        a[12 + j] = _mm512_shuffle_i32x4::<0xdd>(high, high_2);
+    // Rows i, i + 8 of a vector: dwords of rows 0 to 3 (and 8 to 11) side by side, then of rows 4 to 7.
+    for half in 0..2 {
+        let [r0, r1, r2, r3] = [a[4 * half], a[4 * half + 1], a[4 * half + 2], a[4 * half + 3]];
+        let (l01, h01) = (_mm512_unpacklo_epi32(r0, r1), _mm512_unpackhi_epi32(r0, r1));
+        let (l23, h23) = (_mm512_unpacklo_epi32(r2, r3), _mm512_unpackhi_epi32(r2, r3));
+        b[4 * half] = _mm512_unpacklo_epi64(l01, l23);
+        b[4 * half + 1] = _mm512_unpackhi_epi64(l01, l23);
+        b[4 * half + 2] = _mm512_unpacklo_epi64(h01, h23);
+        b[4 * half + 3] = _mm512_unpackhi_epi64(h01, h23);
+    }
+    for k in 0..4 {
+        a[k] = _mm512_shuffle_i32x4::<0x88>(b[k], b[4 + k]);
+        a[4 + k] = _mm512_shuffle_i32x4::<0xdd>(b[k], b[4 + k]);
     }
     a
 }

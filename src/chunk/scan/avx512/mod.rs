@@ -273,7 +273,7 @@ impl Indices {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     fn new(bytes: __m512i) -> Self {
-        Self { bytes, bit_6: top_bits(_mm512_add_epi8(bytes, bytes)), bit_7: top_bits(bytes) }
+        Self { bytes, bit_6: _mm512_test_epi8_mask(bytes, _mm512_set1_epi8(0x40)), bit_7: top_bits(bytes) }
     }
 
     /// `vpermb` takes the low six bits of an index; the other two choose among the quarters by merging over.
@@ -321,13 +321,6 @@ fn groups_of(lane: usize, lanes: &[u16; GROUPS_MAX]) -> u32 {
     // SAFETY: an array of 32 u16 is 64 readable bytes; the instruction asks for no alignment.
     let lanes = unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) };
     _mm512_test_epi16_mask(lanes, _mm512_set1_epi16(1 << lane))
-}
-
-/// Asks for the cache line `distance` bytes after these.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn prefetch(bytes: &[u8; 64], distance: usize) {
-    _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(distance).cast());
 }
 
 /// A shuffle control for bytes: the same 16 indices in every 128-bit part.

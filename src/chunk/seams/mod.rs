@@ -18,6 +18,11 @@
 //! position is tested twice by a scan. (Where a profile restarts its hash, the first 63 positions of each replayed chunk
 //! are tested on the bytes, as they depend on where the chunk began.)
 
+mod file;
+#[cfg(test)]
+mod tests;
+
+pub use file::{ChunkEnd, ReadAt, chunk_file};
 use rayon::prelude::*;
 
 use super::certify::LiveSet;
@@ -34,15 +39,20 @@ pub const WARM_UP: usize = WINDOW;
 /// How far a worker scans at a time before it looks whether it has certified.
 const BLOCK: u64 = 32 << 10;
 
-/// How many candidates of a restarting profile are looked at byte by byte in one segment, in longest chunks, before the
-/// worker gives up on certifying it. Ordinary data takes less than one.
-const EARLY_CANDIDATES_IN_MAX: u64 = 4;
+/// How many candidates of a restarting profile are looked at byte by byte in one segment before the worker gives up on
+/// certifying it, in minimum chunks: ordinary data takes two to six, one in a hundred segments 8 to 34.
+const EARLY_CANDIDATES_IN_MIN: u64 = 40;
+
+/// No more than so many for profiles of large chunks: about a tenth of a second.
+const EARLY_CANDIDATES_MAX: u64 = 2 << 20;
 
 /// What one worker found out about its segment.
 #[derive(Debug, Clone)]
 pub struct SegmentCuts {
     start: u64,
     end: u64,
+    /// Whether the file ends with it.
+    last: bool,
     certified: Option<u64>,
     hits: HitLog,
     cuts: Vec<u64>,
@@ -52,7 +62,7 @@ impl SegmentCuts {
     /// Of a segment that was not looked at yet.
     #[must_use]
     pub fn empty() -> Self {
-        Self { start: 0, end: 0, certified: None, hits: HitLog::new(0), cuts: Vec::new() }
+        Self { start: 0, end: 0, last: false, certified: None, hits: HitLog::new(0), cuts: Vec::new() }
     }
 
     /// Offset of the segment's first byte.
@@ -109,7 +119,7 @@ pub fn scan_segment(finder: &Finder, span: &Span<'_>, start: u64, mut on_chunk: 
             cuts.push(to);
         };
         // What was scanned past the certified cut, to the end of the block, is known from its hits.
-        let mut replay = SpanReplay::new(finder, span, &hits);
+        let mut replay = SpanReplay::new(finder, span, &hits, (span.end(), span.is_last()));
         while let Some(cut) = replay.next_cut(at, start, scanned_to) {
             emit(at, cut);
             at = cut;
@@ -120,7 +130,7 @@ pub fn scan_segment(finder: &Finder, span: &Span<'_>, start: u64, mut on_chunk: 
             at = cut;
         }
     }
-    SegmentCuts { start, end: span.end(), certified, hits, cuts }
+    SegmentCuts { start, end: span.end(), last: span.is_last(), certified, hits, cuts }
 }
 
 /// Sweeps the live set over a segment, block by block.
@@ -145,7 +155,7 @@ impl<'a> Certifier<'a> {
             start,
             live: LiveSet::with_full_from(start, sizes, finder.full_from()),
             end: span.end() - u64::from(restarting && span.is_last() && span.end() > start),
-            early_left: EARLY_CANDIDATES_IN_MAX * sizes.max(),
+            early_left: (EARLY_CANDIDATES_IN_MIN * sizes.min()).min(EARLY_CANDIDATES_MAX),
         }
     }
 
@@ -251,18 +261,20 @@ impl<'a> Certifier<'a> {
 struct SpanReplay<'a> {
     finder: &'a Finder,
     span: &'a Span<'a>,
+    /// Where the segment ends, and whether the file does.
+    end: (u64, bool),
     replay: Replay<super::hits::Hits<'a>>,
 }
 
 impl<'a> SpanReplay<'a> {
-    fn new(finder: &'a Finder, span: &'a Span<'a>, hits: &'a HitLog) -> Self {
+    fn new(finder: &'a Finder, span: &'a Span<'a>, hits: &'a HitLog, end: (u64, bool)) -> Self {
         let sizes = finder.profile().sizes();
-        Self { finder, span, replay: Replay::with_full_from(hits.iter(), sizes, finder.full_from()) }
+        Self { finder, span, end, replay: Replay::with_full_from(hits.iter(), sizes, finder.full_from()) }
     }
 
     /// The end of the chunk that begins at `start`, if it lies in `from..to`; it does not lie before `from`.
     fn next_cut(&mut self, start: u64, from: u64, to: u64) -> Option<u64> {
-        let tested_to = self.finder.tested_to(self.span, start).min(to);
+        let tested_to = self.finder.tested_to(start, self.end.0, self.end.1).min(to);
         self.finder
             .first_early(self.span, start, from, tested_to)
             .or_else(|| self.replay.next_cut(start, to, tested_to))
@@ -292,25 +304,33 @@ impl Stitcher {
         self.at
     }
 
-    /// Takes the next segment, with the span it was scanned from; appends the **seam's** cuts to `seam`: those after the
-    /// last cut so far, up to and with the certified one. These chunks no worker has seen whole. They are followed by
+    /// Takes the next segment; appends the **seam's** cuts to `seam`: those after the last cut so far, up to and with the
+    /// certified one. These chunks no worker has seen whole. They are followed by
     /// [`segment.cuts()`](SegmentCuts::cuts), whose chunks its worker has handed out. Where nothing was certified, all
     /// cuts in the segment are seam cuts.
     ///
+    /// Where the profile [needs them](Self::needs_bytes), `span` holds the bytes from [`WARM_UP`] before the segment up
+    /// to its certified cut, or all of it where there is none. Otherwise it may be empty.
+    ///
     /// # Panics
-    /// If segments are pushed out of order, or the span is not the segment's. Never for any bytes.
+    /// If segments are pushed out of order. Never for any bytes.
     pub fn push(&mut self, segment: &SegmentCuts, span: &Span<'_>, seam: &mut Vec<u64>) {
         assert_eq!(segment.start, self.end, "segments are pushed in file order");
-        assert_eq!(segment.end, span.end(), "a segment is pushed with the span it was scanned from");
-        let mut replay = SpanReplay::new(&self.finder, span, &segment.hits);
+        let mut replay = SpanReplay::new(&self.finder, span, &segment.hits, (segment.end, segment.last));
         self.at =
             replay_seam(self.at, segment.certified, segment.end, seam, |at, to| replay.next_cut(at, segment.start, to));
         self.at = segment.cuts.last().copied().unwrap_or(self.at);
         self.end = segment.end;
-        if span.is_last() && self.at < self.end {
+        if segment.last && self.at < self.end {
             seam.push(self.end);
             self.at = self.end;
         }
+    }
+
+    /// Whether a replay looks at bytes: where the profile restarts its hash in each chunk.
+    #[must_use]
+    pub fn needs_bytes(&self) -> bool {
+        self.finder.profile().warmth() == Warmth::Restarting
     }
 }
 
@@ -374,6 +394,3 @@ pub fn spans_at<'a>(data: &'a [u8], seeks: &[usize]) -> Vec<(u64, Span<'a>)> {
     };
     bounds.iter().copied().zip(ends).map(segment).collect()
 }
-
-#[cfg(test)]
-mod tests;

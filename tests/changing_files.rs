@@ -1,0 +1,231 @@
+//! Files that do not hold still: what is kept is what was read, what is not kept is named, and the rest is there.
+//!
+//! The add is suspended in the middle of a big file, so what happens to which file is not left to chance.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::process::Stdio;
+
+use rustix::process::Signal;
+
+use crate::support::{Bench, assert_same_tree, noise};
+use crate::system::{bytes_in, give_to_nobody, signal, wait_until};
+
+const BIG: usize = 160_000_000;
+
+/// Adds `tree`, which has a big file `a`, suspends that in the middle of `a`, lets `change` change the files, and has
+/// it go on. Returns what it said on standard error.
+fn add_while_changing(bench: &Bench, change: &dyn Fn(&Bench), code: i32) -> String {
+    for attempt in 0..10 {
+        bench.write("tree/a", noise(1, BIG));
+        let store = format!("store{attempt}");
+        let mut adding = bench
+            .command(["--store", &store, "add", "--memory", "32M", "tree"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let begun = wait_until(&mut adding, || bytes_in(&bench.path(&store)) > 1_000_000);
+        signal(&adding, Signal::STOP);
+        // Its clock stands still now; how far did it come?
+        let is_in_the_middle = begun && bytes_in(&bench.path(&store)) < (BIG - 80_000_000) as u64;
+        if is_in_the_middle {
+            change(bench);
+        }
+        signal(&adding, Signal::CONT);
+        let output = adding.wait_with_output().unwrap();
+        if is_in_the_middle {
+            let error = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(code), "{error}");
+            std::fs::rename(bench.path(&store), bench.path(".store")).unwrap();
+            return error;
+        }
+        std::fs::remove_dir_all(bench.path(&store)).unwrap();
+    }
+    panic!("ten times the add could not be suspended in the middle");
+}
+
+fn restored(bench: &Bench, path: &str) -> Vec<u8> {
+    let output = bench.run(["get", path, "-o", "-"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+#[test]
+fn a_file_that_grows() {
+    let bench = Bench::new();
+    let error = add_while_changing(
+        &bench,
+        &|bench| {
+            let mut file = OpenOptions::new().append(true).open(bench.path("tree/a")).unwrap();
+            file.write_all(b"more").unwrap();
+        },
+        3,
+    );
+    assert!(error.contains("warning: \"tree/a\" grew while it was read"), "{error}");
+    let got = restored(&bench, "tree/a");
+    let now = std::fs::read(bench.path("tree/a")).unwrap();
+    assert!(got.len() >= BIG && now.starts_with(&got), "{} bytes", got.len());
+    assert_eq!(bench.json(["snapshots"])[0]["skipped"], 1);
+    // The next add sees that this is not what the snapshot has.
+    bench.ok(["add", "tree"]);
+    assert!(restored(&bench, "tree/a") == now);
+}
+
+#[test]
+fn a_file_that_shrinks() {
+    // Behind what was read, and before it: what was read is kept.
+    for length in [BIG - 10_000_000, 1000] {
+        let bench = Bench::new();
+        let error = add_while_changing(
+            &bench,
+            &|bench| {
+                OpenOptions::new().write(true).open(bench.path("tree/a")).unwrap().set_len(length as u64).unwrap();
+            },
+            3,
+        );
+        assert!(error.contains("warning: \"tree/a\" shrank while it was read"), "{error}");
+        let got = restored(&bench, "tree/a");
+        assert!(got.len() >= length && got.len() < BIG && noise(1, BIG).starts_with(&got), "{} bytes", got.len());
+    }
+}
+
+#[test]
+fn a_file_that_is_written_to() {
+    let bench = Bench::new();
+    let at = BIG - 30_000_000;
+    let error = add_while_changing(
+        &bench,
+        &|bench| {
+            let file = OpenOptions::new().write(true).open(bench.path("tree/a")).unwrap();
+            file.write_all_at(&vec![7; 20_000_000], at as u64).unwrap();
+            file.write_all_at(b"first", 0).unwrap();
+        },
+        3,
+    );
+    assert!(error.contains("warning: \"tree/a\" was modified while it was read"), "{error}");
+    let got = restored(&bench, "tree/a");
+    let (old, new) = (noise(1, BIG), std::fs::read(bench.path("tree/a")).unwrap());
+    assert_eq!(got.len(), BIG);
+    // Each byte is one that the file had.
+    assert!(got.iter().zip(old.iter().zip(&new)).all(|(got, (old, new))| got == old || got == new));
+    assert!(got[at..at + 20_000_000] == new[at..at + 20_000_000], "what came before it was read is in it");
+}
+
+#[test]
+fn files_that_come_and_go() {
+    let bench = Bench::new();
+    bench.write("tree/gone", b"gone");
+    bench.write("tree/gone too/file", b"gone");
+    bench.write("tree/kept", b"kept");
+    bench.write("tree/replaced", b"old");
+    let error = add_while_changing(
+        &bench,
+        &|bench| {
+            std::fs::remove_file(bench.path("tree/gone")).unwrap();
+            std::fs::remove_dir_all(bench.path("tree/gone too")).unwrap();
+            std::fs::remove_file(bench.path("tree/replaced")).unwrap();
+            // A reader that opens this as the file it was waits for ever.
+            assert!(std::process::Command::new("mkfifo").arg(bench.path("tree/replaced")).status().unwrap().success());
+        },
+        3,
+    );
+    for gone in ["tree/gone", "tree/gone too"] {
+        assert!(error.contains(&format!("warning: \"{gone}\" was left out: ")), "{error}");
+    }
+    assert!(error.contains("No such file") && error.contains("2 problems, named above"), "{error}");
+    bench.ok(["get", "tree", "-o", "copy"]);
+    assert_same_tree(&bench.path("tree"), &bench.path("copy"));
+    assert_eq!(bench.json(["snapshots"])[0]["skipped"], 2);
+}
+
+#[test]
+fn a_big_file_that_vanishes_is_kept_once_it_is_open() {
+    let bench = Bench::new();
+    let error = add_while_changing(&bench, &|bench| std::fs::remove_file(bench.path("tree/a")).unwrap(), 3);
+    assert!(error.contains("\"tree/a\""), "{error}");
+    assert!(restored(&bench, "tree/a") == noise(1, BIG));
+}
+
+#[test]
+fn what_may_not_be_read_is_named_and_the_rest_is_kept() {
+    let bench = Bench::new();
+    bench.write("tree/readable", b"readable");
+    bench.write("tree/secret", b"secret");
+    bench.write("tree/big secret", noise(2, 9_000_000));
+    bench.write("tree/closed/file", b"cannot be seen");
+    bench.write("tree/open/file", b"seen");
+    give_to_nobody(&bench.path("tree"));
+    for closed in ["secret", "big secret", "closed"] {
+        std::fs::set_permissions(bench.path("tree").join(closed), std::fs::Permissions::from_mode(0)).unwrap();
+    }
+    std::fs::create_dir(bench.path("store")).unwrap();
+    give_to_nobody(&bench.path("store"));
+    let output = bench.unprivileged(["--store", "store", "--json", "add", "tree"]).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{error}");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let problems = json["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), 3, "{json}");
+    for closed in ["tree/secret", "tree/big secret", "tree/closed"] {
+        let problem = problems.iter().find(|problem| problem["path"] == closed);
+        let what = problem.unwrap_or_else(|| panic!("{closed} in {json}"))["what"].as_str().unwrap();
+        assert!(what.contains("Permission denied"), "{what}");
+        assert!(error.contains(&format!("warning: \"{closed}\" was left out: ")), "{error}");
+    }
+    let listed = bench.unprivileged(["--store", "store", "ls", "-R"]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert_eq!(listed, "tree\ntree/closed\ntree/open\ntree/open/file\ntree/readable\n");
+    std::fs::set_permissions(bench.path("tree/closed"), std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// No suspending here: a thread replaces, removes and makes files as fast as it can while adds run.
+#[test]
+fn a_tree_that_never_rests() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let bench = Bench::new();
+    let content = |name: usize, version: u8| vec![version; 2000 + name];
+    for name in 0..300 {
+        bench.write(format!("tree/{name:03}"), content(name, 0));
+    }
+    bench.write("tree/999", b"rests");
+    let rests = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut version: u8 = 0;
+            while !rests.load(Ordering::Relaxed) {
+                version = version.wrapping_add(1);
+                for name in (0..300).step_by(7) {
+                    let path = bench.path(format!("tree/{name:03}"));
+                    match version % 3 {
+                        0 => std::fs::rename(bench.write("new", content(name, version)), path).unwrap(),
+                        1 => drop(std::fs::remove_file(path)),
+                        _ => drop(std::os::unix::fs::symlink("999", path)),
+                    }
+                }
+            }
+        });
+        for round in 0..12 {
+            let output = bench.run(["add", "--reread", "tree"]);
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(matches!(output.status.code(), Some(0 | 3)), "{error}");
+            assert_eq!(output.status.code() == Some(3), error.contains("warning: "), "{error}");
+            let copy = bench.path(format!("copy{round}"));
+            bench.ok(["get", "tree", "--snapshot", "latest", "-o", copy.to_str().unwrap()]);
+            for name in 0..300 {
+                let path = copy.join(format!("{name:03}"));
+                let Ok(stat) = path.symlink_metadata() else {
+                    assert_eq!(name % 7, 0, "{name} rested and is missing");
+                    continue;
+                };
+                if stat.is_file() {
+                    let bytes = std::fs::read(path).unwrap();
+                    assert!(bytes == content(name, bytes[0]), "{name} is none of its versions");
+                }
+            }
+            assert_eq!(std::fs::read(copy.join("999")).unwrap(), b"rests");
+        }
+        rests.store(true, Ordering::Relaxed);
+    });
+}

@@ -1,0 +1,216 @@
+//! Disks that are full or may not be written to: a clean failure, nothing lost, and the same command works later.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::support::{Bench, assert_same_tree, noise};
+use crate::system::{Mount, files_below, give_to_nobody, is_root};
+
+/// Fails unless an error says that there is no space left, and that this can be helped.
+fn assert_no_space(error: &str) {
+    assert!(error.contains("error: cannot ") && error.contains("No space left on device"), "{error}");
+    assert!(error.contains("hint: free some space"), "{error}");
+}
+
+/// Takes all the space there is left but about `left` bytes.
+fn fill(folder: &Path, left: usize) {
+    let ballast = folder.join("ballast");
+    let mut size = 64 << 20;
+    let mut bytes = Vec::new();
+    // As much as fits, in ever smaller steps.
+    while size >= 4096 {
+        use std::io::Write;
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&ballast).unwrap();
+        bytes.resize(size, 1);
+        if file.write_all(&bytes).is_err() {
+            size /= 2;
+        }
+    }
+    let file = std::fs::OpenOptions::new().write(true).open(&ballast).unwrap();
+    file.set_len(file.metadata().unwrap().len().saturating_sub(left as u64)).unwrap();
+}
+
+#[test]
+fn a_disk_that_fills_up_during_an_add() {
+    let bench = Bench::new();
+    let Some(_disk) = Mount::small(bench.path("disk"), 12 << 20) else { return };
+    bench.write("old/file", noise(1, 2_000_000));
+    bench.write("old/text", "text ".repeat(1000));
+    for n in 0..40 {
+        bench.write(format!("new/{n}"), noise(100 + n, 500_000));
+    }
+    let store = ["--store", "disk/store"];
+    let with = |arguments: &[&'static str]| [&store[..], arguments].concat();
+    bench.ok(with(&["add", "old"]));
+    let before = files_below(&bench.path("disk/store/snapshots"));
+
+    assert_no_space(&bench.error(1, with(&["add", "new"])));
+    assert_eq!(files_below(&bench.path("disk/store/snapshots")), before, "no snapshot");
+    assert_eq!(files_below(&bench.path("disk/store/tmp")).len(), 0, "nothing half written is left");
+
+    // Not a byte is left: what is in the store can be read all the same.
+    fill(&bench.path("disk"), 0);
+    bench.ok(with(&["get", "old", "-o", "copy"]));
+    assert_same_tree(&bench.path("old"), &bench.path("copy"));
+    bench.ok(with(&["ls", "-R"]));
+    bench.ok(with(&["dedup-stats"]));
+    assert_no_space(&bench.error(1, with(&["add", "new"])));
+
+    // With room again, the same add succeeds.
+    std::fs::remove_file(bench.path("disk/ballast")).unwrap();
+    for n in 10..40 {
+        std::fs::remove_file(bench.path(format!("new/{n}"))).unwrap();
+    }
+    bench.ok(with(&["add", "new"]));
+    bench.ok(with(&["get", "new", "-o", "new copy"]));
+    assert_same_tree(&bench.path("new"), &bench.path("new copy"));
+    bench.ok(with(&["get", "old", "-o", "old copy"]));
+    assert_same_tree(&bench.path("old"), &bench.path("old copy"));
+}
+
+/// However much room is left: the add succeeds with a snapshot, or fails without one. Never one thing said and the
+/// other done.
+#[test]
+fn whatever_the_room_an_add_fails_or_is_whole() {
+    let bench = Bench::new();
+    let Some(_disk) = Mount::small(bench.path("disk"), 4 << 20) else { return };
+    bench.write("old", noise(1, 100_000));
+    for n in 0..4 {
+        bench.write(format!("new/{n}"), noise(10 + n, 60_000));
+    }
+    let mut outcomes = [0, 0];
+    for left in (0..30).map(|n| n * 16_384) {
+        let store = format!("disk/{left}");
+        bench.ok(["--store", &store, "add", "old"]);
+        fill(&bench.path("disk"), left);
+        let output = bench.run(["--store", &store, "add", "new"]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        let snapshots = files_below(&bench.path(&store).join("snapshots")).len();
+        match output.status.code() {
+            Some(0) => {
+                assert_eq!(snapshots, 2, "{left}: {error}");
+                let copy = format!("copy {left}");
+                bench.ok(["--store", &store, "get", "new", "-o", &copy]);
+                assert_same_tree(&bench.path("new"), &bench.path(copy));
+            }
+            Some(1) => {
+                assert_no_space(&error);
+                assert_eq!(snapshots, 1, "{left}: {error}");
+            }
+            other => panic!("{left}: {other:?} {error}"),
+        }
+        outcomes[usize::from(output.status.success())] += 1;
+        let old = bench.run(["--store", &store, "get", "old", "-o", "-"]);
+        assert!(old.stdout == noise(1, 100_000), "{left}: {}", String::from_utf8_lossy(&old.stderr));
+        std::fs::remove_dir_all(bench.path(&store)).unwrap();
+        std::fs::remove_file(bench.path("disk/ballast")).unwrap();
+    }
+    assert!(outcomes.iter().all(|n| *n > 2), "the rooms tried should make both happen: {outcomes:?}");
+}
+
+#[test]
+fn a_disk_that_fills_up_during_a_get() {
+    let bench = Bench::new();
+    let Some(_disk) = Mount::small(bench.path("disk"), 8 << 20) else { return };
+    for n in 0..30 {
+        bench.write(format!("many/{n}"), noise(n, 500_000));
+    }
+    bench.write("big", noise(99, 20_000_000));
+    bench.write("middling/of many chunks", noise(98, 900_000));
+    bench.ok(["add", "many", "big", "middling"]);
+    assert_no_space(&bench.error(1, ["get", "many", "-o", "disk/many"]));
+    // What is there is whole.
+    for file in files_below(&bench.path("disk/many")) {
+        let name = file.file_name().unwrap();
+        assert!(std::fs::read(&file).unwrap() == std::fs::read(bench.path("many").join(name)).unwrap(), "{name:?}");
+    }
+    std::fs::remove_dir_all(bench.path("disk/many")).unwrap();
+    for arguments in [&["get", "big", "-o", "disk/big"][..], &["get", "big", "-o", "disk/part", "--range", "1.."]] {
+        assert_no_space(&bench.error(1, arguments));
+        assert_eq!(files_below(&bench.path("disk")).len(), 0, "{arguments:?}");
+    }
+    fill(&bench.path("disk"), 500_000);
+    assert_no_space(&bench.error(1, ["get", "middling", "-o", "disk/middling"]));
+    assert_eq!(files_below(&bench.path("disk/middling")).len(), 0);
+}
+
+#[test]
+fn a_full_standard_output_is_an_error() {
+    let bench = Bench::new();
+    bench.write("file", noise(1, 500_000));
+    bench.ok(["add", "file"]);
+    for arguments in [&["get", "file", "-o", "-"][..], &["ls"], &["--json", "snapshots"], &["dedup-stats"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = bench.command(arguments).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(error.contains("standard output") && error.contains("No space left"), "{arguments:?}: {error}");
+    }
+}
+
+/// What can be read of a store that cannot be written, and what an add says.
+fn assert_works_read_only(bench: &Bench, run: &dyn Fn(&[&str]) -> std::process::Output, why: &str) {
+    let expect = |code: i32, arguments: &[&str]| {
+        let output = run(arguments);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {error}");
+        (output.stdout, error)
+    };
+    expect(0, &["get", "tree", "-o", "out/copy"]);
+    assert!(std::fs::read(bench.path("out/copy/file")).unwrap() == noise(1, 400_000));
+    std::fs::remove_dir_all(bench.path("out/copy")).unwrap();
+    assert!(expect(0, &["get", "tree/file", "-o", "-"]).0 == noise(1, 400_000));
+    assert_eq!(expect(0, &["ls", "-R"]).0, b"tree\ntree/file\ntree/small\n");
+    expect(0, &["snapshots"]);
+    expect(0, &["dedup-stats"]);
+    let (_, error) = expect(1, &["add", "tree"]);
+    assert!(error.contains("error: cannot ") && error.contains(why) && error.contains("hint: check the perm"), "{error}");
+}
+
+fn store_of_a_tree(bench: &Bench) {
+    bench.write("tree/file", noise(1, 400_000));
+    bench.write("tree/small", b"small");
+    bench.ok(["--store", "store", "add", "tree"]);
+    std::fs::create_dir(bench.path("out")).unwrap();
+    give_to_nobody(&bench.path("out"));
+}
+
+#[test]
+fn a_store_of_somebody_else_can_be_read() {
+    let bench = Bench::new();
+    store_of_a_tree(&bench);
+    for path in crate::system::entries_below(&bench.path("store")) {
+        let mode = if path.is_dir() { 0o555 } else { 0o444 };
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    for with_index in [true, false] {
+        if !with_index {
+            std::fs::set_permissions(bench.path("store"), std::fs::Permissions::from_mode(0o755)).unwrap();
+            std::fs::remove_file(bench.path("store/index.redb")).unwrap();
+            std::fs::set_permissions(bench.path("store"), std::fs::Permissions::from_mode(0o555)).unwrap();
+        }
+        let run =
+            |arguments: &[&str]| bench.unprivileged([&["--store", "store"], arguments].concat()).output().unwrap();
+        assert_works_read_only(&bench, &run, "Permission denied");
+    }
+    for path in crate::system::entries_below(&bench.path("store")) {
+        let mode = if path.is_dir() { 0o755 } else { 0o644 };
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+#[test]
+fn a_store_on_a_read_only_disk_can_be_read() {
+    let bench = Bench::new();
+    store_of_a_tree(&bench);
+    for with_index in [true, false] {
+        if !with_index {
+            std::fs::remove_file(bench.path("store/index.redb")).unwrap();
+        }
+        let Some(_mount) = Mount::read_only(&bench.path("store"), bench.path("mounted")) else { return };
+        assert!(is_root());
+        let run = |arguments: &[&str]| bench.run([&["--store", "mounted"], arguments].concat());
+        assert_works_read_only(&bench, &run, "Read-only file system");
+    }
+}

@@ -1,0 +1,97 @@
+//! The examples of every help text are run, as they stand there.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+
+use crate::support::{Bench, noise, skipped};
+
+/// The subcommands that `store --help` lists.
+fn subcommands(bench: &Bench) -> Vec<String> {
+    let help = bench.ok(["--help"]);
+    let listed = help.split("Commands:\n").nth(1).unwrap();
+    let lines = listed.lines().take_while(|line| !line.is_empty());
+    let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    names.map(|line| line.split_whitespace().next().unwrap().to_owned()).filter(|name| name != "help").collect()
+}
+
+/// The lines of a help text below `Examples:`, without what is said of them.
+fn examples(help: &str) -> Vec<String> {
+    let Some(after) = help.split("Examples:\n").nth(1) else { return Vec::new() };
+    let lines = after.lines().take_while(|line| line.starts_with("  ")).map(str::trim);
+    lines.map(|line| line.split("   ").next().unwrap().trim().to_owned()).collect()
+}
+
+/// A folder in which everything is that the examples speak of.
+fn prepared() -> Bench {
+    let bench = Bench::new();
+    bench.write("linux-6.1/README", "Linux kernel\n".repeat(100));
+    bench.write("linux-6.1/kernel/fork.c", noise(1, 50_000));
+    bench.write("linux-6.6/README", "Linux kernel, newer\n".repeat(100));
+    bench.write("notes.txt", b"notes");
+    bench.write("disk.img", noise(2, 100_000));
+    bench.write("model.safetensors", noise(3, 100_000));
+    bench.write("srv/models/weights", noise(4, 100_000));
+    // Programs that the examples use.
+    let store = bench.path("bin/store");
+    std::fs::create_dir(bench.path("bin")).unwrap();
+    symlink(env!("CARGO_BIN_EXE_store"), store).unwrap();
+    let dump = bench.write("bin/mysqldump", "#!/bin/sh\necho 'CREATE TABLE shop;'\n");
+    std::fs::set_permissions(dump, std::fs::Permissions::from_mode(0o755)).unwrap();
+    bench
+}
+
+#[test]
+fn every_help_has_examples_and_they_run() {
+    let bench = Bench::new();
+    let names = subcommands(&bench);
+    assert!(names.len() >= 7, "{names:?}");
+    let has_jq = Command::new("jq").arg("--version").output().is_ok();
+    if !has_jq {
+        skipped("examples that use jq: there is none");
+    }
+    for name in std::iter::once("").chain(names.iter().map(String::as_str)) {
+        let help = bench.ok(name.split_whitespace().chain(["--help"]));
+        let examples = examples(&help);
+        assert!(!examples.is_empty(), "store {name} --help has no examples:\n{help}");
+        let bench = prepared();
+        let path = std::env::join_paths(
+            std::iter::once(bench.path("bin")).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+        );
+        let path = path.unwrap();
+        let makes_its_own = matches!(name, "init" | "");
+        if !makes_its_own {
+            bench.ok(["add", "linux-6.1", "linux-6.6", "disk.img", "notes.txt"]);
+            bench.ok(["add", "linux-6.1"]);
+        }
+        for example in examples {
+            assert!(example.contains("store "), "{name}: {example:?}");
+            if example.contains("jq ") && !has_jq {
+                continue;
+            }
+            // Places outside of the folder are taken to be in it.
+            let line = example.replace(" /srv", " srv");
+            let output = Command::new("bash")
+                .args(["-o", "pipefail", "-c", &line])
+                .current_dir(bench.path(""))
+                .env("PATH", &path)
+                .env_remove("STORE_PATH")
+                .output()
+                .unwrap();
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{name}: {example:?}: {error}");
+            let is_report = ["ls", "snapshots", "dedup-stats"].contains(&name) || example.contains("-o -");
+            assert!(!is_report || !output.stdout.is_empty(), "{example:?} should show something");
+        }
+    }
+}
+
+#[test]
+fn the_exit_codes_are_those_in_the_help() {
+    let bench = Bench::new();
+    let help = bench.ok(["--help"]);
+    let line = help.split("Exit codes:").nth(1).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    let told: BTreeSet<char> = line.chars().filter(char::is_ascii_digit).collect();
+    assert_eq!(told, BTreeSet::from(['0', '1', '2', '3', '4']), "{line}");
+}

@@ -1,0 +1,174 @@
+//! Stopped and killed programs: the store stays whole, what was stored is there, the next add reuses what was packed.
+//! Invariants 1, 2 and 7.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use rustix::process::Signal;
+
+use crate::support::{Bench, assert_same_tree, noise};
+use crate::system::{bytes_in, files_below, signal, wait_until};
+
+const BIG: usize = 250_000_000;
+
+#[test]
+fn an_interrupted_add_keeps_what_it_packed() {
+    for stop in [Signal::INT, Signal::TERM] {
+        let bench = Bench::new();
+        bench.write("old", b"old");
+        bench.ok(["add", "old"]);
+        bench.write("tree/big", noise(1, BIG));
+        let mut adding = bench.command(["add", "tree"]).stderr(Stdio::piped()).spawn().unwrap();
+        assert!(wait_until(&mut adding, || bytes_in(&bench.path(".store")) > 70_000_000));
+        signal(&adding, stop);
+        let output = adding.wait_with_output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains("error: interrupted: no snapshot was made; "), "{error}");
+        assert!(error.contains(" are kept, and the next add reuses them"), "{error}");
+        assert_eq!(bench.json(["snapshots"]).as_array().unwrap().len(), 1);
+        assert_eq!(files_below(&bench.path(".store/tmp")).len(), 0);
+        let kept = bench.json(["dedup-stats"])["unused_bytes"].as_u64().unwrap();
+        assert!(error.contains(&format!("({kept} bytes in ")), "{kept}: {error}");
+        assert!(kept > 60_000_000, "{kept}");
+
+        let again = bench.json(["add", "tree"]);
+        assert_eq!(again["new_bytes"], BIG as u64 - kept);
+        assert_eq!(bench.json(["dedup-stats"])["unused_bytes"], 0);
+        assert!(bench.run(["get", "tree/big", "-o", "-"]).stdout == noise(1, BIG));
+    }
+}
+
+#[test]
+fn an_interrupted_add_of_a_stream_ends_at_once() {
+    let bench = Bench::new();
+    let mut adding = bench
+        .command(["add", "-", "--name", "stream"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It waits for input that does not come.
+    let stdin = adding.stdin.take();
+    assert!(wait_until(&mut adding, || bench.path(".store/tmp").exists()));
+    signal(&adding, Signal::INT);
+    let output = adding.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("interrupted: no snapshot was made"), "{error}");
+    drop(stdin);
+    assert_eq!(bench.json(["snapshots"]).as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn an_interrupted_get_says_so_and_leaves_whole_files_only() {
+    let bench = Bench::new();
+    let size = 3_000_000;
+    for n in 0..60 {
+        bench.write(format!("tree/{n}"), noise(n, size));
+    }
+    bench.write("one/file", noise(100, 150_000_000));
+    bench.ok(["add", "tree", "one"]);
+    for (tree, stop_after) in [("tree", 20_000_000), ("one", 1)] {
+        let mut getting = bench.command(["get", tree, "-o", "copy"]).stderr(Stdio::piped()).spawn().unwrap();
+        let copied = || files_below_if_any(&bench.path("copy")).iter().map(|file| allocated(file)).sum::<u64>();
+        assert!(wait_until(&mut getting, || copied() > stop_after));
+        signal(&getting, Signal::INT);
+        let output = getting.wait_with_output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{tree}: {error}");
+        assert!(error.contains("error: interrupted: "), "{tree}: {error}");
+        for file in files_below(&bench.path("copy")) {
+            let name = file.file_name().unwrap();
+            let whole = std::fs::read(bench.path(tree).join(name)).unwrap();
+            assert!(std::fs::read(&file).unwrap() == whole, "{name:?} is not whole");
+        }
+        std::fs::remove_dir_all(bench.path("copy")).unwrap();
+        bench.ok(["get", tree, "-o", "copy"]);
+        assert_same_tree(&bench.path(tree), &bench.path("copy"));
+        std::fs::remove_dir_all(bench.path("copy")).unwrap();
+    }
+}
+
+/// As [`files_below`] while files come and go.
+fn files_below_if_any(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+fn allocated(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    path.symlink_metadata().map_or(0, |stat| if stat.is_file() { stat.len().min(stat.blocks() * 512) } else { 0 })
+}
+
+#[test]
+fn an_add_killed_at_any_moment_harms_nothing() {
+    let bench = Bench::new();
+    bench.write("old/file", noise(1, 1_000_000));
+    bench.write("old/small", b"small");
+    bench.ok(["add", "old"]);
+    let mut killed = 0;
+    let mut snapshots = 1;
+    for round in 0..24_u64 {
+        // 40 MB of which some is in the store already from the rounds before.
+        bench.write("new/a", noise(10 + round / 4, 20_000_000));
+        bench.write("new/b", noise(100 + round, 20_000_000));
+        let begin = bytes_in(&bench.path(".store"));
+        let mut adding = bench.command(["add", "--reread", "new"]).stderr(Stdio::null()).spawn().unwrap();
+        // From at once to about the end.
+        let after = begin + [0, 1, 100_000, 1_000_000, 5_000_000, 15_000_000, 19_000_000, 20_000_000][round as usize % 8];
+        wait_until(&mut adding, || bytes_in(&bench.path(".store")) >= after);
+        let _ = adding.kill();
+        let status = adding.wait().unwrap();
+        killed += usize::from(status.signal() == Some(9));
+        let listed = bench.json(["snapshots"]).as_array().unwrap().len();
+        assert!(listed == snapshots || listed == snapshots + 1, "{listed} snapshots");
+        assert!(status.signal().is_some() || listed == snapshots + 1, "it said that it was done");
+        snapshots = listed;
+        bench.ok(["get", "old", "-o", "copy"]);
+        assert_same_tree(&bench.path("old"), &bench.path("copy"));
+        std::fs::remove_dir_all(bench.path("copy")).unwrap();
+        if round % 8 == 7 {
+            bench.ok(["add", "new"]);
+            snapshots += 1;
+            bench.ok(["get", "new", "-o", "copy"]);
+            assert_same_tree(&bench.path("new"), &bench.path("copy"));
+            std::fs::remove_dir_all(bench.path("copy")).unwrap();
+            bench.ok(["dedup-stats"]);
+        }
+    }
+    assert!(killed >= 12, "only {killed} of 24 adds were killed before they were done");
+    // Whatever the kills left of the index, it is right, or made again.
+    std::fs::remove_file(bench.path(".store/index.redb")).unwrap();
+    assert_eq!(bench.json(["add", "--reread", "new"])["new_bytes"], 0);
+}
+
+#[test]
+fn a_killed_get_harms_neither_store_nor_the_next_get() {
+    let bench = Bench::new();
+    for n in 0..20 {
+        bench.write(format!("tree/{n}"), noise(n, 2_000_000));
+    }
+    bench.ok(["add", "tree"]);
+    let objects = || -> BTreeMap<PathBuf, Vec<u8>> {
+        let files = files_below(&bench.path(".store")).into_iter();
+        files.filter(|path| !path.ends_with("index.redb")).map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    };
+    let before = objects();
+    for round in 0..12_u64 {
+        let mut getting = bench.command(["get", "tree", "-o", "copy", "--force"]).stderr(Stdio::null()).spawn().unwrap();
+        let copied = || files_below_if_any(&bench.path("copy")).iter().map(|file| allocated(file)).sum::<u64>();
+        wait_until(&mut getting, || copied() >= round * 3_000_000);
+        let _ = getting.kill();
+        getting.wait().unwrap();
+        if round % 3 == 0 {
+            bench.ok(["get", "tree", "-o", "copy", "--force"]);
+            assert_same_tree(&bench.path("tree"), &bench.path("copy"));
+        }
+        let _ = std::fs::remove_dir_all(bench.path("copy"));
+    }
+    assert!(objects() == before, "a get writes nothing but the index");
+}

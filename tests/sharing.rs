@@ -1,0 +1,93 @@
+//! Several processes at one store at once: none waits for another, none breaks what another does.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::process::Stdio;
+
+use rustix::process::Signal;
+
+use crate::support::{Bench, assert_same_tree, noise};
+use crate::system::{bytes_in, signal, wait_until};
+
+#[test]
+fn an_add_goes_on_while_another_is_suspended() {
+    let bench = Bench::new();
+    bench.write("before/file", noise(1, 100_000));
+    bench.write("big/file", noise(2, 150_000_000));
+    bench.write("quick/file", noise(3, 1_000_000));
+    bench.ok(["add", "before"]);
+    let begin = bytes_in(&bench.path(".store"));
+    let mut slow = bench.command(["add", "big"]).stderr(Stdio::null()).spawn().unwrap();
+    assert!(wait_until(&mut slow, || bytes_in(&bench.path(".store")) > begin + 10_000_000));
+    signal(&slow, Signal::STOP);
+    assert!(slow.try_wait().unwrap().is_none(), "it was suspended in the middle");
+    // It holds the index, and temporary files of its own.
+    bench.ok(["add", "quick"]);
+    bench.ok(["get", "quick", "-o", "quick copy"]);
+    bench.ok(["get", "before", "-o", "before copy"]);
+    bench.ok(["dedup-stats"]);
+    bench.ok(["repair", "--index"]);
+    assert_same_tree(&bench.path("quick"), &bench.path("quick copy"));
+    assert_same_tree(&bench.path("before"), &bench.path("before copy"));
+    assert!(slow.try_wait().unwrap().is_none());
+    signal(&slow, Signal::CONT);
+    assert!(slow.wait().unwrap().success());
+    for tree in ["big", "quick", "before"] {
+        let copy = format!("{tree} copy again");
+        bench.ok(["get", tree, "-o", &copy]);
+        assert_same_tree(&bench.path(tree), &bench.path(copy));
+    }
+    assert_eq!(bench.json(["snapshots"]).as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn many_adds_at_once_into_one_new_store() {
+    let bench = Bench::new();
+    let shared = noise(10, 2_000_000);
+    for n in 0..6 {
+        bench.write(format!("{n}/own"), noise(20 + n, 500_000));
+        bench.write(format!("{n}/shared"), &shared);
+    }
+    let add = |n: usize| bench.command(["add", &n.to_string()]).stderr(Stdio::piped()).spawn().unwrap();
+    let children: Vec<_> = (0..6).map(add).collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(bench.json(["snapshots"]).as_array().unwrap().len(), 6);
+    for n in 0..6 {
+        let copy = format!("copy {n}");
+        bench.ok(["get", &n.to_string(), "-o", &copy]);
+        assert_same_tree(&bench.path(n.to_string()), &bench.path(copy));
+    }
+    // Each counts its chunks right, though what several added at once may be there more than once.
+    let stats = bench.json(["dedup-stats"]);
+    assert_eq!(stats["logical_bytes"], 6 * 2_500_000);
+    assert_eq!(stats["unique_bytes"], 6 * 500_000 + 2_000_000);
+    assert_eq!(bench.json(["add", "--reread", "0", "1", "2"])["new_bytes"], 0);
+}
+
+#[test]
+fn reading_while_adding() {
+    let bench = Bench::new();
+    bench.write("first/file", noise(30, 3_000_000));
+    bench.ok(["add", "first"]);
+    bench.write("second/file", noise(31, 80_000_000));
+    let mut adding = bench.command(["add", "second"]).stderr(Stdio::null()).spawn().unwrap();
+    let mut gets = 0;
+    loop {
+        let output = bench.run(["get", "first/file", "-o", "-"]);
+        assert!(output.status.success() && output.stdout == noise(30, 3_000_000));
+        gets += 1;
+        // A snapshot is there whole or not at all.
+        let second = bench.run(["get", "second/file", "-o", "-", "--range", "79999990.."]);
+        match second.status.code() {
+            Some(0) => assert_eq!(second.stdout, noise(31, 80_000_000)[79_999_990..]),
+            code => assert_eq!((code, second.stdout.len()), (Some(1), 0)),
+        }
+        if adding.try_wait().unwrap().is_some() {
+            break;
+        }
+    }
+    assert!(gets > 1);
+    assert!(bench.run(["get", "second/file", "-o", "-"]).stdout == noise(31, 80_000_000));
+}
