@@ -324,7 +324,8 @@ mod tests {
                 assert_eq!(report.difference, None, "{profile}: {}", input.name);
                 seams += &report.seams;
             }
-            assert!(seams.certified > 50 && seams.replayed > 50, "{profile}: {seams:?}");
+            // Both ways are taken, or the inputs are not hard.
+            assert!(seams.certified > 10 && seams.replayed > 50, "{profile}: {seams:?}");
         }
     }
 
