@@ -224,7 +224,9 @@ fn one_hit_at_every_place() {
             with_every_kernel(masks, table, |scanner| {
                 let len = 8_900;
                 assert_eq!(expected(&vec![0; len], masks, table), []);
-                for end in WINDOW + 1..=len {
+                // The lanes are what has places to get wrong; the others need not visit all.
+                let step = if scanner.kernel() == Kernel::Avx512 { 1 } else { 13 };
+                for end in (WINDOW + 1..=len).step_by(step) {
                     let mut data = vec![0; len];
                     data[end - WINDOW..end].copy_from_slice(&window);
                     // Zeros alone never hit, so hits lie in the window or where it is still remembered.
