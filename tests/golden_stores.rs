@@ -93,7 +93,11 @@ fn listings(bench: &Bench, store: &str) -> String {
 fn copy_tree(from: &Path, to: &Path) {
     for path in entries_below(from) {
         let target = to.join(path.strip_prefix(from).unwrap());
-        if path.is_dir() { std::fs::create_dir(target).unwrap() } else { let _ = std::fs::copy(path, target).unwrap(); }
+        if path.is_dir() {
+            std::fs::create_dir(target).unwrap()
+        } else {
+            let _ = std::fs::copy(path, target).unwrap();
+        }
     }
 }
 
@@ -149,15 +153,21 @@ fn text(lines: usize) -> String {
 }
 
 /// The trees of the snapshots: contents of several chunks, edited between snapshots.
-fn build_contents(bench: &Bench, snapshot: usize) {
-    bench.write("tree/text", text(3000));
+fn build_contents(bench: &Bench, name: &str, snapshot: usize) {
+    // What is not compressed, or little, has to be short.
+    let (lines, zeros) = match name {
+        "v1-none" => (500, 3000),
+        "v1-lz4" => (1500, 200_000),
+        _ => (3000, 200_000),
+    };
+    bench.write("tree/text", text(lines));
     bench.write("tree/noise", noise(1, 9000));
     bench.write("tree/copy of noise", noise(1, 9000));
     bench.write("tree/empty", b"");
-    bench.write("tree/zeros", vec![0; 200_000]);
+    bench.write("tree/zeros", vec![0; zeros]);
     bench.write("tree/folder/one", b"1");
     if snapshot > 0 {
-        bench.write("tree/text", text(1500) + "an edit in the middle\n" + &text(3000)[text(1500).len()..]);
+        bench.write("tree/text", text(lines / 2) + "an edit in the middle\n" + &text(lines)[text(lines / 2).len()..]);
         bench.write("tree/folder/new", noise(2, 3000));
         std::fs::remove_file(bench.path("tree/copy of noise")).unwrap();
     }
@@ -202,7 +212,11 @@ fn make_golden_stores() {
         }
         let bench = Bench::new();
         for snapshot in 0..2 {
-            if name == "v1-kinds" { build_kinds(&bench, snapshot) } else { build_contents(&bench, snapshot) }
+            if name == "v1-kinds" {
+                build_kinds(&bench, snapshot)
+            } else {
+                build_contents(&bench, name, snapshot)
+            }
             for (n, path) in entries_below(&bench.path("tree")).iter().enumerate().rev() {
                 // Before 1970, too.
                 set_time(path, 1_000_000_000 * (n as i64 % 3 - 1) + n as i64, 123_456_000 + n as i64);
