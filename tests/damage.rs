@@ -174,7 +174,10 @@ fn a_damaged_recipes_file_costs_its_files_only() {
             }
             for file in files_below(&bench.path("copy")) {
                 let name = name_of(&file);
-                assert!(std::fs::read(&file).unwrap() == std::fs::read(bench.path("tree").join(&name)).unwrap(), "{name}");
+                assert!(
+                    std::fs::read(&file).unwrap() == std::fs::read(bench.path("tree").join(&name)).unwrap(),
+                    "{name}"
+                );
             }
             // A file of one chunk needs no recipe.
             assert!(bench.path("copy/small").exists(), "{damage:?}: {error}");

@@ -11,10 +11,14 @@ use crate::support::{Bench, noise};
 fn what_is_no_store_is_told_how_to_become_one() {
     let bench = Bench::new();
     bench.write("plain/file", b"no store");
-    for (store, why) in [("absent", "no such directory"), ("plain", "no store.json"), ("plain/file", "not a directory")] {
+    for (store, why) in [("absent", "no such directory"), ("plain", "no store.json"), ("plain/file", "not a directory")]
+    {
         for command in [&["ls"][..], &["get", "x"], &["snapshots"], &["dedup-stats"], &["repair", "--index"]] {
             let error = bench.error(1, [&["--store", store], command].concat());
-            assert!(error.contains(&format!("{store:?} is not a store")) && error.contains(why), "{command:?}: {error}");
+            assert!(
+                error.contains(&format!("{store:?} is not a store")) && error.contains(why),
+                "{command:?}: {error}"
+            );
             assert!(error.contains("\nhint: ") && error.contains("store init"), "{command:?}: {error}");
         }
     }

@@ -165,7 +165,10 @@ fn assert_works_read_only(bench: &Bench, run: &dyn Fn(&[&str]) -> std::process::
     expect(0, &["snapshots"]);
     expect(0, &["dedup-stats"]);
     let (_, error) = expect(1, &["add", "tree"]);
-    assert!(error.contains("error: cannot ") && error.contains(why) && error.contains("hint: check the perm"), "{error}");
+    assert!(
+        error.contains("error: cannot ") && error.contains(why) && error.contains("hint: check the perm"),
+        "{error}"
+    );
 }
 
 fn store_of_a_tree(bench: &Bench) {

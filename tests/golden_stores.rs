@@ -93,7 +93,11 @@ fn listings(bench: &Bench, store: &str) -> String {
 fn copy_tree(from: &Path, to: &Path) {
     for path in entries_below(from) {
         let target = to.join(path.strip_prefix(from).unwrap());
-        if path.is_dir() { std::fs::create_dir(target).unwrap() } else { let _ = std::fs::copy(path, target).unwrap(); }
+        if path.is_dir() {
+            std::fs::create_dir(target).unwrap()
+        } else {
+            let _ = std::fs::copy(path, target).unwrap();
+        }
     }
 }
 
@@ -202,7 +206,11 @@ fn make_golden_stores() {
         }
         let bench = Bench::new();
         for snapshot in 0..2 {
-            if name == "v1-kinds" { build_kinds(&bench, snapshot) } else { build_contents(&bench, snapshot) }
+            if name == "v1-kinds" {
+                build_kinds(&bench, snapshot)
+            } else {
+                build_contents(&bench, snapshot)
+            }
             for (n, path) in entries_below(&bench.path("tree")).iter().enumerate().rev() {
                 // Before 1970, too.
                 set_time(path, 1_000_000_000 * (n as i64 % 3 - 1) + n as i64, 123_456_000 + n as i64);

@@ -45,12 +45,8 @@ fn an_interrupted_add_keeps_what_it_packed() {
 #[test]
 fn an_interrupted_add_of_a_stream_ends_at_once() {
     let bench = Bench::new();
-    let mut adding = bench
-        .command(["add", "-", "--name", "stream"])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut adding =
+        bench.command(["add", "-", "--name", "stream"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // It waits for input that does not come.
     let stdin = adding.stdin.take();
     assert!(wait_until(&mut adding, || bench.path(".store/tmp").exists()));
@@ -119,7 +115,8 @@ fn an_add_killed_at_any_moment_harms_nothing() {
         let begin = bytes_in(&bench.path(".store"));
         let mut adding = bench.command(["add", "--reread", "new"]).stderr(Stdio::null()).spawn().unwrap();
         // From at once to about the end.
-        let after = begin + [0, 1, 100_000, 1_000_000, 5_000_000, 15_000_000, 19_000_000, 20_000_000][round as usize % 8];
+        let after =
+            begin + [0, 1, 100_000, 1_000_000, 5_000_000, 15_000_000, 19_000_000, 20_000_000][round as usize % 8];
         wait_until(&mut adding, || bytes_in(&bench.path(".store")) >= after);
         let _ = adding.kill();
         let status = adding.wait().unwrap();
@@ -155,11 +152,15 @@ fn a_killed_get_harms_neither_store_nor_the_next_get() {
     bench.ok(["add", "tree"]);
     let objects = || -> BTreeMap<PathBuf, Vec<u8>> {
         let files = files_below(&bench.path(".store")).into_iter();
-        files.filter(|path| !path.ends_with("index.redb")).map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+        files
+            .filter(|path| !path.ends_with("index.redb"))
+            .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+            .collect()
     };
     let before = objects();
     for round in 0..12_u64 {
-        let mut getting = bench.command(["get", "tree", "-o", "copy", "--force"]).stderr(Stdio::null()).spawn().unwrap();
+        let mut getting =
+            bench.command(["get", "tree", "-o", "copy", "--force"]).stderr(Stdio::null()).spawn().unwrap();
         let copied = || files_below_if_any(&bench.path("copy")).iter().map(|file| allocated(file)).sum::<u64>();
         wait_until(&mut getting, || copied() >= round * 3_000_000);
         let _ = getting.kill();

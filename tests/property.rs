@@ -28,10 +28,19 @@ struct Node {
 #[derive(Debug, Clone)]
 enum Kind {
     Directory,
-    Noise { seed: u64, bytes: usize },
-    Repeated { unit: Vec<u8>, bytes: usize },
+    Noise {
+        seed: u64,
+        bytes: usize,
+    },
+    Repeated {
+        unit: Vec<u8>,
+        bytes: usize,
+    },
     /// Holes with data between them: offsets and lengths, in pages.
-    Sparse { pages: Vec<(u64, u8)>, bytes: u64 },
+    Sparse {
+        pages: Vec<(u64, u8)>,
+        bytes: u64,
+    },
     Symlink(Vec<u8>),
     /// One more name of a file made so far.
     HardLink(usize),

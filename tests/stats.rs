@@ -134,7 +134,8 @@ fn every_figure_is_exact() {
     near(&metadata["bytes_per_entry"], sizes("snapshots") as f64 / entries as f64);
 
     let extensions = stats["extensions"].as_array().unwrap();
-    let of = |name: &str| extensions.iter().find(|e| e["extension"] == name).unwrap_or_else(|| panic!("{extensions:?}"));
+    let of =
+        |name: &str| extensions.iter().find(|e| e["extension"] == name).unwrap_or_else(|| panic!("{extensions:?}"));
     assert_eq!((number(&of("txt")["files"]), number(&of("txt")["logical_bytes"])), (4, 17 + 5000 + 5000 + 70_000));
     assert_eq!(number(&of("dat")["logical_bytes"]), 600_000);
     assert_eq!(extensions.iter().map(|e| number(&e["stored_bytes"])).sum::<u64>(), unique);

@@ -210,9 +210,8 @@ fn odd_names() {
     let bench = Bench::new();
     std::fs::create_dir(bench.path("tree")).unwrap();
     let long = vec![b'n'; 255];
-    let names: [&[u8]; 12] = [
-        b" ", b"-", b"--force", b"...", b"\\", b"a\nb", b"\x1b[31m", b"\xff\xfe", "é".as_bytes(), b"*", b"'\"", &long,
-    ];
+    let names: [&[u8]; 12] =
+        [b" ", b"-", b"--force", b"...", b"\\", b"a\nb", b"\x1b[31m", b"\xff\xfe", "é".as_bytes(), b"*", b"'\"", &long];
     for name in names {
         let path = bench.path("tree").join(std::ffi::OsStr::from_bytes(name));
         std::fs::create_dir(&path).unwrap();
