@@ -1,18 +1,18 @@
 //! How is one big file chunked, and each chunk hashed, by many workers that read it as they go?
 //!
-//! 1. The workers take segments: read one into a buffer, scan it, and work on each chunk while it is warm.
+//! 1. The workers take segments: read one piece by piece, scan it, and work on each chunk while it is warm.
 //! 2. The stitcher replays the seams, which takes next to no time.
 //! 3. The workers read the seam chunks once more and work on them. Ordinary data has one or two in a hundred; of data
 //!    that never certifies it is all, and still done by all workers.
 //!
-//! Memory: a segment for each worker, and what the work returns.
+//! Memory: a piece and a longest chunk for each worker, what the work returns, and the recorded hits.
 
 use std::io;
 use std::os::unix::fs::FileExt;
 
 use rayon::prelude::*;
 
-use super::{SegmentCuts, Stitcher, WARM_UP, scan_segment};
+use super::{SegmentCuts, SegmentScanner, Stitcher, WARM_UP};
 use crate::chunk::finder::{Finder, Span};
 use crate::chunk::profile::Profile;
 
@@ -24,6 +24,9 @@ const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 
 /// Segments for each worker of a small file, so that they end at about the same time.
 const SEGMENTS_PER_WORKER: u64 = 4;
+
+/// How much is read at a time, in bytes: with a chunk's begin it stays in a core's own cache while it is worked on.
+const PIECE_BYTES: usize = 512 << 10;
 
 /// Bytes that can be read from any offset by many at once.
 pub trait ReadAt: Sync {
@@ -76,12 +79,7 @@ pub fn chunk_file<T: Send>(
         .into_par_iter()
         .map_init(Vec::new, |buffer, index| {
             let start = index * segment_bytes;
-            let (base, end) = (start.saturating_sub(WARM_UP as u64), length.min(start + segment_bytes));
-            let bytes = read(source, buffer, base, end)?;
-            let mut made = Vec::new();
-            let span = Span::new(bytes, base, end == length);
-            let cuts = scan_segment(&finder, &span, start, |_, chunk| made.push(work(chunk)));
-            Ok((cuts, made))
+            scan_pieces(source, &finder, start, length.min(start + segment_bytes), length, buffer, &work)
         })
         .collect::<io::Result<_>>()?;
 
@@ -115,6 +113,39 @@ pub fn chunk_file<T: Send>(
         // There is one for each chunk that has none yet.
         .filter_map(|(end, made)| made.or_else(|| of_seams.next()).map(|made| ChunkEnd { end, made }))
         .collect())
+}
+
+/// Reads a segment in pieces small enough to stay warm, and chunks each before the next is read.
+fn scan_pieces<T>(
+    source: &(impl ReadAt + ?Sized),
+    finder: &Finder,
+    start: u64,
+    end: u64,
+    length: u64,
+    buffer: &mut Vec<u8>,
+    work: impl Fn(&[u8]) -> T,
+) -> io::Result<(SegmentCuts, Vec<T>)> {
+    let max = finder.profile().max_bytes();
+    let piece = PIECE_BYTES.max(max);
+    buffer.resize(piece + max + WARM_UP, 0);
+    let mut scanner = SegmentScanner::new(finder, start);
+    let mut made = Vec::new();
+    // The buffer holds the bytes from `base` to `at`.
+    let mut base = start.saturating_sub(WARM_UP as u64);
+    let mut at = base;
+    while at < end {
+        let (keep, kept) = ((scanner.keep_from().max(base) - base) as usize, (at - base) as usize);
+        buffer.copy_within(keep..kept, 0);
+        base += keep as u64;
+        let filled = kept - keep;
+        let count = piece.min((end - at) as usize);
+        let room = buffer.get_mut(filled..filled + count).ok_or(io::ErrorKind::OutOfMemory)?;
+        source.read_exact_at(room, at)?;
+        at += count as u64;
+        let span = Span::new(buffer.get(..filled + count).unwrap_or_default(), base, at == length);
+        scanner.advance(&span, |_, chunk| made.push(work(chunk)));
+    }
+    Ok((scanner.finish(), made))
 }
 
 /// The bytes from `from` to `to`, in the buffer.

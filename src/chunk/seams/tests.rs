@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use super::segment::BLOCK;
 use super::*;
 use crate::chunk::certify::certify;
 use crate::chunk::finder::counting;
+use crate::chunk::hits::HitLog;
 use crate::chunk::patterns::{self, KINDS, Pattern};
 use crate::chunk::profile::Sizes;
+use crate::chunk::replay::Replay;
 use crate::chunk::rule;
 
 /// [`cut_points_parallel_at`] over abstract hits: the sweep, the replay and the seam loop are the program's; a worker's
@@ -164,6 +167,54 @@ fn no_position_is_scanned_twice_and_none_in_the_skipped_minimum() {
                 let mut seam = Vec::new();
                 stitcher.push(&segment, span, &mut seam);
                 assert!(counting::take().is_empty(), "stitching scans nothing");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_segment_in_pieces_is_the_same_segment() {
+    let mut random = patterns::Random(8);
+    for name in ["fastcdc-64-256-1024-0", "fastcdc-64-256-1024-2", "fastcdc-256-1024-2048-1", "gear-4096"] {
+        let profile: Profile = name.parse().unwrap();
+        let finder = Finder::new(profile);
+        let max = profile.max_bytes() as u64;
+        for round in 0..60 {
+            let mut bytes = random_bytes(random.next(), (max * 8 + random.below(200)) as usize);
+            if round % 3 == 0 {
+                let zeros = random.below(4 * max) as usize;
+                bytes[..zeros].fill(0);
+            }
+            let n = bytes.len() as u64;
+            let start = random.below(2 * max);
+            let base = start.saturating_sub(WARM_UP as u64);
+            let whole = Span::new(&bytes[base as usize..], base, true);
+            let mut chunks = Vec::new();
+            let expected = scan_segment(&finder, &whole, start, |at, chunk| chunks.push((at, chunk.to_vec())));
+
+            let mut scanner = SegmentScanner::new(&finder, start);
+            let (mut at, mut chunks_of_pieces) = (start, Vec::new());
+            counting::take();
+            while at < n {
+                let from = scanner.keep_from().max(base);
+                at = n.min(at + 1 + random.below(if round % 2 == 0 { 200 } else { 2 * max }));
+                let span = Span::new(&bytes[from as usize..at as usize], from, at == n);
+                scanner.advance(&span, |at, chunk| chunks_of_pieces.push((at, chunk.to_vec())));
+            }
+            let found = scanner.finish();
+            let mut scanned_before = 0;
+            for range in counting::take().into_iter().filter(|range| range.start < range.end) {
+                assert!(range.start >= scanned_before, "{name}: {range:?} scanned twice");
+                scanned_before = range.end;
+            }
+            assert_eq!(found.certified, expected.certified, "{name} {start}");
+            assert_eq!(found.cuts, expected.cuts, "{name} {start}");
+            assert!(chunks_of_pieces == chunks, "{name} {start}");
+            if let Some(certified) = found.certified {
+                let before = |hits: &HitLog| hits.iter().take_while(|(at, _)| *at <= certified).collect::<Vec<_>>();
+                assert_eq!(before(&found.hits), before(&expected.hits));
+            } else {
+                assert!(found.hits.iter().eq(expected.hits.iter()));
             }
         }
     }
