@@ -1,11 +1,12 @@
 (** What do the theorems rest on?  Nothing: each line below must print "Closed under
     the global context".  check.sh runs this file last and reads what it prints. *)
 
-From Seams Require Import Chunking Rule Gaps LiveSet Intervals Ranges Stitch Program Restart.
+From Seams Require Import Chunking Rule Gaps LiveSet Queue Intervals Ranges Stitch Program Restart.
 
 Print Assumptions next_cut_least.
 Print Assumptions next_cut_determined.
 Print Assumptions replay_finds_next_cut.
+Print Assumptions read_once.
 Print Assumptions forced_run.
 Print Assumptions one_gap.
 Print Assumptions gap_below_fails.

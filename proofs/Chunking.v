@@ -143,12 +143,6 @@ Section Stepping.
     simpl. unfold step. destruct (f b x); rewrite <- IH; [apply last_default|reflexivity].
   Qed.
 
-  Lemma after_below : forall k b x, b < x -> after f b x k < x + k.
-  Proof.
-    induction k as [|k IH]; intros b x H; simpl; [lia|].
-    rewrite Nat.add_succ_r. apply (IH _ (S x)). unfold step. destruct (f b x); lia.
-  Qed.
-
   Lemma in_sweep : forall k b x c,
     In c (sweep f b x k) -> x <= c < x + k.
   Proof.
@@ -352,9 +346,4 @@ Section Jumping.
       replace (S c - S b) with (c - b) by lia. now apply last_cut_is_after.
     - intros E. destruct A as (C & _). now rewrite E in C.
   Qed.
-
-  (** A cut of a cut is a cut: chunkings that meet never part. *)
-  Lemma cut_of_trans : forall a b c,
-    cut_of min max f a b -> cut_of min max f b c -> cut_of min max f a c.
-  Proof. intros a b c H. induction 1; [assumption|now constructor]. Qed.
 End Jumping.

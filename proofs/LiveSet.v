@@ -106,18 +106,6 @@ Proof.
     intros b I. simpl. auto.
 Qed.
 
-(** Where two states become one, that one is the position just passed: states meet only
-    by being cut at the same position. *)
-Lemma one_left_means_now : forall f x live a b c,
-  In a live -> In b live -> a <> b ->
-  (forall d, In d (move_all (sure f) x live) -> d = c) -> c = x.
-Proof.
-  intros f x live a b c Ia Ib D One. rewrite move_all_sure in One.
-  pose proof (One _ (in_map (step f x) _ _ Ia)) as Ea.
-  pose proof (One _ (in_map (step f x) _ _ Ib)) as Eb.
-  unfold step in Ea, Eb. destruct (f a x), (f b x); congruence.
-Qed.
-
 (** What is certified in [p, e) depends on the rule's behaviour in [p, e) alone. *)
 Lemma certify_local : forall f g max p e,
   (forall b c, p <= c < e -> f b c = g b c) -> certify f max p e = certify g max p e.

@@ -2,11 +2,11 @@
     recorded hits, and a queue of intervals?
 
     Here every worker and the stitcher see nothing but the segment's record.  The
-    certified cut comes from the interval queue (Intervals.v), each next cut from
-    walking the record (Rule.v). *)
+    certified cut comes from the interval queue (Intervals.v), the cuts from reading
+    the record once, front to back (Rule.v). *)
 
 From Coq Require Import Arith Bool List Lia.
-From Seams Require Import Chunking Rule Gaps LiveSet Intervals Stitch.
+From Seams Require Import Chunking Rule Gaps Queue Intervals Stitch.
 Import ListNotations.
 
 Section Program.
@@ -15,7 +15,7 @@ Section Program.
 
   (** The chunks of a worker, or the replay of a stitcher: the cuts below [e]. *)
   Definition walk (record : list (nat * bool)) (b e : nat) : list nat :=
-    jump (next_recorded min normal max record) b e e.
+    read_cuts min normal max record b e e.
 
   (** One segment, from its record alone; [record s x] are its hits before [x]. *)
   Definition put_recorded (record : nat -> nat -> list (nat * bool)) (final s e : nat) : list nat :=
@@ -29,7 +29,11 @@ Section Program.
 
   Lemma walk_is_cuts : forall h s e b x, nested h ->
     walk (recorded h s e) b x = cuts min max (own_hits min normal max h s e) b x.
-  Proof. intros. apply jump_agree. intros. now apply replay_finds_next_cut. Qed.
+  Proof.
+    intros h s e b x N. unfold walk.
+    rewrite (read_once _ _ _ sizes _ s) by exact (hits_from_ascending _ _ _ sizes h _ _).
+    apply jump_agree. intros. now apply replay_finds_next_cut.
+  Qed.
 
   (** Parallel = serial, for the program's own data: for every nested hits [h] of a file
       that occupies [o, n), every list of seek points, and every

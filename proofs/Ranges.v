@@ -6,7 +6,7 @@
     the forced cuts) are what the rule does to the states that live. *)
 
 From Coq Require Import Arith Bool List Lia.
-From Seams Require Import Chunking Rule LiveSet Intervals.
+From Seams Require Import Chunking LiveSet Queue.
 Import ListNotations.
 
 Definition range := (nat * nat)%type.

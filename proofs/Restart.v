@@ -11,7 +11,7 @@
     the same rule, hence all of Stitch.v holds for it. *)
 
 From Coq Require Import Arith Bool List Lia NArith.
-From Seams Require Import Chunking Rule LiveSet Intervals Ranges Stitch.
+From Seams Require Import Chunking Rule LiveSet Queue Ranges Stitch.
 Import ListNotations.
 
 (** * The gear hash *)
@@ -186,11 +186,6 @@ Section Restarting.
     - intros b c. rewrite <- replay_equals_restarting. apply Late.
     - intros b. rewrite <- replay_equals_restarting. apply Max.
   Qed.
-
-  (** So each chunk, and the whole chunking, is the same. *)
-  Corollary replay_next_cut : forall b,
-    next_cut min max (replayed full_hits) b = next_cut min max restarting b.
-  Proof. apply next_cut_agree, replay_equals_restarting. Qed.
 
   (** A worker records the full-window hits of its segment; early positions it tests on
       the bytes. *)

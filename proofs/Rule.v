@@ -194,6 +194,104 @@ Section Plain.
       simpl. destruct (Nat.leb_spec s d), (Nat.ltb_spec d e); trivial; lia.
   Qed.
 
+  (** ** Each recorded hit is read once *)
+
+  (** The next cut, and the hits that are left to read: those passed over and the one
+      that cuts are gone; those at or past a forced cut stay. *)
+  Fixpoint read_next (record : list (nat * bool)) (b : nat) : nat * list (nat * bool) :=
+    match record with
+    | [] => (b + max, [])
+    | (c, is_strict) :: rest =>
+        if b + max <=? c then (b + max, record)
+        else if b + need is_strict <=? c then (c, rest)
+        else read_next rest b
+    end.
+
+  (** The cuts below [e], the record read front to back. *)
+  Fixpoint read_cuts (record : list (nat * bool)) (b e fuel : nat) : list nat :=
+    match fuel with
+    | 0 => []
+    | S k => let (c, rest) := read_next record b in
+             if c <? e then c :: read_cuts rest c e k else []
+    end.
+
+  Fixpoint ascending_record (lo : nat) (record : list (nat * bool)) : Prop :=
+    match record with
+    | [] => True
+    | (c, _) :: rest => lo <= c /\ ascending_record (S c) rest
+    end.
+
+  Lemma ascending_record_weaken : forall record lo lo',
+    lo' <= lo -> ascending_record lo record -> ascending_record lo' record.
+  Proof. intros [|[c k] rest]; simpl; [easy|]. intuition lia. Qed.
+
+  Lemma hits_from_ascending : forall h k x, ascending_record x (hits_from h x k).
+  Proof.
+    induction k as [|k IH]; intros x; [exact I|]. rewrite hits_from_cons.
+    destruct (loose h x); simpl; [split; [lia|apply IH]|].
+    apply (ascending_record_weaken _ (S x)); [lia|apply IH].
+  Qed.
+
+  (** Hits at or before a chunk's begin do not matter to it. *)
+  Lemma read_hits_do_not_matter : forall read rest b,
+    (forall c k, In (c, k) read -> c <= b) ->
+    next_recorded (read ++ rest) b = next_recorded rest b.
+  Proof.
+    induction read as [|[c k] read IH]; intros rest b H; trivial. simpl.
+    pose proof (H c k (or_introl eq_refl)).
+    destruct (Nat.leb_spec (b + max) c); [lia|].
+    destruct (Nat.leb_spec (b + need k) c); [unfold need in *; destruct k; lia|].
+    apply IH. intros. apply (H _ k0). now right.
+  Qed.
+
+  Lemma read_next_spec : forall record lo b, ascending_record lo record ->
+    exists read rest,
+      read_next record b = (next_recorded record b, rest) /\ record = read ++ rest
+      /\ (forall c k, In (c, k) read -> c <= next_recorded record b)
+      /\ ascending_record lo rest.
+  Proof.
+    induction record as [|[c k] record IH]; intros lo b A; [now exists [], []|].
+    simpl in A. destruct A as [L A]. simpl.
+    destruct (Nat.leb_spec (b + max) c) as [Far|Near].
+    - exists [], ((c, k) :: record). simpl. repeat split; trivial. easy.
+    - destruct (Nat.leb_spec (b + need k) c) as [Cut|Short].
+      + exists [(c, k)], record. repeat split; trivial.
+        * intros c' k' [E|[]]. injection E as -> ->. lia.
+        * apply (ascending_record_weaken _ (S c)); trivial. lia.
+      + destruct (IH (S c) b A) as (read & rest & E & R & U & A'). exists ((c, k) :: read), rest.
+        repeat split; trivial.
+        * now rewrite R.
+        * intros c' k' [E'|I']; [injection E' as -> ->|now apply (U _ k')].
+          (* the chunk ends past the hits that were passed over *)
+          assert (G : forall r, ascending_record (S c') r -> c' <= next_recorded r b).
+          { induction r as [|[d j] r IHr]; simpl; [lia|]. intros [Ld Ar].
+            destruct (b + max <=? d); [lia|]. destruct (b + need j <=? d); [lia|].
+            apply IHr. apply (ascending_record_weaken _ (S d)); trivial. lia. }
+          now apply G.
+        * apply (ascending_record_weaken _ (S c)); trivial. lia.
+  Qed.
+
+  (** Reading once gives what walking the whole record for each chunk gives. *)
+  Theorem read_once : forall record lo b e fuel, ascending_record lo record ->
+    read_cuts record b e fuel = jump (next_recorded record) b e fuel.
+  Proof.
+    intros record lo b e fuel A.
+    assert (G : forall fuel read rest b, ascending_record lo rest ->
+              (forall c k, In (c, k) read -> c <= b) ->
+              read_cuts rest b e fuel = jump (next_recorded (read ++ rest)) b e fuel).
+    { induction fuel0 as [|k IH]; intros read rest b' Ar H; simpl; trivial.
+      rewrite (read_hits_do_not_matter read rest b' H).
+      destruct (read_next_spec rest lo b' Ar) as (read' & rest' & -> & R & U & A').
+      destruct (Nat.ltb_spec (next_recorded rest b') e); trivial. f_equal.
+      rewrite R, app_assoc, <- R. apply IH; trivial.
+      intros c j I. apply in_app_or in I. destruct I as [I|I]; [|now apply (U _ j)].
+      apply H in I. assert (b' <= next_recorded rest b'); [|lia].
+      clear - sizes. induction rest as [|[d j'] r IHr]; simpl; [lia|].
+      destruct (Nat.leb_spec (b' + max) d); [lia|].
+      destruct (Nat.leb_spec (b' + need j') d); [lia|assumption]. }
+    apply (G fuel [] record b); trivial. easy.
+  Qed.
+
   (** ** Runs without hits: forced cuts are arithmetic *)
 
   Theorem forced_run : forall h, nested h -> forall k b,

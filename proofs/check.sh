@@ -4,12 +4,13 @@
 # if a source takes a shortcut, or if a theorem is missing from the ledger (README.md).
 set -eu
 
-files="Chunking Rule Gaps LiveSet Intervals Ranges Stitch Program Restart"
+files="Chunking Rule Gaps LiveSet Queue Intervals Ranges Stitch Program Restart"
 here=$(cd "$(dirname "$0")" && pwd)
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 
-shortcuts='Admitted|admit|give_up|Axioms?|Parameters?|Conjectures?|bypass_check|Guard Checking|Universe Checking|Positivity Checking|type-in-type'
+shortcuts='Admitted|admit|give_up|Axioms?|Parameters?|Conjectures?|type-in-type'
+shortcuts="$shortcuts|bypass_check|Guard Checking|Universe Checking|Positivity Checking"
 if grep -nwE "$shortcuts" "$here"/*.v; then
     echo "proofs: a source takes a shortcut" >&2
     exit 1

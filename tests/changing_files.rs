@@ -164,7 +164,7 @@ fn what_may_not_be_read_is_named_and_the_rest_is_kept() {
     bench.write("tree/open/file", b"seen");
     give_to_nobody(&bench.path("tree"));
     for closed in ["secret", "big secret", "closed"] {
-        std::fs::set_permissions(bench.path("tree").join(closed), std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(bench.path("tree").join(closed), std::fs::Permissions::from_mode(0o000)).unwrap();
     }
     std::fs::create_dir(bench.path("store")).unwrap();
     give_to_nobody(&bench.path("store"));

@@ -27,16 +27,16 @@ impl Mount {
     /// A file system in memory with room for `bytes`; `None`, said aloud, where it cannot be had.
     pub(crate) fn small(path: PathBuf, bytes: usize) -> Option<Self> {
         std::fs::create_dir_all(&path).unwrap();
-        Self::mount(path, &["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
+        Self::mounted(path, &["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
     }
 
     /// The same directory once more, read-only.
     pub(crate) fn read_only(of: &Path, path: PathBuf) -> Option<Self> {
         std::fs::create_dir_all(&path).unwrap();
-        Self::mount(path, &["-o", "bind,ro", of.to_str().unwrap()])
+        Self::mounted(path, &["-o", "bind,ro", of.to_str().unwrap()])
     }
 
-    fn mount(path: PathBuf, arguments: &[&str]) -> Option<Self> {
+    fn mounted(path: PathBuf, arguments: &[&str]) -> Option<Self> {
         let mounted = is_root()
             && Command::new("mount").args(arguments).arg(&path).output().is_ok_and(|out| out.status.success());
         if !mounted {

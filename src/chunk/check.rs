@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::adversarial::split_mix;
+use super::certify::LiveSet;
 use super::finder::{Finder, Span};
 use super::low::{OneGap, TwoGaps};
 use super::profile::{Profile, Warmth};
@@ -73,7 +74,8 @@ pub struct Seams {
     pub replayed: u64,
     /// The most memory that a segment's recorded hits took, in bytes.
     pub hits_bytes_max: u64,
-    /// Distances to the live set's certified cuts.
+    /// Distances to where the live set certifies first, whether or not its segment reaches that far. For restarting
+    /// profiles, to the segments' certified cuts.
     pub live_set: Distances,
     /// Distances to where the one-gap test certifies first. Not for restarting profiles.
     pub one_gap: Distances,
@@ -215,13 +217,13 @@ fn seek_lists(length: usize, check: &Check) -> Vec<Vec<usize>> {
 /// The stitched cuts, and what the seams came to.
 fn parallel(data: &[u8], finder: &Finder, seeks: &[usize]) -> (Vec<u64>, Seams) {
     let spans = spans_at(data, seeks);
-    let scanned: Vec<(SegmentCuts, Option<[Option<u64>; 2]>)> = spans
+    let scanned: Vec<(SegmentCuts, Option<[Option<u64>; 3]>)> = spans
         .par_iter()
-        .map(|(start, span)| (scan_segment(finder, span, *start, |_, _| {}), gap_tests(finder, data, *start)))
+        .map(|(start, span)| (scan_segment(finder, span, *start, |_, _| {}), follow(finder, data, *start)))
         .collect();
     let mut stitcher = Stitcher::new(finder.clone());
     let (mut cuts, mut seams) = (Vec::new(), Seams::default());
-    for ((segment, gaps), (start, span)) in scanned.iter().zip(&spans) {
+    for ((segment, followed), (start, span)) in scanned.iter().zip(&spans) {
         stitcher.push(segment, span, &mut cuts);
         cuts.extend_from_slice(segment.cuts());
         if *start == 0 {
@@ -232,36 +234,45 @@ fn parallel(data: &[u8], finder: &Finder, seeks: &[usize]) -> (Vec<u64>, Seams) 
         seams.certified += u64::from(distance.is_some());
         seams.replayed += u64::from(distance.is_none());
         seams.hits_bytes_max = seams.hits_bytes_max.max(segment.hits().packed_bytes() as u64);
-        seams.live_set.add(distance);
-        if let Some([one, two]) = gaps {
-            seams.one_gap.add(*one);
-            seams.two_gaps.add(*two);
+        match followed {
+            Some([live, one, two]) => {
+                seams.live_set.add(*live);
+                seams.one_gap.add(*one);
+                seams.two_gaps.add(*two);
+            }
+            None => seams.live_set.add(distance),
         }
     }
     (cuts, seams)
 }
 
-/// How far from `start` the one-gap and the two-gap test certify, the segment's end ignored.
-fn gap_tests(finder: &Finder, data: &[u8], start: u64) -> Option<[Option<u64>; 2]> {
+/// How far from `start` the live set, the one-gap and the two-gap test certify, the segment's end ignored so that they
+/// are compared on the same bytes.
+fn follow(finder: &Finder, data: &[u8], start: u64) -> Option<[Option<u64>; 3]> {
     let sizes = finder.profile().sizes();
     if start == 0 || finder.profile().warmth() == Warmth::Restarting {
         return None;
     }
     let span = Span::whole(data);
     let end = span.end().min(start + FOLLOWED_CHUNKS * sizes.max());
-    let (mut one, mut two) = (OneGap::new(sizes), TwoGaps::new(sizes));
-    let [mut one_at, mut two_at] = [None, None];
+    let (mut live, mut one, mut two) = (LiveSet::new(start, sizes), OneGap::new(sizes), TwoGaps::new(sizes));
+    let mut found = [None; 3];
     let mut from = start;
-    while from < end && two_at.is_none() {
+    while from < end && found.iter().any(Option::is_none) {
         let to = end.min(from + sizes.max());
         finder.hits(&span, from, to, |at, passes| {
-            let [by_one, by_two] = [one.hit(at, passes), two.hit(at, passes)];
-            one_at = one_at.or(by_one.then(|| at - start));
-            two_at = two_at.or(by_two.then(|| at - start));
+            if found.first() == Some(&None) {
+                live.settle(at);
+                live.hit(at, passes);
+            }
+            let now = [live.certified().is_some(), one.hit(at, passes), two.hit(at, passes)];
+            for (found, now) in found.iter_mut().zip(now) {
+                *found = found.or(now.then(|| at - start));
+            }
         });
         from = to;
     }
-    Some([one_at, two_at])
+    Some(found)
 }
 
 fn first_difference(way: &str, seeks: &[usize], serial: &[u64], other: &[u64]) -> Option<Difference> {
@@ -313,7 +324,8 @@ mod tests {
                 assert_eq!(report.difference, None, "{profile}: {}", input.name);
                 seams += &report.seams;
             }
-            assert!(seams.certified > 50 && seams.replayed > 50, "{profile}: {seams:?}");
+            // Both ways are taken, or the inputs are not hard.
+            assert!(seams.certified > 10 && seams.replayed > 50, "{profile}: {seams:?}");
         }
     }
 

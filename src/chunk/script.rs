@@ -86,7 +86,14 @@ impl Case {
             let step = script.byte();
             let argument = script.byte();
             // A length near one that matters, or any up to the maximum.
-            let near = [min, normal, max, max - min, 64, 128][argument % 6] + script.byte() % 8;
+            let near = match argument % 6 {
+                0 => min,
+                1 => normal,
+                2 => max,
+                3 => max - min,
+                4 => 64,
+                _ => 128,
+            } + script.byte() % 8;
             let length = if step & 0x80 == 0 { near.saturating_sub(4) } else { (argument + 1) * max / 256 };
             match step & 7 {
                 0 => bytes.resize(bytes.len() + length, 0),

@@ -14,8 +14,13 @@
 //!
 //! | kernel | fits | how |
 //! | --- | --- | --- |
-//! | [`Kernel::Scalar`] | everything | a byte at a time |
-//! | [`Kernel::Gearhash`] | everything | the `gearhash` crate: four lanes with AVX2, two with SSE4.2 or NEON |
+//! | [`Kernel::Avx512`] | masks inside the low 32 bits | 16 lanes of 32 bits |
+//! | | other masks | 8 lanes of 64 bits |
+//! | [`Kernel::Gearhash`] | every mask | the `gearhash` crate: four lanes with AVX2, else SSE4.2 or NEON |
+//! | [`Kernel::Scalar`] | every mask | a byte at a time |
+//!
+//! All of them take any table. [`Scanner::new`] takes the first of them that the CPU can run; `cargo bench --bench scan`
+//! compares them.
 
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, clippy::indexing_slicing, reason = "vector instructions over arrays of fixed length")]
@@ -125,7 +130,7 @@ pub enum Kernel {
     Scalar,
     /// The `gearhash` crate.
     Gearhash,
-    /// 16 or 32 lanes with AVX-512 VBMI.
+    /// 16 or 8 lanes with AVX-512 VBMI.
     Avx512,
 }
 
@@ -219,14 +224,17 @@ enum Engine {
     Scalar(Scalar),
     Gear(Gear),
     #[cfg(target_arch = "x86_64")]
-    Lanes32(avx512::Tiles<avx512::lane32::Lanes32>),
+    Lanes32(avx512::Tiles<avx512::Lanes32>),
+    #[cfg(target_arch = "x86_64")]
+    Lanes64(avx512::Tiles<avx512::Lanes64>),
 }
 
 impl Engine {
     #[cfg(target_arch = "x86_64")]
     fn avx512(masks: Masks, table: &'static Table) -> Option<Self> {
         let vbmi = avx512::Vbmi::new()?;
-        avx512::Tiles::<avx512::lane32::Lanes32>::new(vbmi, masks, table).map(Self::Lanes32)
+        let lanes_32 = avx512::Tiles::<avx512::Lanes32>::new(vbmi, masks, table).map(Self::Lanes32);
+        Some(lanes_32.unwrap_or_else(|| Self::Lanes64(avx512::Tiles::<avx512::Lanes64>::new(vbmi, masks, table))))
     }
 
     #[cfg(not(target_arch = "x86_64"))]
@@ -243,6 +251,8 @@ macro_rules! with_engine {
             Engine::Gear($name) => $call,
             #[cfg(target_arch = "x86_64")]
             Engine::Lanes32($name) => $call,
+            #[cfg(target_arch = "x86_64")]
+            Engine::Lanes64($name) => $call,
         }
     };
 }
@@ -274,7 +284,7 @@ impl Scanner {
             Engine::Scalar(_) => Kernel::Scalar,
             Engine::Gear(_) => Kernel::Gearhash,
             #[cfg(target_arch = "x86_64")]
-            Engine::Lanes32(_) => Kernel::Avx512,
+            Engine::Lanes32(_) | Engine::Lanes64(_) => Kernel::Avx512,
         }
     }
 

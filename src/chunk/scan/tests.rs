@@ -222,7 +222,7 @@ fn one_hit_at_every_place() {
         for kind in kinds {
             let window = window_that_hits(masks, kind, table);
             with_every_kernel(masks, table, |scanner| {
-                let len = 10_500;
+                let len = 8_900;
                 assert_eq!(expected(&vec![0; len], masks, table), []);
                 for end in WINDOW + 1..=len {
                     let mut data = vec![0; len];
