@@ -156,7 +156,7 @@ fn text(lines: usize) -> String {
 fn build_contents(bench: &Bench, name: &str, snapshot: usize) {
     // What is not compressed, or little, has to be short.
     let (lines, zeros) = match name {
-        "v1-none" => (500, 3000),
+        "v1-none" => (150, 3000),
         "v1-lz4" => (1500, 200_000),
         _ => (3000, 200_000),
     };
