@@ -95,6 +95,7 @@ impl Store {
         if request.memory_bytes < MEMORY_BYTES_MIN {
             return Err(Error::Usage(format!("an add needs at least {} MiB of memory", MEMORY_BYTES_MIN >> 20)));
         }
+        self.sweep();
         let (jobs, for_jobs) = unbounded();
         let (frames, for_frames) = unbounded();
         let (to_pack, for_packer) = unbounded();
