@@ -62,7 +62,9 @@ impl Store {
     /// # Errors
     /// [`Error::Exists`] if there is a store, or anything else, already.
     pub fn init(root: &Path, settings: Settings) -> Result<Self> {
-        if std::fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some()) {
+        // Temporary files are of somebody who is making this store right now, or was killed doing so.
+        let is_other = |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != "tmp");
+        if std::fs::read_dir(root).is_ok_and(|mut entries| entries.any(is_other)) {
             return Err(Error::Exists { path: root.to_owned() });
         }
         let storage = LocalStorage::create(root)?;
