@@ -112,7 +112,7 @@ impl LiveSet {
     }
 
     /// The candidates, ascending.
-    pub(super) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
+    pub(super) fn runs(&self) -> impl ExactSizeIterator<Item = Run> + '_ {
         self.runs.iter().copied()
     }
 

@@ -19,6 +19,9 @@ pub(super) const BLOCK: u64 = 32 << 10;
 /// certifying it, in minimum chunks: ordinary data takes two to six, one in a hundred segments 8 to 34.
 const EARLY_CANDIDATES_IN_MIN: u64 = 40;
 
+/// Runs of the live set's queue that are passed over in the time that a candidate takes.
+const RUNS_IN_CANDIDATE: u64 = 64;
+
 /// No more than so many for profiles of large chunks: about a tenth of a second.
 const EARLY_CANDIDATES_MAX: u64 = 2 << 20;
 
@@ -230,6 +233,19 @@ impl Certifier {
         })
     }
 
+    /// One event of a restarting profile. It may go through the whole queue, so it counts as work.
+    fn event(&mut self, at: u64, take: impl FnOnce(&mut LiveSet)) -> Option<u64> {
+        self.early_left = self.early_left.saturating_sub(self.live.runs().len() as u64 / RUNS_IN_CANDIDATE);
+        if self.early_left == 0 {
+            return None;
+        }
+        self.live.settle(at);
+        self.certified().or_else(|| {
+            take(&mut self.live);
+            self.certified()
+        })
+    }
+
     /// The first early hit at `from..to` of each candidate that has early positions there, ascending. Gives up for good
     /// when this has become too much work.
     fn early_hits(&mut self, finder: &Finder, span: &Span<'_>, from: u64, to: u64) -> Vec<(u64, u64)> {
@@ -260,22 +276,14 @@ impl Certifier {
         let mut certified = None;
         for &(at, passes) in hits {
             while let Some((at, state)) = early.next_if(|(early_at, _)| *early_at <= at) {
-                certified = certified.or_else(|| self.early_hit(at, state));
+                certified = certified.or_else(|| self.event(at, |live| live.early_hit(at, state)));
             }
-            certified = certified.or_else(|| self.hit(at, passes));
+            certified = certified.or_else(|| self.event(at, |live| live.hit(at, passes)));
         }
         for (at, state) in early {
-            certified = certified.or_else(|| self.early_hit(at, state));
+            certified = certified.or_else(|| self.event(at, |live| live.early_hit(at, state)));
         }
         certified
-    }
-
-    fn early_hit(&mut self, at: u64, state: u64) -> Option<u64> {
-        self.live.settle(at);
-        self.certified().or_else(|| {
-            self.live.early_hit(at, state);
-            self.certified()
-        })
     }
 }
 
