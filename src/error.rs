@@ -119,14 +119,16 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Damaged { .. } => Some(
-                "run `store verify` to see which files are affected; adding the original files again heals them".into(),
+                "what does not depend on it can still be restored; to heal, move that file out of the store and add the \
+                 originals again with --reread"
+                    .into(),
             ),
             Self::NotAStore { .. } => {
                 Some("name a store with --store PATH or STORE_PATH, or make one with `store init`".into())
             }
             Self::FormatVersion { .. } => Some("use a version of this program that reads this format".into()),
             Self::NotFound { near, .. } if !near.is_empty() => Some(format!("did you mean {}?", near.join(", "))),
-            Self::Exists { .. } => Some("choose another -o OUT, or pass --force to overwrite".into()),
+            Self::Exists { .. } => Some("choose another place; `get` replaces what exists with --force".into()),
             Self::Locked { .. } => Some("wait for the other process to finish, then try again".into()),
             Self::Index { .. } => Some("run `store repair --index` to rebuild it from the packs".into()),
             Self::Io { source, .. } => match source.kind() {

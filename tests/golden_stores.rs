@@ -153,15 +153,21 @@ fn text(lines: usize) -> String {
 }
 
 /// The trees of the snapshots: contents of several chunks, edited between snapshots.
-fn build_contents(bench: &Bench, snapshot: usize) {
-    bench.write("tree/text", text(3000));
+fn build_contents(bench: &Bench, name: &str, snapshot: usize) {
+    // What is not compressed, or little, has to be short.
+    let (lines, zeros) = match name {
+        "v1-none" => (150, 3000),
+        "v1-lz4" => (1500, 200_000),
+        _ => (3000, 200_000),
+    };
+    bench.write("tree/text", text(lines));
     bench.write("tree/noise", noise(1, 9000));
     bench.write("tree/copy of noise", noise(1, 9000));
     bench.write("tree/empty", b"");
-    bench.write("tree/zeros", vec![0; 200_000]);
+    bench.write("tree/zeros", vec![0; zeros]);
     bench.write("tree/folder/one", b"1");
     if snapshot > 0 {
-        bench.write("tree/text", text(1500) + "an edit in the middle\n" + &text(3000)[text(1500).len()..]);
+        bench.write("tree/text", text(lines / 2) + "an edit in the middle\n" + &text(lines)[text(lines / 2).len()..]);
         bench.write("tree/folder/new", noise(2, 3000));
         std::fs::remove_file(bench.path("tree/copy of noise")).unwrap();
     }
@@ -209,7 +215,7 @@ fn make_golden_stores() {
             if name == "v1-kinds" {
                 build_kinds(&bench, snapshot)
             } else {
-                build_contents(&bench, snapshot)
+                build_contents(&bench, name, snapshot)
             }
             for (n, path) in entries_below(&bench.path("tree")).iter().enumerate().rev() {
                 // Before 1970, too.

@@ -67,6 +67,16 @@ fn many_adds_at_once_into_one_new_store() {
 }
 
 #[test]
+fn a_store_whose_making_was_cut_short_is_made_by_the_next() {
+    let bench = Bench::new();
+    bench.write("file", b"content");
+    // What is there when the process that makes it is killed: no store.json yet.
+    bench.write(".store/tmp/123-0-0123456789abcdef.tmp", b"{ \"format\":");
+    bench.ok(["add", "file"]);
+    assert_eq!(bench.ok(["ls"]), "file\n");
+}
+
+#[test]
 fn reading_while_adding() {
     let bench = Bench::new();
     bench.write("first/file", noise(30, 3_000_000));

@@ -122,7 +122,7 @@ pub(crate) fn wait_until(child: &mut Child, mut holds: impl FnMut() -> bool) -> 
         if child.try_wait().unwrap().is_some() {
             return holds();
         }
-        std::thread::park_timeout(Duration::from_micros(200));
+        std::thread::park_timeout(Duration::from_millis(1));
     }
     panic!("waited in vain for a minute");
 }

@@ -90,14 +90,18 @@ impl RecipesWriter {
         Ok(())
     }
 
-    /// Makes the file durable and visible. `None`, and nothing written, if no recipe was pushed.
-    pub fn finish(mut self) -> Result<Option<WrittenRecipes>> {
+    /// Makes the file durable and visible. `None`, and nothing written, if no recipe was pushed. A damaged file of the
+    /// same recipes in `storage` is replaced.
+    pub fn finish(mut self, storage: &dyn Storage) -> Result<Option<WrittenRecipes>> {
         if self.places.is_empty() {
             return Ok(None);
         }
         self.flush()?;
         let (writer, hash, bytes) = self.table.finish(Vec::new(), Vec::new())?;
         let id = RecipesFileId(hash);
+        if matches!(RecipesFile::verify(storage, id), Err(Error::Damaged { .. })) {
+            storage.delete(&ObjectName::Recipes(id))?;
+        }
         writer.finish(&ObjectName::Recipes(id))?;
         Ok(Some(WrittenRecipes { id, bytes, places: self.places }))
     }

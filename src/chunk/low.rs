@@ -5,7 +5,7 @@
 //! `normal` for a loose one (`min` for both in profiles without a normal size).
 //!
 //! - **One gap** ([`OneGap`]): consecutive hits `c1 < c2` with `need(c2) <= c2 - c1 <= max - need(c1) + 1` make `c2` a
-//!   cut of every chunking that has a cut at or before `c1`. Both bounds are tight (`proofs/proofs/Gaps.v`).
+//!   cut of every chunking that has a cut at or before `c1`. Both bounds are tight (`proofs/Gaps.v`).
 //! - **Two gaps** ([`TwoGaps`]): Low's condition (Y. Low, *Parallel Chunking*, Hugging Face) asks this of two gaps in a
 //!   row, with the narrower bounds `need < gap <= max - need`, and no hit hidden between.
 //!

@@ -114,8 +114,8 @@ fn kind_name(kind: EntryKind) -> &'static str {
         EntryKind::Directory => "directory",
         EntryKind::Symlink => "symlink",
         EntryKind::Fifo => "fifo",
-        EntryKind::CharDevice => "char-device",
-        EntryKind::BlockDevice => "block-device",
+        EntryKind::CharDevice => "char device",
+        EntryKind::BlockDevice => "block device",
         EntryKind::Socket => "socket",
     }
 }

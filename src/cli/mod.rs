@@ -38,7 +38,7 @@ Exit codes: 0 fine, 1 error, 2 wrong usage, 3 done, but some files were skipped,
 
 /// Keeps many versions of big data in little space.
 #[derive(Debug, Parser)]
-#[command(name = "store", version, about, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(name = "store", version, after_help = AFTER_HELP, max_term_width = 110)]
 struct Cli {
     /// The store.
     #[arg(long, global = true, env = "STORE_PATH", default_value = ".store", value_name = "PATH")]

@@ -42,6 +42,10 @@ impl<'s> Locator<'s> {
         match Self::open_with(root, storage, &IndexOptions::default()) {
             // Damaged: make it again.
             Err(Error::Index { .. }) => Self::rebuild(root, storage),
+            // What is in a store can be read though its disk is full.
+            Err(Error::Io { source, .. }) if is_out_of_space(&source) => {
+                Self::open_with(root, storage, &IndexOptions { in_memory: true, ..IndexOptions::default() })
+            }
             opened => opened,
         }
     }
@@ -77,6 +81,11 @@ impl<'s> Locator<'s> {
         std::mem::take(&mut self.reconciled.unreadable)
     }
 
+    /// Where the store's objects are.
+    pub(super) fn storage(&self) -> &'s dyn Storage {
+        self.storage
+    }
+
     /// How big the index is.
     #[must_use]
     pub fn statistics(&self) -> IndexStatistics {
@@ -85,7 +94,11 @@ impl<'s> Locator<'s> {
 
     /// Whether a chunk is in the store.
     pub(super) fn contains(&self, id: &ChunkId) -> Result<bool> {
-        self.index.contains(id, &|pack| self.load_directory(pack))
+        match self.index.contains(id, &|pack| self.load_directory(pack)) {
+            // In a pack that cannot be read: it is as good as new, and adding it again heals what lost it.
+            Err(Error::Damaged { .. } | Error::NotFound { .. }) => Ok(false),
+            found => found,
+        }
     }
 
     /// Where a chunk of this length is.
@@ -193,6 +206,10 @@ impl<'s> Locator<'s> {
     pub(super) fn close(self) -> Result<()> {
         self.index.close().map(|_| ())
     }
+}
+
+fn is_out_of_space(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 fn index_rows(rows: &[(RecipeId, RecipePlace)]) -> Vec<(RecipeId, RecipeRow)> {

@@ -7,7 +7,6 @@ mod locate;
 pub mod stats;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::catalog::snapshot::{SnapshotInfo, read_info};
 use crate::chunk::Profile;
@@ -52,7 +51,7 @@ pub struct RebuiltIndex {
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
-    storage: Arc<dyn Storage>,
+    storage: LocalStorage,
     config: StoreConfig,
     settings: Settings,
 }
@@ -63,7 +62,9 @@ impl Store {
     /// # Errors
     /// [`Error::Exists`] if there is a store, or anything else, already.
     pub fn init(root: &Path, settings: Settings) -> Result<Self> {
-        if std::fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some()) {
+        // Temporary files are of somebody who is making this store right now, or was killed doing so.
+        let is_other = |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != "tmp");
+        if std::fs::read_dir(root).is_ok_and(|mut entries| entries.any(is_other)) {
             return Err(Error::Exists { path: root.to_owned() });
         }
         let storage = LocalStorage::create(root)?;
@@ -106,7 +107,7 @@ impl Store {
         let frames = FrameSettings::new(codec, config.level, config.frame_bytes as usize)
             .map_err(|e| bad(format!("its frame settings: {e}")))?;
         let settings = Settings { profile, frames };
-        Ok(Self { root: root.to_owned(), storage: Arc::new(storage), config, settings })
+        Ok(Self { root: root.to_owned(), storage, config, settings })
     }
 
     /// Opens a store, or makes one where there is none yet.
@@ -145,7 +146,13 @@ impl Store {
     /// Where its objects are.
     #[must_use]
     pub fn storage(&self) -> &dyn Storage {
-        &*self.storage
+        &self.storage
+    }
+
+    /// Removes what processes that are gone left half written. Whatever is being written now is left alone.
+    fn sweep(&self) {
+        // Tidiness: what cannot be removed is in nobody's way.
+        let _ = self.storage.sweep_temporaries();
     }
 
     /// The ids of all snapshots, in no particular order.

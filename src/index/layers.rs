@@ -24,6 +24,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{MemfdFlags, memfd_create};
+
 use blocks::{BLOCK_BYTES, HEADER_BYTES, Header, STORED_BYTES, Target, damaged, physical, read_blocks, write_blocks};
 
 /// How long to wait for a process that is copying its top into the base: so long, and a second for so many bytes of the
@@ -144,12 +146,19 @@ impl Layers {
     pub(super) fn open(path: &Path, fresh: bool) -> io::Result<Self> {
         // A file that cannot be looked at is no reason to fail: it is a cache.
         let (base, seen) = if fresh { (None, None) } else { Base::open(path).unwrap_or((None, None)) };
-        Self::over(path, base.map(Arc::new), true, seen, fresh)
+        Self::over(path, base.map(Arc::new), true, seen, fresh, temporary_beside(path)?)
+    }
+
+    /// As [`Self::open`], the top in memory.
+    pub(super) fn open_in_memory(path: &Path, fresh: bool) -> io::Result<Self> {
+        let (base, seen) = if fresh { (None, None) } else { Base::open(path).unwrap_or((None, None)) };
+        let top = File::from(memfd_create("index", MemfdFlags::CLOEXEC)?);
+        Self::over(path, base.map(Arc::new), true, seen, fresh, top)
     }
 
     /// Layers that look at nothing, and will replace what these look at.
     pub(super) fn successor(&self) -> io::Result<Self> {
-        Self::over(&self.path, self.base.clone(), false, self.seen, self.fresh)
+        Self::over(&self.path, self.base.clone(), false, self.seen, self.fresh, temporary_beside(&self.path)?)
     }
 
     fn over(
@@ -158,9 +167,8 @@ impl Layers {
         shows_base: bool,
         seen: Option<Header>,
         fresh: bool,
+        top: File,
     ) -> io::Result<Self> {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let top = temporary_file(folder).or_else(|_| temporary_file(&std::env::temp_dir()))?;
         let bytes = base.as_ref().filter(|_| shows_base).map_or(0, |base| base.header.bytes);
         let extent = Extent { bytes, base_blocks: bytes.div_ceil(BLOCK_BYTES as u64), in_top: Vec::new() };
         Ok(Self {
@@ -410,6 +418,12 @@ impl Base {
 fn same_file(a: &File, b: &File) -> io::Result<bool> {
     let (a, b) = (a.metadata()?, b.metadata()?);
     Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
+}
+
+/// A file without a name beside `path`, or where the system has its temporary files.
+fn temporary_beside(path: &Path) -> io::Result<File> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    temporary_file(folder).or_else(|_| temporary_file(&std::env::temp_dir()))
 }
 
 /// A file without a name.

@@ -56,11 +56,13 @@ pub struct IndexOptions {
     pub directory_cache_bytes: usize,
     /// Bytes of the database's pages kept in memory.
     pub table_cache_bytes: usize,
+    /// Keep what is not in the file yet in memory, not in a temporary file: for where a disk is full.
+    pub in_memory: bool,
 }
 
 impl Default for IndexOptions {
     fn default() -> Self {
-        Self { fresh: false, directory_cache_bytes: 64 << 20, table_cache_bytes: 32 << 20 }
+        Self { fresh: false, directory_cache_bytes: 64 << 20, table_cache_bytes: 32 << 20, in_memory: false }
     }
 }
 
@@ -193,7 +195,8 @@ impl Index {
     }
 
     fn open_layers(path: &Path, options: &IndexOptions, fresh: bool) -> Result<Self> {
-        let layers = Layers::open(path, fresh).map_err(|e| Error::io("create a temporary file beside", path, e))?;
+        let layers = if options.in_memory { Layers::open_in_memory(path, fresh) } else { Layers::open(path, fresh) };
+        let layers = layers.map_err(|e| Error::io("create a temporary file beside", path, e))?;
         let layers = Arc::new(layers);
         let tables = Tables::open(Arc::clone(&layers), path, options.table_cache_bytes)?;
         let view = tables.view()?;

@@ -11,7 +11,7 @@ use crate::format::frame::FrameView;
 use crate::format::id::{ChunkId, PackId};
 use crate::format::name::ObjectName;
 use crate::format::pack::{PACK_TRAILER_BYTES, Trailer, header};
-use crate::storage::{ObjectWriter, Put, Storage};
+use crate::storage::{ObjectWriter, Storage};
 
 /// How long a pack is let grow before the next one is begun, in bytes.
 pub const PACK_BYTES_TARGET: u64 = 64 << 20;
@@ -70,8 +70,7 @@ impl<'s> PackWriter<'s> {
     /// Ends the pack. When this returns, the pack is durable under its id.
     ///
     /// # Errors
-    /// The storage's; the pack is lost then. [`Error::Damaged`] if a pack of that name was there, but cut off or
-    /// without its directory.
+    /// The storage's; the pack is lost then.
     pub fn finish(mut self) -> Result<(PackId, Arc<Directory>)> {
         let encoded = self.directory.encode();
         let pack = PackId::of_directory(&encoded);
@@ -79,11 +78,12 @@ impl<'s> PackWriter<'s> {
             Trailer { directory_offset: self.directory.frames_end(), directory_bytes: encoded.len() as u64, pack };
         self.object.write(&encoded)?;
         self.object.write(&trailer.encode())?;
-        if self.object.finish(&ObjectName::Pack(pack))? == Put::Present {
-            // The same frames were packed before. What is there is relied on from now on, so it must at least be as
-            // long as it was and have its directory.
-            read_directory(self.storage, pack)?;
+        // The same frames may have been packed before. What is there is relied on from now on, so it must at least be as
+        // long as it was and have its directory; if not, nothing could be read from it, and this pack takes its place.
+        if matches!(read_directory(self.storage, pack), Err(Error::Damaged { .. })) {
+            self.storage.delete(&ObjectName::Pack(pack))?;
         }
+        self.object.finish(&ObjectName::Pack(pack))?;
         Ok((pack, Arc::new(self.directory)))
     }
 }

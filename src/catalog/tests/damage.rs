@@ -101,7 +101,7 @@ fn hostile_recipes_changed_in_several_places_are_never_a_panic() {
         let pieces = pieces(&mut numbers, n);
         writer.push(recipe_id(&pieces), &pieces).unwrap();
     }
-    let good = shelf.bytes(ObjectName::Recipes(writer.finish().unwrap().unwrap().id));
+    let good = shelf.bytes(ObjectName::Recipes(writer.finish(&shelf).unwrap().unwrap().id));
     changed_in_several_places(&good, |bad| {
         let shelf = Shelf::default();
         let id = RecipesFileId::of(&bad);

@@ -13,7 +13,7 @@ pub(super) fn write(shelf: &Shelf, recipes: &[Vec<Piece>]) -> Option<WrittenReci
     for pieces in recipes {
         writer.push(recipe_id(pieces), pieces).unwrap();
     }
-    writer.finish().unwrap()
+    writer.finish(shelf).unwrap()
 }
 
 pub(super) fn pieces(numbers: &mut Numbers, n: u64) -> Vec<Piece> {
@@ -95,7 +95,7 @@ fn a_recipe_that_is_not_its_id_is_refused() {
     for (id, bad) in [(recipe_id(&good), &other), (recipe_id(&backwards), &backwards)] {
         let mut writer = RecipesWriter::begin(shelf.writer().unwrap()).unwrap();
         writer.push(id, bad).unwrap();
-        let written = writer.finish().unwrap().unwrap();
+        let written = writer.finish(&shelf).unwrap().unwrap();
         let file = RecipesFile::open(&shelf, written.id).unwrap();
         let error = file.read(written.places[0].1).unwrap_err();
         assert!(matches!(error, Error::Damaged { .. }), "{error}");

@@ -33,6 +33,7 @@ impl Scalar {
     }
 
     /// Moves `hash` from that of `data[..from - 1]` to that of `data[..to - 1]`.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "for the vector kernels"))]
     #[inline]
     pub(super) fn skip(&self, hash: &mut u64, data: &[u8], from: usize, to: usize) {
         *hash = bytes_of(data, from, to).iter().fold(*hash, |hash, &byte| self.step(hash, byte));
@@ -50,6 +51,7 @@ impl Scalar {
     }
 
     /// [`Self::hits_from`] for at most 32 ends, where a hit is more likely than not: tests all without a branch first.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "for the vector kernels"))]
     #[inline]
     pub(super) fn hits_among(&self, mut hash: u64, data: &[u8], from: usize, to: usize, mut on_hit: impl FnMut(Hit)) {
         let (mut strict, mut loose) = (0_u32, 0_u32);

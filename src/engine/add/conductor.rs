@@ -376,7 +376,7 @@ impl<'a, 's> Conductor<'a, 's> {
     fn commit(mut self) -> Result<AddReport> {
         self.flush()?;
         let mut stored_bytes = self.sink.pack_bytes;
-        if let Some(recipes) = self.recipes.finish()? {
+        if let Some(recipes) = self.recipes.finish(self.locator.storage())? {
             stored_bytes += recipes.bytes;
             self.locator.add_recipes(recipes.id, &recipes.places)?;
         }

@@ -95,6 +95,7 @@ impl Store {
         if request.memory_bytes < MEMORY_BYTES_MIN {
             return Err(Error::Usage(format!("an add needs at least {} MiB of memory", MEMORY_BYTES_MIN >> 20)));
         }
+        self.sweep();
         let (jobs, for_jobs) = unbounded();
         let (frames, for_frames) = unbounded();
         let (to_pack, for_packer) = unbounded();
@@ -128,10 +129,10 @@ impl Store {
             let setting = Setting { store: self, locator, parent, info, request, control, tools, budget };
             Conductor::new(setting, Ends { jobs, frames, to_pack, events: for_conductor })?.run()
         });
-        // What was packed is worth knowing even if the add failed; that it could not be noted is no failure of the add.
-        let closed = locator.close();
+        // What was packed is worth knowing even if the add failed. That it could not be noted is no failure of the add: the
+        // snapshot is there, and the index is a cache that the next to open it brings up to date or makes again.
+        let _ = locator.close();
         let report = report?;
-        closed?;
         Ok(AddReport { duration: begun.elapsed(), ..report })
     }
 }

@@ -97,6 +97,9 @@ impl<'a, 's> TreeRestore<'a, 's> {
             }
         }
         self.flush()?;
+        if self.control.is_stopped() {
+            return Err(self.interrupted());
+        }
         for (first, path) in std::mem::take(&mut self.links) {
             let made = self.destination.make_hard_link(&first, &path);
             self.note_made(&path, made)?;

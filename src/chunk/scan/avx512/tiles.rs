@@ -9,6 +9,11 @@ use crate::chunk::scan::{Hit, Masks, Scan, Table};
 /// Stretches shorter than this are cheaper to step through than to lay a tile over.
 const STEP_THROUGH: usize = 256;
 
+/// A tile is dense when more than this part of its groups have hits; then this many bytes after it are stepped through.
+/// Without it, data that hits every four bytes took two and a half times as long as with scalar code alone.
+const DENSE: usize = 4;
+const STEP_THROUGH_DENSE: usize = 32 << 10;
+
 /// What a tile costs beside its bytes, in bytes: flat from 80 to 200 when measured.
 const TILE_PRICE: usize = 120;
 
@@ -77,6 +82,7 @@ impl<L: Lanes> Tiles<L> {
             let tile = data.get(first - 1..first - 1 + len).unwrap_or_default();
             let loose = lanes_reaching(loose_from, first, row);
             let all = self.lanes.scan(tile, hash, loose, &mut found);
+            let mut stretches = 0;
             for lane in bits(all.into()) {
                 for group in bits(found.suspects[lane]) {
                     let start = first + lane * row + group * L::GROUP;
@@ -85,12 +91,20 @@ impl<L: Lanes> Tiles<L> {
                         let mut before = found.before(group, lane, L::LANES);
                         self.scalar.skip(&mut before, data, start, wanted.max(start));
                         visit(before, wanted.max(start), end)?;
+                        stretches += 1;
                     }
                 }
             }
             hash = found.last;
             first += len;
             wanted = wanted.max(first);
+            if stretches * L::GROUP > len / DENSE && wanted < to {
+                // What lies ahead is likely as dense, and scalar code goes through that faster without us.
+                let stop = to.min(wanted + STEP_THROUGH_DENSE);
+                visit(hash, wanted, stop)?;
+                (first, hash) = self.begin(data, stop, stop.saturating_sub(L::WINDOW));
+                wanted = stop;
+            }
         }
         ControlFlow::Continue(())
     }
