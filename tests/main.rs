@@ -2,6 +2,7 @@
 
 mod add_get;
 mod changing_files;
+mod check_align;
 mod chunk_cuts;
 mod chunk_data;
 mod chunk_fastcdc;
