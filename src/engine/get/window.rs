@@ -95,8 +95,8 @@ impl Window {
         let Workplace { storage, destination, control, threads } = place;
         let writer = Writer { files: &self.files, destination, control, outcome: Mutex::default() };
         // Those of nothing but holes have nothing to wait for.
-        let empty = self.files.iter().filter(|file| file.remaining.load(Ordering::Relaxed) == 0);
-        let made = empty.map(|file| writer.serve(file, &[], Some(&[]))).collect::<Result<()>>();
+        let mut empty = self.files.iter().filter(|file| file.remaining.load(Ordering::Relaxed) == 0);
+        let made = empty.try_for_each(|file| writer.serve(file, &[], Some(&[])));
         let fetched = made.and_then(|()| fetch(storage, &mut self.plan, threads, &|| control.is_stopped(), &writer));
         let report = writer.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
         for file in &self.files {
