@@ -16,7 +16,7 @@ use super::report::Problem;
 use super::sink::Sink;
 use super::stream::Stream;
 use crate::chunk::finder::{Finder, Span};
-use crate::chunk::seams::{SegmentCuts, Stitcher, WARM_UP, scan_segment};
+use crate::chunk::seams::{SegmentCuts, SegmentScanner, Stitcher, WARM_UP, scan_segment};
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry};
 use crate::format::id::ChunkId;
@@ -25,6 +25,9 @@ use crate::ingest::{Changed, Found, Metadata, OpenFile};
 
 /// How much one worker reads and cuts at a time.
 pub(super) const SEGMENT_BYTES: usize = 8 << 20;
+
+/// How much of it is read before it is scanned: it stays in a core's own cache until it is hashed.
+const PIECE_BYTES: usize = 512 << 10;
 
 /// Where a big file's bytes come from.
 #[derive(Debug)]
@@ -163,39 +166,59 @@ impl Segment {
         // The warm-up lies in the same extent: there, a hash begins anew.
         let warm_up = usize::try_from(range.start - extent_start).unwrap_or(WARM_UP).min(WARM_UP);
         let wanted = usize::try_from(range.end - range.start).unwrap_or(SEGMENT_BYTES) + warm_up;
-        let read = match (bytes, &*origin) {
-            (Some(bytes), _) => Ok((bytes, wanted)),
-            (None, Origin::Stream { .. }) => Ok((pool.take_empty(), 0)),
-            (None, Origin::File { file, .. }) => read(file, range.start - warm_up as u64, wanted, pool),
+        let start = range.start - extent_start;
+        let mut scanned = Scanned {
+            buffer: bytes.unwrap_or_else(|| pool.take()),
+            filled: wanted,
+            warm_up,
+            is_end: ends_extent,
+            cuts: SegmentCuts::empty(),
+            ids: Vec::new(),
         };
-        let found = read.map(|(buffer, filled)| {
-            let is_end = ends_extent || filled < wanted;
-            let mut scanned = Scanned {
-                buffer,
-                filled,
-                warm_up: warm_up.min(filled),
-                is_end,
-                cuts: SegmentCuts::empty(),
-                ids: Vec::new(),
-            };
-            scanned.scan(finder, range.start - extent_start);
-            scanned
-        });
+        let found = match &*origin {
+            Origin::Stream { .. } => {
+                scanned.scan(finder, start);
+                Ok(scanned)
+            }
+            Origin::File { file, .. } => {
+                let offset = range.start - warm_up as u64;
+                scanned.read_and_scan(file, offset, finder, start).map(|()| scanned)
+            }
+        };
         SegmentDone { origin, extent_start, range, found, is_last, _held: held }
     }
 }
 
-/// Reads up to `wanted` bytes; fewer if the file ends early.
-fn read(file: &OpenFile, offset: u64, wanted: usize, pool: &Pool) -> io::Result<(Buffer, usize)> {
-    let mut buffer = pool.take();
-    if buffer.len() < wanted {
-        buffer.resize(wanted, 0);
-    }
-    let filled = file.read_at(offset, buffer.get_mut(..wanted).unwrap_or_default())?;
-    Ok((buffer, filled))
-}
-
 impl Scanned {
+    /// Reads the file from `offset` on, piece by piece, and finds and hashes chunks in each while it is warm. `start` is
+    /// where the segment begins in its extent.
+    fn read_and_scan(&mut self, file: &OpenFile, offset: u64, finder: &Finder, start: u64) -> io::Result<()> {
+        let (wanted, ends_extent) = (self.filled, self.is_end);
+        if self.buffer.len() < wanted {
+            self.buffer.resize(wanted, 0);
+        }
+        let mut scanner = SegmentScanner::new(finder, start);
+        let mut ids = Vec::new();
+        self.filled = 0;
+        loop {
+            let to = wanted.min(self.filled + PIECE_BYTES);
+            let room = self.buffer.get_mut(self.filled..to).unwrap_or_default();
+            let asked = room.len();
+            let read = file.read_at(offset + self.filled as u64, room)?;
+            self.filled += read;
+            // Fewer if the file ends early, perhaps before the segment begins.
+            let is_last = read < asked || self.filled == wanted;
+            self.warm_up = self.warm_up.min(self.filled);
+            self.is_end = read < asked || is_last && ends_extent;
+            scanner.advance(&self.span(start), |_, chunk| ids.push(ChunkId::of(chunk)));
+            if is_last {
+                break;
+            }
+        }
+        (self.cuts, self.ids) = (scanner.finish(), ids);
+        Ok(())
+    }
+
     /// Finds and hashes chunks; `start` is where the segment begins in its extent.
     fn scan(&mut self, finder: &Finder, start: u64) {
         let mut ids = std::mem::take(&mut self.ids);
