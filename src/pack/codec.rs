@@ -17,11 +17,14 @@ pub(super) enum Effort {
     /// Little but frequent bytes. Planes of shuffled floats have no repetitions but those that come by chance, which
     /// cost more than they save: looking for none, zstd makes such frames 3 % smaller, and three times as fast.
     Entropy,
+    /// Only repetitions, and passing over most bytes where there are few: for what looks like noise. Images take a
+    /// third of the time.
+    Skim,
 }
 
 /// Compresses with one codec; keeps contexts and buffers.
 pub(super) enum Compressor {
-    Zstd { level: Box<CCtx<'static>>, entropy: Box<CCtx<'static>> },
+    Zstd(ZstdContexts),
     Lz4,
     None,
 }
@@ -29,35 +32,23 @@ pub(super) enum Compressor {
 impl Compressor {
     pub(super) fn new(codec: Codec, level: i32) -> io::Result<Self> {
         Ok(match codec {
-            Codec::Zstd => Self::Zstd {
-                level: context(&[CParameter::CompressionLevel(level)])?,
-                entropy: context(&[
-                    CParameter::CompressionLevel(1),
-                    CParameter::Strategy(Strategy::ZSTD_fast),
-                    CParameter::MinMatch(7),
-                    CParameter::HashLog(8),
-                ])?,
-            },
+            Codec::Zstd => Self::Zstd(ZstdContexts::new(level)?),
             Codec::Lz4 => Self::Lz4,
             Codec::None => Self::None,
         })
     }
 
-    /// The efforts that differ with this codec.
-    pub(super) fn efforts(&self) -> &'static [Effort] {
-        match self {
-            Self::Zstd { .. } => &[Effort::Entropy, Effort::Level],
-            Self::Lz4 => &[Effort::Level],
-            Self::None => &[],
-        }
+    /// Whether efforts differ: only zstd knows more than one.
+    pub(super) fn has_efforts(&self) -> bool {
+        matches!(self, Self::Zstd { .. })
     }
 
     /// Replaces `out` by `bytes` compressed, or says that this codec does not compress.
     pub(super) fn compress(&mut self, bytes: &[u8], effort: Effort, out: &mut Vec<u8>) -> io::Result<bool> {
         out.clear();
         match self {
-            Self::Zstd { level, entropy } => {
-                let context = if effort == Effort::Level { level } else { entropy };
+            Self::Zstd(contexts) => {
+                let context = contexts.of(effort);
                 out.reserve(zstd_safe::compress_bound(bytes.len()));
                 context.compress2(out, bytes).map_err(zstd_error)?;
             }
@@ -80,10 +71,10 @@ impl Compressor {
         effort: Effort,
         out: &mut Vec<u8>,
     ) -> io::Result<bool> {
-        let Self::Zstd { level, entropy } = self else {
+        let Self::Zstd(contexts) = self else {
             return self.compress(bytes, effort, out);
         };
-        let context = if effort == Effort::Level { level } else { entropy };
+        let context = contexts.of(effort);
         out.clear();
         // A block of its own for each part costs a few bytes of header more than one for many.
         out.reserve(zstd_safe::compress_bound(bytes.len()) + 256);
@@ -103,13 +94,43 @@ impl Compressor {
     }
 }
 
-fn context(parameters: &[CParameter]) -> io::Result<Box<CCtx<'static>>> {
+/// One for each effort.
+pub(super) struct ZstdContexts {
+    level: CCtx<'static>,
+    entropy: CCtx<'static>,
+    skim: CCtx<'static>,
+}
+
+impl ZstdContexts {
+    fn new(level: i32) -> io::Result<Self> {
+        Ok(Self {
+            level: context(&[CParameter::CompressionLevel(level)])?,
+            entropy: context(&[
+                CParameter::CompressionLevel(1),
+                CParameter::Strategy(Strategy::ZSTD_fast),
+                CParameter::MinMatch(7),
+                CParameter::HashLog(8),
+            ])?,
+            skim: context(&[CParameter::CompressionLevel(level.min(-1))])?,
+        })
+    }
+
+    fn of(&mut self, effort: Effort) -> &mut CCtx<'static> {
+        match effort {
+            Effort::Level => &mut self.level,
+            Effort::Entropy => &mut self.entropy,
+            Effort::Skim => &mut self.skim,
+        }
+    }
+}
+
+fn context(parameters: &[CParameter]) -> io::Result<CCtx<'static>> {
     let mut context = CCtx::try_create().ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
     // The frame's own checksum covers the payload, chunk ids cover what comes out of it.
     for parameter in parameters.iter().chain(&[CParameter::ChecksumFlag(false)]) {
         context.set_parameter(*parameter).map_err(zstd_error)?;
     }
-    Ok(Box::new(context))
+    Ok(context)
 }
 
 fn zstd_error(code: usize) -> io::Error {

@@ -8,7 +8,7 @@ use std::io;
 
 use super::codec::{Compressor, Decompressor, Effort};
 use super::filter::{plane_ends, shuffle, unshuffle};
-use super::probe::Probe;
+use super::probe::{Look, Probe};
 use crate::error::{Error, Result};
 use crate::format::frame::{FRAME_CHUNKS_MAX, FrameHeader, FrameView, append_frame};
 use crate::format::id::PackId;
@@ -140,49 +140,71 @@ impl FrameEncoder {
         if self.codec == Codec::None {
             return Ok(None);
         }
-        let filter = self.probe.guess(raw);
-        if filter != Filter::None
-            && let Some((effort, plain_bytes)) = self.try_filter(filter, raw)?
-        {
-            shuffle(filter, raw, &mut self.shuffled);
-            let ends = plane_ends(filter, raw.len());
-            self.compressor.compress_parts(&self.shuffled, ends, effort, &mut self.payload)?;
-            if self.payload.len() <= plain_bytes {
-                return Ok(Some(filter));
+        match self.probe.look(raw) {
+            Look::Numbers(filter) => {
+                if let Some(trial) = self.try_filter(filter, raw)? {
+                    return self.compress_numbers(filter, trial, raw).map(Some);
+                }
             }
-            // The sample promised too much: without the filter it may be less after all.
-            let filtered = std::mem::take(&mut self.payload);
-            self.compressor.compress(raw, Effort::Level, &mut self.payload)?;
-            if filtered.len() < self.payload.len() {
-                self.payload = filtered;
-                return Ok(Some(filter));
+            Look::Noise if self.compressor.has_efforts() => {
+                self.compressor.compress(raw, Effort::Skim, &mut self.payload)?;
+                if !gains(raw.len(), self.payload.len()) {
+                    return Ok(None);
+                }
             }
-            return Ok(Some(Filter::None));
+            Look::Noise | Look::Plain => {}
         }
-        let compressed = self.compressor.compress(raw, Effort::Level, &mut self.payload)?;
-        Ok(compressed.then_some(Filter::None))
+        self.compressor.compress(raw, Effort::Level, &mut self.payload)?;
+        Ok(Some(Filter::None))
     }
 
-    /// Compresses a sample of `raw` with the filter and without. If the filter gains, says with what effort it gains
-    /// most, and how many bytes the whole would seem to take without it.
-    fn try_filter(&mut self, filter: Filter, raw: &[u8]) -> io::Result<Option<(Effort, usize)>> {
+    /// Compresses what a trial said gains from that filter, and says what filter it took in the end.
+    fn compress_numbers(&mut self, filter: Filter, trial: Trial, raw: &[u8]) -> io::Result<Filter> {
+        shuffle(filter, raw, &mut self.shuffled);
+        let ends = plane_ends(filter, raw.len());
+        self.compressor.compress_parts(&self.shuffled, ends, trial.effort, &mut self.payload)?;
+        if self.payload.len() <= trial.plain_bytes {
+            return Ok(filter);
+        }
+        // The sample promised too much: without the filter it may be less after all.
+        self.compressor.compress(raw, Effort::Level, &mut self.shuffled)?;
+        if self.payload.len() <= self.shuffled.len() {
+            return Ok(filter);
+        }
+        std::mem::swap(&mut self.payload, &mut self.shuffled);
+        Ok(Filter::None)
+    }
+
+    /// Compresses a sample of `raw` with the filter and without, and says with what effort the filter gains most, if
+    /// it does.
+    fn try_filter(&mut self, filter: Filter, raw: &[u8]) -> io::Result<Option<Trial>> {
         let sample_bytes = raw.len().min((raw.len() / 16).clamp(TRIAL_BYTES_MIN, TRIAL_BYTES_MAX));
         let begin = (raw.len() - sample_bytes) / 2;
         let sample = raw.get(begin..begin + sample_bytes).unwrap_or_default();
         self.compressor.compress(sample, Effort::Level, &mut self.payload)?;
         let plain = self.payload.len().min(sample_bytes);
         shuffle(filter, sample, &mut self.shuffled);
-        let mut best: Option<(Effort, usize)> = None;
-        for effort in self.compressor.efforts() {
+        let mut best = (Effort::Level, usize::MAX);
+        let efforts: &[Effort] =
+            if self.compressor.has_efforts() { &[Effort::Entropy, Effort::Level] } else { &[Effort::Level] };
+        for effort in efforts {
             let ends = plane_ends(filter, sample_bytes);
             self.compressor.compress_parts(&self.shuffled, ends, *effort, &mut self.payload)?;
-            if best.is_none_or(|(_, bytes)| self.payload.len() < bytes) {
-                best = Some((*effort, self.payload.len()));
+            if self.payload.len() < best.1 {
+                best = (*effort, self.payload.len());
             }
         }
-        let whole = |bytes: usize| bytes * raw.len() / sample_bytes.max(1);
-        Ok(best.filter(|(_, bytes)| bytes + plain / 32 < plain).map(|(effort, _)| (effort, whole(plain))))
+        let (effort, filtered) = best;
+        let plain_bytes = plain * raw.len() / sample_bytes.max(1);
+        Ok((filtered + plain / 32 < plain).then_some(Trial { effort, plain_bytes }))
     }
+}
+
+/// What a trial of a filter told.
+struct Trial {
+    effort: Effort,
+    /// What the whole frame would take without the filter, as far as the sample tells.
+    plain_bytes: usize,
 }
 
 /// A filter is tried on a sixteenth of a frame, but no fewer and no more bytes than these.
