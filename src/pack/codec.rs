@@ -9,7 +9,7 @@ use zstd::zstd_safe::{self, CCtx, CParameter, DCtx, InBuffer, OutBuffer, ResetDi
 
 use crate::format::frame::Codec;
 
-/// What is looked for in bytes to compress them.
+/// What is looked for in bytes to compress them. To zstd only; lz4 always does the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effort {
     /// What came before, as hard as the level says, and frequent bytes.
@@ -36,11 +36,6 @@ impl Compressor {
             Codec::Lz4 => Self::Lz4,
             Codec::None => Self::None,
         })
-    }
-
-    /// Whether efforts differ: only zstd knows more than one.
-    pub(super) fn has_efforts(&self) -> bool {
-        matches!(self, Self::Zstd { .. })
     }
 
     /// Replaces `out` by `bytes` compressed, or says that this codec does not compress.

@@ -146,7 +146,7 @@ impl FrameEncoder {
                     return self.compress_numbers(filter, trial, raw).map(Some);
                 }
             }
-            Look::Noise if self.compressor.has_efforts() => {
+            Look::Noise if self.codec == Codec::Zstd => {
                 self.compressor.compress(raw, Effort::Skim, &mut self.payload)?;
                 if !gains(raw.len(), self.payload.len()) {
                     return Ok(None);
@@ -163,10 +163,10 @@ impl FrameEncoder {
         shuffle(filter, raw, &mut self.shuffled);
         let ends = plane_ends(filter, raw.len());
         self.compressor.compress_parts(&self.shuffled, ends, trial.effort, &mut self.payload)?;
-        if self.payload.len() <= trial.plain_bytes {
+        if trial.plain_bytes.is_some_and(|plain_bytes| self.payload.len() <= plain_bytes) {
             return Ok(filter);
         }
-        // The sample promised too much: without the filter it may be less after all.
+        // Without the filter it may be less after all.
         self.compressor.compress(raw, Effort::Level, &mut self.shuffled)?;
         if self.payload.len() <= self.shuffled.len() {
             return Ok(filter);
@@ -181,30 +181,41 @@ impl FrameEncoder {
         let sample_bytes = raw.len().min((raw.len() / 16).clamp(TRIAL_BYTES_MIN, TRIAL_BYTES_MAX));
         let begin = (raw.len() - sample_bytes) / 2;
         let sample = raw.get(begin..begin + sample_bytes).unwrap_or_default();
-        self.compressor.compress(sample, Effort::Level, &mut self.payload)?;
-        let plain = self.payload.len().min(sample_bytes);
+        let plain = self.tried(sample, Filter::None, Effort::Level)?;
         shuffle(filter, sample, &mut self.shuffled);
-        let mut best = (Effort::Level, usize::MAX);
-        let efforts: &[Effort] =
-            if self.compressor.has_efforts() { &[Effort::Entropy, Effort::Level] } else { &[Effort::Level] };
-        for effort in efforts {
-            let ends = plane_ends(filter, sample_bytes);
-            self.compressor.compress_parts(&self.shuffled, ends, *effort, &mut self.payload)?;
-            if self.payload.len() < best.1 {
-                best = (*effort, self.payload.len());
-            }
+        let shuffled = std::mem::take(&mut self.shuffled);
+        let tried = self.tried(&shuffled, filter, Effort::Level).and_then(|by_level| match self.codec {
+            Codec::Zstd => Ok((by_level, self.tried(&shuffled, filter, Effort::Entropy)?)),
+            Codec::Lz4 | Codec::None => Ok((by_level, by_level)),
+        });
+        self.shuffled = shuffled;
+        let (by_level, by_entropy) = tried?;
+        if !gains(plain, by_level.min(by_entropy)) {
+            return Ok(None);
         }
-        let (effort, filtered) = best;
-        let plain_bytes = plain * raw.len() / sample_bytes.max(1);
-        Ok((filtered + plain / 32 < plain).then_some(Trial { effort, plain_bytes }))
+        let effort = if by_entropy < by_level { Effort::Entropy } else { Effort::Level };
+        // What repeats may do so at distances that the sample does not have.
+        let repeats = match self.codec {
+            Codec::Zstd => gains(self.tried(sample, Filter::None, Effort::Entropy)?, plain),
+            Codec::Lz4 | Codec::None => true,
+        };
+        let plain_bytes = (!repeats).then_some(plain * raw.len() / sample_bytes.max(1));
+        Ok(Some(Trial { effort, plain_bytes }))
+    }
+
+    /// How many bytes `sample`, laid out by `filter`, takes if compressed.
+    fn tried(&mut self, sample: &[u8], filter: Filter, effort: Effort) -> io::Result<usize> {
+        let ends = plane_ends(filter, sample.len());
+        self.compressor.compress_parts(sample, ends, effort, &mut self.payload)?;
+        Ok(self.payload.len().min(sample.len()))
     }
 }
 
 /// What a trial of a filter told.
 struct Trial {
     effort: Effort,
-    /// What the whole frame would take without the filter, as far as the sample tells.
-    plain_bytes: usize,
+    /// What the whole frame would take without the filter, if the sample tells that.
+    plain_bytes: Option<usize>,
 }
 
 /// A filter is tried on a sixteenth of a frame, but no fewer and no more bytes than these.
