@@ -3,9 +3,9 @@
 //!
 //! A float's sign and exponent repeat, its mantissa is noise; side by side they hide each other from a compressor, in
 //! planes they do not. Elements are counted from the frame's first byte, whatever their true phase: another phase
-//! only names the planes in another order. A chunk of new data after one that was known may change the phase in the
-//! middle of a frame; each block of the compressor has its own statistics, so that costs little (frames of the
-//! `checkpoints` corpus get no smaller if every chunk is shuffled at its own best phase).
+//! only names the planes in another order. New data that follows on something known may change the phase within a
+//! frame, and loses half the gain there at worst; frames of the `checkpoints` corpus get no smaller if every chunk is
+//! shuffled at a phase of its own.
 //!
 //! Invariant: [`unshuffle`] after [`shuffle`] of the same stride gives the same bytes, for any length.
 

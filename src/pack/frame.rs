@@ -88,6 +88,7 @@ pub struct FrameEncoder {
     codec: Codec,
     probe: Probe,
     payload: Vec<u8>,
+    sample: Vec<u8>,
     shuffled: Vec<u8>,
 }
 
@@ -105,8 +106,9 @@ impl FrameEncoder {
     pub fn new(settings: FrameSettings) -> Result<Self> {
         let compressor = Compressor::new(settings.codec, settings.level)
             .map_err(|e| Error::io("set up a codec for", "a frame", e))?;
-        let (payload, shuffled) = (Vec::new(), Vec::new());
-        Ok(Self { compressor, codec: settings.codec, probe: Probe::new(), payload, shuffled })
+        let probe = Probe::new();
+        let (payload, sample, shuffled) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { compressor, codec: settings.codec, probe, payload, sample, shuffled })
     }
 
     /// Appends to `out` the frame of the chunks that lie one after another in `raw`, `lengths` bytes each. The same
@@ -163,7 +165,7 @@ impl FrameEncoder {
         shuffle(filter, raw, &mut self.shuffled);
         let ends = plane_ends(filter, raw.len());
         self.compressor.compress_parts(&self.shuffled, ends, trial.effort, &mut self.payload)?;
-        if trial.plain_bytes.is_some_and(|plain_bytes| self.payload.len() <= plain_bytes) {
+        if trial.plain_bytes.is_some_and(|plain_bytes| gains(plain_bytes, self.payload.len())) {
             return Ok(filter);
         }
         // Without the filter it may be less after all.
@@ -178,36 +180,39 @@ impl FrameEncoder {
     /// Compresses a sample of `raw` with the filter and without, and says with what effort the filter gains most, if
     /// it does.
     fn try_filter(&mut self, filter: Filter, raw: &[u8]) -> io::Result<Option<Trial>> {
-        let sample_bytes = raw.len().min((raw.len() / 16).clamp(TRIAL_BYTES_MIN, TRIAL_BYTES_MAX));
-        let begin = (raw.len() - sample_bytes) / 2;
-        let sample = raw.get(begin..begin + sample_bytes).unwrap_or_default();
-        let plain = self.tried(sample, Filter::None, Effort::Level)?;
-        shuffle(filter, sample, &mut self.shuffled);
-        let shuffled = std::mem::take(&mut self.shuffled);
-        let tried = self.tried(&shuffled, filter, Effort::Level).and_then(|by_level| match self.codec {
-            Codec::Zstd => Ok((by_level, self.tried(&shuffled, filter, Effort::Entropy)?)),
-            Codec::Lz4 | Codec::None => Ok((by_level, by_level)),
-        });
-        self.shuffled = shuffled;
-        let (by_level, by_entropy) = tried?;
+        self.sample.clear();
+        // Whole elements, and the same phase in all pieces.
+        let piece_bytes = (raw.len() / 16).clamp(TRIAL_BYTES_MIN, TRIAL_BYTES_MAX) / TRIAL_PIECES / 8 * 8;
+        let step = raw.len() / TRIAL_PIECES / 8 * 8;
+        for begin in (0..TRIAL_PIECES).map(|n| n * step) {
+            self.sample.extend_from_slice(raw.get(begin..begin + piece_bytes).unwrap_or_default());
+        }
+        shuffle(filter, &self.sample, &mut self.shuffled);
+        let plain = self.tried(Filter::None, Effort::Level)?;
+        let by_level = self.tried(filter, Effort::Level)?;
+        let by_entropy = match self.codec {
+            Codec::Zstd => self.tried(filter, Effort::Entropy)?,
+            Codec::Lz4 | Codec::None => by_level,
+        };
         if !gains(plain, by_level.min(by_entropy)) {
             return Ok(None);
         }
         let effort = if by_entropy < by_level { Effort::Entropy } else { Effort::Level };
         // What repeats may do so at distances that the sample does not have.
         let repeats = match self.codec {
-            Codec::Zstd => gains(self.tried(sample, Filter::None, Effort::Entropy)?, plain),
+            Codec::Zstd => gains(self.tried(Filter::None, Effort::Entropy)?, plain),
             Codec::Lz4 | Codec::None => true,
         };
-        let plain_bytes = (!repeats).then_some(plain * raw.len() / sample_bytes.max(1));
+        let plain_bytes = (!repeats).then_some(plain * raw.len() / self.sample.len().max(1));
         Ok(Some(Trial { effort, plain_bytes }))
     }
 
-    /// How many bytes `sample`, laid out by `filter`, takes if compressed.
-    fn tried(&mut self, sample: &[u8], filter: Filter, effort: Effort) -> io::Result<usize> {
-        let ends = plane_ends(filter, sample.len());
-        self.compressor.compress_parts(sample, ends, effort, &mut self.payload)?;
-        Ok(self.payload.len().min(sample.len()))
+    /// How many bytes the sample takes, plain or filtered.
+    fn tried(&mut self, filter: Filter, effort: Effort) -> io::Result<usize> {
+        let bytes = if filter == Filter::None { &self.sample } else { &self.shuffled };
+        let ends = plane_ends(filter, bytes.len());
+        self.compressor.compress_parts(bytes, ends, effort, &mut self.payload)?;
+        Ok(self.payload.len().min(bytes.len()))
     }
 }
 
@@ -218,8 +223,9 @@ struct Trial {
     plain_bytes: Option<usize>,
 }
 
-/// A filter is tried on a sixteenth of a frame, but no fewer and no more bytes than these.
-const TRIAL_BYTES_MIN: usize = 8 << 10;
+/// A filter is tried on a sixteenth of a frame, but no fewer and no more bytes than these, in this many pieces.
+const TRIAL_PIECES: usize = 4;
+const TRIAL_BYTES_MIN: usize = 4 << 10;
 const TRIAL_BYTES_MAX: usize = 64 << 10;
 
 /// Whether a payload of that size is worth decoding each time it is read: it must save more than one byte in 32.
