@@ -38,8 +38,8 @@ impl Compressor {
         })
     }
 
-    /// Replaces `out` by `bytes` compressed, or says that this codec does not compress.
-    pub(super) fn compress(&mut self, bytes: &[u8], effort: Effort, out: &mut Vec<u8>) -> io::Result<bool> {
+    /// Replaces `out` by `bytes` compressed; codec none copies them.
+    pub(super) fn compress(&mut self, bytes: &[u8], effort: Effort, out: &mut Vec<u8>) -> io::Result<()> {
         out.clear();
         match self {
             Self::Zstd(contexts) => {
@@ -52,9 +52,9 @@ impl Compressor {
                 let written = lz4_flex::block::compress_into(bytes, out).map_err(io::Error::other)?;
                 out.truncate(written);
             }
-            Self::None => return Ok(false),
+            Self::None => out.extend_from_slice(bytes),
         }
-        Ok(true)
+        Ok(())
     }
 
     /// The same for bytes whose nature changes where `ends` say (the last is their length). With zstd, a block ends
@@ -65,7 +65,7 @@ impl Compressor {
         ends: impl Iterator<Item = usize>,
         effort: Effort,
         out: &mut Vec<u8>,
-    ) -> io::Result<bool> {
+    ) -> io::Result<()> {
         let Self::Zstd(contexts) = self else {
             return self.compress(bytes, effort, out);
         };
@@ -85,7 +85,7 @@ impl Compressor {
             }
             begin = end;
         }
-        Ok(true)
+        Ok(())
     }
 }
 

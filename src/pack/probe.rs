@@ -1,10 +1,11 @@
 //! Might a byte shuffle help a frame, might anything? A look that is cheap enough to be had for every frame.
 //!
-//! The idea of the first question: in an array of numbers, which bytes are frequent depends on their place in an element. So bytes of a
-//! small sample are counted by their place modulo 8, and it is asked how unlike the counts of the two halves of all
-//! places are: even and odd places first (stride 2), then the halves of these (stride 4), and of these (stride 8).
-//! Text, code, images and noise look alike at all places. Repetitions are not seen here, so a frame that passes is
-//! tried for real on a sample ([`super::frame`]); all others went without for the price of the look, two microseconds.
+//! The idea of the first question: in an array of numbers, which bytes are frequent depends on their place in an
+//! element. So bytes of a small sample are counted by their place modulo 8, and it is asked how unlike the counts of
+//! the two halves of all places are: even and odd places first (stride 2), then the halves of these (stride 4), and of
+//! these (stride 8). Text, code, images and noise look alike at all places. Repetitions are not seen here, so a frame
+//! that passes is tried for real on a sample ([`super::frame`]); all others went without for the price of the look,
+//! three to five microseconds.
 //!
 //! ```text
 //! for each byte value and each pair of places (k, k + stride/2 modulo stride):
