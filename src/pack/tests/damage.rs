@@ -119,7 +119,8 @@ fn a_frame_that_breaks_a_bound_is_refused() {
     let max = CHUNK_BYTES_MAX as u32;
     for (what, frame) in [
         ("codec", forged(3, 0, 2, 5, &[2, 3], b"abcde")),
-        ("filter", forged(0, 1, 2, 5, &[2, 3], b"abcde")),
+        ("a filter without a codec", forged(0, 1, 2, 5, &[2, 3], b"abcde")),
+        ("an unknown filter", forged(1, 4, 2, 5, &[2, 3], b"abcd")),
         ("zeros", forged(0, 1 << 8, 2, 5, &[2, 3], b"abcde")),
         ("no chunks", forged(0, 0, 0, 5, &[], b"abcde")),
         ("no bytes", forged(0, 0, 0, 0, &[], b"")),

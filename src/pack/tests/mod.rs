@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod damage;
+mod filters;
 mod salvage;
 
 use std::sync::Arc;
