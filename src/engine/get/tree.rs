@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use super::fetch::{Deliver, bytes_of, fetch};
 use super::plan::{Plan, Want};
 use super::{GetReport, Loss};
-use crate::engine::Store;
 use crate::engine::control::Control;
 use crate::engine::locate::Locator;
 use crate::error::{Error, Result, chain};
@@ -29,7 +28,6 @@ const RESERVE_BYTES_MIN: u64 = 1 << 20;
 
 /// A restore in progress.
 pub(super) struct TreeRestore<'a, 's> {
-    store: &'a Store,
     locator: &'a Locator<'s>,
     destination: Destination,
     control: &'a Control,
@@ -64,14 +62,12 @@ struct FileState {
 
 impl<'a, 's> TreeRestore<'a, 's> {
     pub(super) fn new(
-        store: &'a Store,
         locator: &'a Locator<'s>,
         destination: Destination,
         control: &'a Control,
         threads: usize,
     ) -> Self {
         Self {
-            store,
             locator,
             destination,
             control,
@@ -228,7 +224,7 @@ impl<'a, 's> TreeRestore<'a, 's> {
             outcome: Mutex::default(),
         };
         let is_stopped = || self.control.is_stopped();
-        let fetched = fetch(self.store.storage(), &mut window.plan, self.threads, &is_stopped, &writer);
+        let fetched = fetch(self.locator, &mut window.plan, self.threads, &is_stopped, &writer);
         let outcome = writer.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
         self.report.merge(outcome);
         for file in &window.files {
