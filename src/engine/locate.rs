@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::catalog::recipe::{RecipePlace, RecipesFile};
+use crate::catalog::recipe::{KeptRecipes, RecipePlace, RecipesFile};
 use crate::error::{Error, Result};
 use crate::format::condemned::Condemned;
 use crate::format::directory::{ChunkPlace, Directory};
@@ -30,6 +30,7 @@ pub struct Locator<'s> {
     storage: &'s dyn Storage,
     /// Recipes files that were opened: there are few, and each keeps its footer only.
     recipes_files: Mutex<HashMap<RecipesFileId, Arc<RecipesFile<'s>>>>,
+    kept_recipes: KeptRecipes,
     /// What the index was told when it was opened.
     reconciled: Reconciled,
     /// What is as good as gone: nothing is found in it.
@@ -80,6 +81,7 @@ impl<'s> Locator<'s> {
             index,
             storage,
             recipes_files: Mutex::default(),
+            kept_recipes: KeptRecipes::default(),
             reconciled,
             condemned,
             refreshing: Mutex::default(),
@@ -267,7 +269,8 @@ impl<'s> Locator<'s> {
     }
 
     fn read_recipe(&self, file: RecipesFileId, row: RecipeRow) -> Result<(RecipeId, Vec<Piece>)> {
-        self.recipes_file(file)?.read(RecipePlace { batch: row.batch, row: row.row })
+        let place = RecipePlace { batch: row.batch, row: row.row };
+        self.kept_recipes.read(&*self.recipes_file(file)?, place)
     }
 
     fn recipes_file(&self, id: RecipesFileId) -> Result<Arc<RecipesFile<'s>>> {

@@ -113,6 +113,12 @@ impl LocalStorage {
         &self.inner.root
     }
 
+    /// Closes all files kept open for reading, as any read of others may.
+    #[cfg(test)]
+    pub(crate) fn close_files(&self) {
+        self.inner.open_files().clear();
+    }
+
     /// Removes what processes that are gone left half written; says how many files. A temporary file is locked by the
     /// process that writes it, so one that can be locked is nobody's.
     ///

@@ -42,7 +42,7 @@ mod record;
 mod rehearsal;
 mod rewrite;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

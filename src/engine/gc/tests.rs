@@ -15,15 +15,15 @@ use crate::engine::get::{GetRequest, Selector};
 use crate::storage::disk::{Disk, ReadFile, SystemDisk, WriteFile};
 
 /// Paths and what is there.
-type Files = BTreeMap<PathBuf, Vec<u8>>;
+pub(in crate::engine) type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 /// A folder with a store and trees to add to it.
-struct Shelf {
-    folder: tempfile::TempDir,
+pub(in crate::engine) struct Shelf {
+    pub(in crate::engine) folder: tempfile::TempDir,
 }
 
 impl Shelf {
-    fn new() -> Self {
+    pub(in crate::engine) fn new() -> Self {
         let shelf = Self { folder: tempfile::tempdir().unwrap() };
         // Small frames and chunks, so that little data makes many.
         let frames = crate::pack::frame::FrameSettings::new(crate::pack::frame::Codec::Zstd, 1, 16 << 10).unwrap();
@@ -36,11 +36,11 @@ impl Shelf {
         self.folder.path().join("store")
     }
 
-    fn store(&self) -> Store {
+    pub(in crate::engine) fn store(&self) -> Store {
         Store::open(&self.root()).unwrap()
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) {
+    pub(in crate::engine) fn write(&self, name: &str, bytes: &[u8]) {
         let path = self.folder.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, bytes).unwrap();
@@ -58,15 +58,15 @@ impl Shelf {
         Ok(store.add(&request, &Control::default())?.snapshot.unwrap())
     }
 
-    fn add(&self, name: &str) -> SnapshotId {
+    pub(in crate::engine) fn add(&self, name: &str) -> SnapshotId {
         self.add_to(&self.store(), name).unwrap()
     }
 
-    fn remove(&self, id: SnapshotId) {
+    pub(in crate::engine) fn remove(&self, id: SnapshotId) {
         assert_eq!(self.store().remove(&[id.to_hex()]).unwrap().snapshots, [id].into());
     }
 
-    fn gc(&self, request: &GcRequest) -> GcReport {
+    pub(in crate::engine) fn gc(&self, request: &GcRequest) -> GcReport {
         self.store().gc(request, &Control::default(), &|_| {}).unwrap()
     }
 
@@ -76,6 +76,7 @@ impl Shelf {
             path: self.folder.path().join(name),
             snapshot: Selector::Id(id.to_hex()),
             overwrite: false,
+            memory_bytes: 64 << 20,
             threads: 2,
         };
         let copy = tempfile::tempdir().unwrap();
@@ -89,7 +90,7 @@ impl Shelf {
         assert!(self.files(id, name) == *expected, "{name} in {id} is not what was added");
     }
 
-    fn source(&self, name: &str) -> Files {
+    pub(in crate::engine) fn source(&self, name: &str) -> Files {
         files_in(&self.folder.path().join(name))
     }
 
@@ -107,7 +108,7 @@ impl Shelf {
     }
 }
 
-fn files_in(root: &Path) -> Files {
+pub(in crate::engine) fn files_in(root: &Path) -> Files {
     let mut found = BTreeMap::new();
     let mut todo = vec![root.to_owned()];
     while let Some(path) = todo.pop() {
@@ -121,7 +122,7 @@ fn files_in(root: &Path) -> Files {
 }
 
 /// Bytes that no codec shrinks.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(in crate::engine) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed << 40;
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {

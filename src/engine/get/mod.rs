@@ -4,14 +4,18 @@
 //! resolve      which snapshot, which entry
 //! plan         which frames, and what of each goes where      (every frame once)
 //! fetch        read, decode, check each chunk against its id   (invariant 4)
-//! tree, stream write at offsets into a destination, or in order into a stream
+//! tree, window write at offsets into a destination
+//! stream       write in order into a stream
 //! ```
 
 mod fetch;
 mod plan;
 mod resolve;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tree;
+mod window;
 
 use std::io::Write;
 use std::ops::Range;
@@ -19,7 +23,8 @@ use std::path::{Path, PathBuf};
 
 pub use resolve::{Found, Selector};
 
-use self::tree::TreeRestore;
+use self::tree::{Limits, TreeRestore};
+use self::window::Workplace;
 use super::Store;
 use super::control::Control;
 use crate::error::{Error, Result};
@@ -27,6 +32,9 @@ use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::format::id::SnapshotId;
 use crate::format::name::ObjectName;
 use crate::restore::Destination;
+
+/// The least and the most files that a restore has open at once.
+const OPEN_FILES: (usize, usize) = (16, 1 << 16);
 
 /// What to get, and where to.
 #[derive(Debug, Clone)]
@@ -39,7 +47,12 @@ pub struct GetRequest {
     pub overwrite: bool,
     /// Worker threads; at least 1.
     pub threads: usize,
+    /// At most about this many bytes of plans and data in memory.
+    pub memory_bytes: usize,
 }
+
+/// The smallest `--memory`: some decoded frames.
+pub const MEMORY_BYTES_MIN: usize = 32 << 20;
 
 /// What a restore did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -90,10 +103,16 @@ impl Store {
     /// [`Error::NotFound`] if no snapshot has the path; [`Error::Exists`] if something is in the way; an I/O error if
     /// the destination cannot be written. Damage does not fail the whole: see [`GetReport::losses`].
     pub fn get(&self, request: &GetRequest, output: &Path, control: &Control) -> Result<GetReport> {
+        if request.memory_bytes < MEMORY_BYTES_MIN {
+            return Err(Error::Usage(format!("a get needs at least {} MiB of memory", MEMORY_BYTES_MIN >> 20)));
+        }
         let found = self.resolve(&request.path, &request.snapshot)?;
         let locator = self.locator()?;
         let destination = Destination::create(output, request.overwrite)?;
-        let restore = TreeRestore::new(&locator, destination, control, request.threads);
+        let place = Workplace { locator: &locator, destination: &destination, control, threads: request.threads };
+        // Two windows, and as much again for decoded recipes and frames.
+        let limits = Limits { window_bytes: request.memory_bytes / 4, open_files: open_files() };
+        let restore = TreeRestore::new(place, limits);
         let root = found.path.clone();
         let restored = found.snapshot.within(&root).and_then(|entries| {
             restore.run(entries.filter_map(|entry| match entry {
@@ -142,4 +161,10 @@ impl Store {
         streamed.or_else(|error| self.unless_removed(id, Err(error)))?;
         Ok(range.end.saturating_sub(range.start))
     }
+}
+
+/// How many files a restore may have open: half of what the process may, the rest is for packs, directories and its user.
+fn open_files() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit / 2).unwrap_or(usize::MAX).clamp(OPEN_FILES.0, OPEN_FILES.1)
 }
