@@ -214,9 +214,13 @@ impl<'a> Collection<'a> {
         let mut gone = Condemned::default();
         if !pending.is_empty() {
             let marked = self.marking(&nothing, &pending).mark()?;
-            for container in listed_in(&marked, &pending).filter(|container| container.is_dead()) {
-                condemn(&mut gone, container.name);
-                self.report.count_deleted(container);
+            for container in listed_in(&marked, &pending) {
+                if container.is_dead() {
+                    condemn(&mut gone, container.name);
+                    self.report.count_deleted(container);
+                } else {
+                    self.report.spared += 1;
+                }
             }
         }
         let rehearsal = Rehearsal(self.store.storage());

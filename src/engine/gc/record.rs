@@ -47,7 +47,8 @@ pub(super) fn read(storage: &dyn Storage, record: &Listed) -> Result<Condemned> 
     storage.read_at(&name, 0, &mut bytes)?;
     let found = ObjectName::Condemned(CondemnedId::of(&bytes));
     if found != name {
-        return Err(Error::damaged(name.path(), 0, format!("expected bytes that hash to its name, found {found}")));
+        let what = format!("expected bytes that hash to its name, found {found}; `store gc` removes it");
+        return Err(Error::damaged(name.path(), 0, what));
     }
     Condemned::parse(&bytes).map_err(|flaw| flaw.in_object(&name, 0))
 }

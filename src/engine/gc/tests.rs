@@ -266,7 +266,27 @@ fn what_an_add_came_to_need_is_spared() {
     let said = shelf.gc(&dry());
     let report = shelf.gc(&GcRequest::default());
     assert!(report.spared > 0, "{report:?}");
-    assert_eq!(said.freed_bytes(), report.freed_bytes());
+    assert_eq!(format!("{said:?}"), format!("{report:?}"));
+    shelf.assert_whole(again, name, &files);
+}
+
+#[test]
+fn a_dry_run_reckons_with_what_is_condemned_already() {
+    let shelf = Shelf::new();
+    let [(one, name, files), (two, ..)] = two_trees(&shelf);
+    shelf.remove(one);
+    shelf.remove(two);
+    let lease = shelf.store().storage.lease().unwrap();
+    assert_eq!(shelf.gc(&no_wait()).condemned, 4);
+    // Stored a second time, with a chunk more than the condemned pack has: by itself the worse home.
+    let again = shelf.add(name);
+    drop(lease);
+    let said = shelf.gc(&dry());
+    let before = shelf.stored();
+    let report = shelf.gc(&GcRequest::default());
+    assert_eq!(format!("{said:?}"), format!("{report:?}"));
+    assert_eq!((report.packs, report.recipes_files, report.new_packs), (2, 2, 0));
+    assert_eq!(shelf.stored(), before - report.freed_bytes());
     shelf.assert_whole(again, name, &files);
 }
 
