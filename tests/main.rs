@@ -14,6 +14,9 @@ mod chunk_xet;
 mod damage;
 mod errors;
 mod full_disk;
+mod gc;
+#[path = "../proofs/gc_model.rs"]
+mod gc_model;
 mod golden_stores;
 mod help;
 mod interrupt;

@@ -3,12 +3,14 @@
 mod add;
 mod check_align;
 mod exit;
+mod gc;
 mod get;
 mod hash;
 mod init;
 mod list;
 mod repair;
 mod report;
+mod rm;
 mod size;
 mod snapshots;
 mod stats;
@@ -64,6 +66,8 @@ enum Command {
     CheckAlign(check_align::Args),
     Hash(hash::Args),
     Repair(repair::Args),
+    Rm(rm::Args),
+    Gc(gc::Args),
 }
 
 /// What every subcommand is given.
@@ -104,6 +108,8 @@ pub fn main() -> ExitCode {
         Command::CheckAlign(args) => check_align::run(&args, &context),
         Command::Hash(args) => hash::run(&args, &context),
         Command::Repair(args) => repair::run(&args, &context),
+        Command::Rm(args) => rm::run(&args, &context),
+        Command::Gc(args) => gc::run(&args, &context),
     });
     match outcome {
         Ok(exit) => exit.into(),
