@@ -141,6 +141,12 @@ impl<'s> RecipesFile<'s> {
         TableFile::open(storage, ObjectName::Recipes(id), Table::Recipes, trust).map(|_| ())
     }
 
+    /// The file's name in the store.
+    #[must_use]
+    pub fn name(&self) -> ObjectName {
+        self.table.name()
+    }
+
     /// How many batches there are.
     #[must_use]
     pub fn batch_count(&self) -> u32 {

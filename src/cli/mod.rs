@@ -13,6 +13,7 @@ mod size;
 mod snapshots;
 mod stats;
 mod time;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,6 +64,7 @@ enum Command {
     DedupStats(stats::Args),
     CheckAlign(check_align::Args),
     Hash(hash::Args),
+    Verify(verify::Args),
     Repair(repair::Args),
 }
 
@@ -102,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::DedupStats(args) => stats::run(&args, &context),
         Command::CheckAlign(args) => check_align::run(&args, &context),
         Command::Hash(args) => hash::run(&args, &context),
+        Command::Verify(args) => verify::run(&args, &context),
         Command::Repair(args) => repair::run(&args, &context),
     });
     match outcome {

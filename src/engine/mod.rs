@@ -5,6 +5,7 @@ pub mod control;
 pub mod get;
 mod locate;
 pub mod stats;
+pub mod verify;
 
 use std::path::{Path, PathBuf};
 
