@@ -99,10 +99,10 @@ impl RecipesWriter {
         self.flush()?;
         let (writer, hash, bytes) = self.table.finish(Vec::new(), Vec::new())?;
         let id = RecipesFileId(hash);
-        if matches!(RecipesFile::verify(storage, id), Err(Error::Damaged { .. })) {
-            storage.delete(&ObjectName::Recipes(id))?;
+        match RecipesFile::verify(storage, id) {
+            Ok(()) | Err(Error::NotFound { .. }) => writer.finish(&ObjectName::Recipes(id)).map(|_| ())?,
+            Err(_) => writer.replace(&ObjectName::Recipes(id))?,
         }
-        writer.finish(&ObjectName::Recipes(id))?;
         Ok(Some(WrittenRecipes { id, bytes, places: self.places }))
     }
 

@@ -4,6 +4,7 @@ pub mod add;
 pub mod control;
 pub mod get;
 mod locate;
+pub mod repair;
 pub mod stats;
 pub mod verify;
 

@@ -323,7 +323,7 @@ impl<'c> Shared<'c> {
 }
 
 /// Whether it is the bytes that cannot be had, and not this process that may not or cannot read.
-fn is_unreadable(error: &std::io::Error) -> bool {
+pub(super) fn is_unreadable(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     let ours = [Errno::ACCESS, Errno::PERM, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR];
     error.raw_os_error().is_none_or(|code| ours.iter().all(|errno| errno.raw_os_error() != code))
