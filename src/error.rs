@@ -118,9 +118,13 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Damaged { file, .. } if file == "store.json" => Some(
+                "nothing else of the store depends on it: put a copy of it back, or one from a store of the same settings"
+                    .into(),
+            ),
             Self::Damaged { .. } => Some(
-                "what does not depend on it can still be restored; to heal, move that file out of the store and add the \
-                 originals again with --reread"
+                "what does not depend on it can still be restored; `store verify` names what is lost, `store repair` \
+                 saves what can be saved, and then `store add --reread` of the original files heals the rest"
                     .into(),
             ),
             Self::NotAStore { .. } => {

@@ -10,6 +10,7 @@ use crate::engine::RebuiltIndex;
 use crate::engine::repair::{DroppedSnapshot, RepairReport, RepairRequest, RepairedPack, RepairedRecipes};
 use crate::engine::verify::Depth;
 use crate::error::{Result, chain};
+use crate::pack::Lost;
 
 /// Save what can be saved of what is damaged, and say what is lost.
 ///
@@ -138,18 +139,18 @@ fn json_index(rebuilt: &RebuiltIndex) -> JsonIndex {
 }
 
 fn json_pack(repaired: &RepairedPack) -> JsonPack<'_> {
-    let stretch = |lost| {
-        let crate::pack::Lost { bytes, why } = lost;
-        JsonStretch { offset: bytes.start, bytes: bytes.end - bytes.start, what: why }
-    };
     JsonPack {
         pack: repaired.pack.to_hex(),
         successor: repaired.successor.map(|id| id.to_hex()),
         frames: repaired.frames,
         chunks: repaired.chunks,
         lost_chunks: repaired.lost_chunks,
-        lost: repaired.lost.iter().map(stretch).collect(),
+        lost: repaired.lost.iter().map(json_stretch).collect(),
     }
+}
+
+fn json_stretch(lost: &Lost) -> JsonStretch<'_> {
+    JsonStretch { offset: lost.bytes.start, bytes: lost.bytes.end - lost.bytes.start, what: &lost.why }
 }
 
 fn json_recipes(repaired: &RepairedRecipes) -> JsonRecipes<'_> {
