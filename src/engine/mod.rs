@@ -6,6 +6,8 @@ pub mod get;
 mod locate;
 pub mod repair;
 pub mod stats;
+#[cfg(test)]
+mod trial;
 pub mod verify;
 
 use std::path::{Path, PathBuf};

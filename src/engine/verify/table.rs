@@ -6,10 +6,11 @@
 use crate::format::id::ChunkId;
 use rayon::slice::ParallelSliceMut;
 
-/// A table of chunks takes no more memory: 16 million chunks, 262 GB at 16 KiB each.
-const CHUNK_TABLE_BYTES_MAX: u64 = 384 << 20;
+/// A table of chunks takes no more memory: 16 million chunks, 262 GB at 16 KiB each. (So little in tests that it takes
+/// several.)
+const CHUNK_TABLE_BYTES_MAX: u64 = if cfg!(test) { 500 } else { 384 << 20 };
 /// A table of recipes takes no more: 3 million files of more than one chunk.
-const RECIPE_TABLE_BYTES_MAX: u64 = 128 << 20;
+const RECIPE_TABLE_BYTES_MAX: u64 = if cfg!(test) { 100 } else { 128 << 20 };
 
 /// The first 16 bytes of an id.
 pub(super) type Key = (u64, u64);

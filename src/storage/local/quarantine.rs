@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::name::ObjectName;
 
 /// The folder below the root.
-pub const QUARANTINE: &str = "quarantine";
+const QUARANTINE: &str = "quarantine";
 
 /// So often can one object be damaged and healed.
 const COPIES_MAX: u32 = 10_000;
