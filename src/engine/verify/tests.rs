@@ -102,7 +102,7 @@ fn a_chunk_that_was_written_under_a_wrong_id_is_found_by_full_alone() {
     let bytes = std::fs::read(trial.root().join(listed[0].name.path())).unwrap();
     let mut directory = Directory::default();
     let mut chunks = old.chunks.clone();
-    // Two chunks of one length take each other's names, unless there is but one of each: then one is called otherwise.
+    // The checksum of its frame, and of the directory, are right all the same.
     chunks[0].id = ChunkId::of(b"other");
     let mut rest = chunks.as_slice();
     for frame in &old.frames {
