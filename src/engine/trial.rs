@@ -92,8 +92,7 @@ impl Trial {
 
     /// Another store of the same bytes. The trees stay those of this one.
     pub(super) fn copy(&self, with_index: bool) -> Self {
-        let copy =
-            Self { folder: tempfile::tempdir().unwrap(), trees: self.trees.clone(), files: self.files.clone() };
+        let copy = Self { folder: tempfile::tempdir().unwrap(), trees: self.trees.clone(), files: self.files.clone() };
         for (path, bytes) in self.bytes() {
             if with_index || path != Path::new("index.redb") {
                 let to = copy.root().join(path);
@@ -124,7 +123,8 @@ impl Trial {
 
     /// The paths of packs, recipes files and snapshots, in their order.
     pub(super) fn objects(&self) -> Vec<PathBuf> {
-        let is_object = |path: &PathBuf| ["packs", "recipes", "snapshots"].iter().any(|folder| path.starts_with(folder));
+        let is_object =
+            |path: &PathBuf| ["packs", "recipes", "snapshots"].iter().any(|folder| path.starts_with(folder));
         self.bytes().into_keys().filter(is_object).collect()
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::engine::trial::{Key, Numbers, Trial, hash_of};
-use crate::format::directory::{ChunkEntry, Directory};
+use crate::format::directory::Directory;
 use crate::format::id::ChunkId;
 use crate::format::pack::Trailer;
 use crate::pack::reader::read_directory;
@@ -107,7 +107,7 @@ fn a_chunk_that_was_written_under_a_wrong_id_is_found_by_full_alone() {
     let mut rest = chunks.as_slice();
     for frame in &old.frames {
         let (own, after) = rest.split_at(frame.chunk_count as usize);
-        directory.push(frame.stored_bytes, frame.checksum, own.iter().copied().collect::<Vec<ChunkEntry>>());
+        directory.push(frame.stored_bytes, frame.checksum, own.to_vec());
         rest = after;
     }
     let encoded = directory.encode();
