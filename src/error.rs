@@ -119,7 +119,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Damaged { file, .. } if file == "store.json" => Some(
-                "nothing else of the store depends on it: put a copy of it back, or one from a store of the same settings"
+                "`store repair` mends it if one byte was changed; else put a copy of it back, or the one of a new store of the \
+                 same settings"
                     .into(),
             ),
             Self::Damaged { .. } => Some(

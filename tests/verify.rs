@@ -167,6 +167,27 @@ fn a_snapshot_that_is_beyond_help_is_dropped_and_kept_aside() {
     assert_eq!(bench.json(["add", "tree"])["new_bytes"], 0);
 }
 
+/// Nothing but new chunks depends on it.
+#[test]
+fn a_configuration_that_is_lost_is_taken_from_another_store() {
+    let bench = Bench::new();
+    store(&bench);
+    let path = bench.path(".store/store.json");
+    flip(&path, 50);
+    let error = bench.error(4, ["verify"]);
+    assert!(error.contains("hint: `store repair` mends it"), "{error}");
+    bench.ok(["repair"]);
+    bench.ok(["verify"]);
+    std::fs::remove_file(&path).unwrap();
+    bench.expect(1, ["verify"]);
+    bench.ok(["--store", "other", "init"]);
+    std::fs::copy(bench.path("other/store.json"), &path).unwrap();
+    bench.ok(["verify", "--full"]);
+    assert_eq!(bench.json(["add", "--reread", "tree"])["new_bytes"], 0);
+    bench.ok(["get", "tree", "-o", "copy"]);
+    assert_same_tree(&bench.path("tree"), &bench.path("copy"));
+}
+
 #[test]
 fn damage_names_verify_and_repair_as_what_to_do() {
     let bench = Bench::new();

@@ -6,9 +6,9 @@ use super::report::Report;
 use super::verify::{JsonDamage, JsonLost, json_damage, json_lost, lost_lines};
 use super::{Context, Exit, size, time};
 use crate::catalog::snapshot::Root;
-use crate::engine::RebuiltIndex;
 use crate::engine::repair::{DroppedSnapshot, RepairReport, RepairRequest, RepairedPack, RepairedRecipes};
 use crate::engine::verify::Depth;
+use crate::engine::{RebuiltIndex, Store};
 use crate::error::{Result, chain};
 use crate::pack::Lost;
 
@@ -98,6 +98,11 @@ struct JsonSnapshot<'a> {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    if let Some(aside) = Store::mend_config(&context.store, args.dry_run || args.index)? {
+        context
+            .report
+            .note(&format!("store.json had one wrong byte and was mended; as it was, it is now {}", aside.display()));
+    }
     let store = context.open()?;
     if args.index {
         let rebuilt = store.rebuild_index()?;

@@ -5,6 +5,7 @@
 //! packs        intact frames go into a new pack       then the damaged one goes to the quarantine
 //! recipes      recipes that can be read, likewise
 //! snapshots    cannot be proved in parts: to the quarantine
+//! store.json   if one byte was changed, its checksum tells which       ([`Store::mend_config`])
 //! index        made again: it claims no chunk any more that is lost
 //! verify       which files still lose bytes
 //! ```
@@ -17,6 +18,7 @@
 //! one takes the place of the other in one step. So an interruption at any moment costs nothing, and repairing again
 //! goes on.
 
+mod config;
 mod packs;
 mod recipes;
 #[cfg(test)]

@@ -119,6 +119,32 @@ fn a_pack_that_was_cut_off_keeps_its_first_frames() {
     assert_eq!(trial.readable().len(), trial.files.len());
 }
 
+#[test]
+fn a_configuration_of_which_one_byte_was_changed_is_what_it_was() {
+    let trial = Trial::new();
+    let path = trial.root().join("store.json");
+    let original = std::fs::read(&path).unwrap();
+    assert_eq!(Store::mend_config(&trial.root(), false).unwrap(), None);
+    for at in [0, original.len() / 2] {
+        let mut bytes = original.clone();
+        bytes[at] ^= 0x11;
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(Store::mend_config(&trial.root(), true).unwrap(), None);
+        assert!(std::fs::read(&path).unwrap() == bytes, "a dry run changes nothing");
+        let aside = Store::mend_config(&trial.root(), false).unwrap().unwrap();
+        assert!(std::fs::read(&path).unwrap() == original, "byte {at}");
+        assert!(std::fs::read(trial.root().join(aside)).unwrap() == bytes);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, &original).unwrap();
+    }
+    let mut bytes = original.clone();
+    bytes[40] ^= 1;
+    bytes[50] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(matches!(Store::mend_config(&trial.root(), false), Err(Error::Damaged { .. })));
+    assert!(std::fs::read(&path).unwrap() == bytes);
+}
+
 /// Fails for good from some operation on, as if the process had ended there.
 #[derive(Debug)]
 struct Ending {
