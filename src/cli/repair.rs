@@ -6,7 +6,7 @@ use super::report::Report;
 use super::verify::{JsonDamage, JsonLost, json_damage, json_lost, lost_lines};
 use super::{Context, Exit, size, time};
 use crate::catalog::snapshot::Root;
-use crate::engine::repair::{DroppedSnapshot, RepairReport, RepairRequest, RepairedPack, RepairedRecipes};
+use crate::engine::repair::{RepairReport, RepairRequest, RepairedPack, RepairedRecipes, RepairedSnapshot};
 use crate::engine::verify::Depth;
 use crate::engine::{RebuiltIndex, Store};
 use crate::error::{Result, chain};
@@ -15,7 +15,8 @@ use crate::pack::Lost;
 /// Save what can be saved of what is damaged, and say what is lost.
 ///
 /// Intact frames of damaged packs, also of packs without their end, become new packs; recipes that can be read become
-/// new recipes files; the damaged files are moved to `quarantine` in the store, for you to look at and delete; the index
+/// new recipes files; rows of snapshots that can be read but not proved become snapshots with the tag `salvaged`; the
+/// damaged files are moved to `quarantine` in the store, for you to look at and delete; the index
 /// is made again. What is lost then comes back by adding the original files with `store add --reread`: that makes
 /// damaged snapshots whole. Exit code 4 if anything is lost. Better not run beside an add, which could count on a chunk
 /// that is found to be lost.
@@ -92,6 +93,9 @@ struct JsonRecipes<'a> {
 #[derive(Serialize)]
 struct JsonSnapshot<'a> {
     snapshot: String,
+    successor: Option<String>,
+    rows: u64,
+    lost_rows: Option<u64>,
     time_ns: Option<i64>,
     files: Option<u64>,
     roots: &'a [Root],
@@ -167,10 +171,13 @@ fn json_recipes(repaired: &RepairedRecipes) -> JsonRecipes<'_> {
     }
 }
 
-fn json_snapshot(dropped: &DroppedSnapshot) -> JsonSnapshot<'_> {
-    let info = dropped.info.as_ref();
+fn json_snapshot(repaired: &RepairedSnapshot) -> JsonSnapshot<'_> {
+    let info = repaired.info.as_ref();
     JsonSnapshot {
-        snapshot: dropped.id.to_hex(),
+        snapshot: repaired.id.to_hex(),
+        successor: repaired.successor.map(|id| id.to_hex()),
+        rows: repaired.rows,
+        lost_rows: repaired.lost_rows(),
         time_ns: info.map(|info| info.time_ns),
         files: info.map(|info| info.counts.files),
         roots: info.map(|info| info.roots.as_slice()).unwrap_or_default(),
@@ -194,16 +201,21 @@ fn text_of(report: &RepairReport) -> String {
             lost.len()
         ));
     }
-    for DroppedSnapshot { id, info } in &report.snapshots {
-        let what = match info {
-            Some(info) => {
-                let roots = info.roots.iter().map(|root| String::from_utf8_lossy(&root.0).escape_debug().to_string());
-                let roots = roots.collect::<Vec<_>>().join(" ");
-                format!("{} files, {}, made {}", info.counts.files, roots, time::utc(info.time_ns))
-            }
-            None => "it does not even tell what it was of".to_owned(),
+    for snapshot in &report.snapshots {
+        let RepairedSnapshot { id, rows, info, .. } = snapshot;
+        let lost = snapshot.lost_rows().map_or("nobody knows how many".to_owned(), |rows| rows.to_string());
+        let what = if snapshot.is_whole() {
+            "all rows are what they were".to_owned()
+        } else {
+            format!("{rows} rows could be read, but not proved; {lost} could not")
         };
-        text.push_str(&format!("snapshot {id}: lost: {what}\n"));
+        text.push_str(&format!("snapshot {id}: {what}"));
+        if let Some(info) = info {
+            let roots = info.roots.iter().map(|root| String::from_utf8_lossy(&root.0).escape_debug().to_string());
+            let roots = roots.collect::<Vec<_>>().join(" ");
+            text.push_str(&format!("; made {} of {roots}", time::utc(info.time_ns)));
+        }
+        text.push('\n');
     }
     text.push_str(&lost_lines(&report.lost, report.lost_files));
     text
@@ -220,7 +232,7 @@ fn conclude(report: &RepairReport, dry_run: bool, to: Report) {
     if let Some(index) = &report.index {
         tell_index(index, to);
     }
-    if report.lost_files > 0 || !report.snapshots.is_empty() {
+    if !report.is_whole() {
         let when = if dry_run { "after a repair, " } else { "" };
         to.hint(&format!("{when}`store add --reread` of the original files makes damaged snapshots whole again"));
     }

@@ -4,7 +4,7 @@
 //! verify       which objects are damaged
 //! packs        intact frames go into a new pack       then the damaged one goes to the quarantine
 //! recipes      recipes that can be read, likewise
-//! snapshots    cannot be proved in parts: to the quarantine
+//! snapshots    rows that can be read, likewise, marked as unproved unless they make the same file again
 //! store.json   if one byte was changed, its checksum tells which       ([`Store::mend_config`])
 //! index        made again: it claims no chunk any more that is lost
 //! verify       which files still lose bytes
@@ -21,6 +21,7 @@
 mod config;
 mod packs;
 mod recipes;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 
@@ -29,14 +30,12 @@ use std::path::PathBuf;
 
 pub use self::packs::RepairedPack;
 pub use self::recipes::RepairedRecipes;
+pub use self::snapshots::{RepairedSnapshot, SALVAGED_TAG};
 use super::control::Control;
 use super::verify::{Damage, Depth, LostFile, VerifyRequest};
 use super::{RebuiltIndex, Store};
-use crate::catalog::snapshot::{SnapshotInfo, read_info};
 use crate::error::{Error, Result};
-use crate::format::id::SnapshotId;
 use crate::format::name::ObjectName;
-use crate::storage::Storage;
 
 /// How to repair.
 #[derive(Debug, Clone, Copy)]
@@ -49,15 +48,6 @@ pub struct RepairRequest {
     pub threads: usize,
 }
 
-/// A snapshot that was dropped.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DroppedSnapshot {
-    /// Which.
-    pub id: SnapshotId,
-    /// What it says of itself, if that can be read.
-    pub info: Option<SnapshotInfo>,
-}
-
 /// What was done.
 #[derive(Debug, Default)]
 pub struct RepairReport {
@@ -67,8 +57,8 @@ pub struct RepairReport {
     pub packs: Vec<RepairedPack>,
     /// Recipes files that were made anew.
     pub recipes: Vec<RepairedRecipes>,
-    /// Snapshots that were dropped.
-    pub snapshots: Vec<DroppedSnapshot>,
+    /// Snapshots that were made anew, or dropped.
+    pub snapshots: Vec<RepairedSnapshot>,
     /// Where the damaged objects are now, below the store's root.
     pub quarantined: Vec<PathBuf>,
     /// The index that was made; `None` if nothing was changed.
@@ -86,7 +76,7 @@ impl RepairReport {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.lost_files == 0
-            && self.snapshots.is_empty()
+            && self.snapshots.iter().all(RepairedSnapshot::is_whole)
             && self.index.as_ref().is_none_or(|index| index.unreadable.is_empty())
     }
 }
@@ -137,11 +127,9 @@ impl Store {
                 report.quarantined.extend(aside);
             }
             ObjectName::Snapshot(id) => {
-                report.snapshots.push(DroppedSnapshot { id, info: read_info(&self.storage, id).ok() });
-                if !dry_run {
-                    report.quarantined.push(self.storage.set_aside(&name)?);
-                    self.storage.delete(&name)?;
-                }
+                let (repaired, aside) = snapshots::repair(&self.storage, id, dry_run)?;
+                report.snapshots.push(repaired);
+                report.quarantined.extend(aside);
             }
             // A store whose configuration is damaged is not open.
             _ => {}
