@@ -109,8 +109,13 @@ impl Flipped<'_> {
         self.counts.found_quickly.fetch_add(usize::from(!quick.damages.is_empty()), Ordering::Relaxed);
 
         let out = self.root.parent().unwrap().join("out");
-        let request =
-            GetRequest { path: self.tree.to_owned(), snapshot: Selector::Latest, overwrite: false, threads: 1 };
+        let request = GetRequest {
+            path: self.tree.to_owned(),
+            snapshot: Selector::Latest,
+            overwrite: false,
+            memory_bytes: 64 << 20,
+            threads: 1,
+        };
         let restored = match store.get(&request, &out, &control) {
             Ok(report) => report.losses.is_empty(),
             Err(Error::Damaged { .. } | Error::NotFound { .. } | Error::FormatVersion { .. }) => false,

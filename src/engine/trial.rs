@@ -152,6 +152,7 @@ impl Trial {
                 path: path.as_path().to_owned(),
                 snapshot: Selector::Id(snapshot.to_hex()),
                 overwrite: false,
+                memory_bytes: 64 << 20,
                 threads: 1,
             };
             let mut bytes = Vec::new();
