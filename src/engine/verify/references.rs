@@ -379,7 +379,7 @@ impl SnapshotsScan<'_> {
                         Some((entry.size, Cause::ABSENT, what))
                     }
                     Some(recipe) if recipe.cause != Cause::NONE => {
-                        let what = format!("{} of its bytes {}", recipe.lost_bytes, where_are(recipe.cause));
+                        let what = format!("some of its chunks {}", where_are(recipe.cause));
                         Some((recipe.lost_bytes, recipe.cause, what))
                     }
                     Some(_) => None,
