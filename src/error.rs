@@ -82,6 +82,12 @@ pub enum Error {
         /// What it answered.
         why: String,
     },
+    /// A snapshot was removed by somebody else, and gc has freed what it needed.
+    #[error("snapshot {snapshot} was removed while it was read")]
+    Removed {
+        /// Its id.
+        snapshot: String,
+    },
     /// The user stopped the work.
     #[error("interrupted: {kept}")]
     Interrupted {

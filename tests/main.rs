@@ -15,6 +15,9 @@ mod damage;
 mod errors;
 mod every_byte;
 mod full_disk;
+mod gc;
+#[path = "../proofs/gc_model.rs"]
+mod gc_model;
 mod golden_stores;
 mod help;
 mod interrupt;

@@ -3,12 +3,14 @@
 mod add;
 mod check_align;
 mod exit;
+mod gc;
 mod get;
 mod hash;
 mod init;
 mod list;
 mod repair;
 mod report;
+mod rm;
 mod size;
 mod snapshots;
 mod stats;
@@ -66,6 +68,8 @@ enum Command {
     Hash(hash::Args),
     Verify(verify::Args),
     Repair(repair::Args),
+    Rm(rm::Args),
+    Gc(gc::Args),
 }
 
 /// What every subcommand is given.
@@ -107,6 +111,8 @@ pub fn main() -> ExitCode {
         Command::Hash(args) => hash::run(&args, &context),
         Command::Verify(args) => verify::run(&args, &context),
         Command::Repair(args) => repair::run(&args, &context),
+        Command::Rm(args) => rm::run(&args, &context),
+        Command::Gc(args) => gc::run(&args, &context),
     });
     match outcome {
         Ok(exit) => exit.into(),

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::catalog::recipe::{KeptRecipes, RecipePlace, RecipesFile};
 use crate::error::{Error, Result};
+use crate::format::condemned::Condemned;
 use crate::format::directory::{ChunkPlace, Directory};
 use crate::format::entry::{Content, Entry};
 use crate::format::id::{ChunkId, PackId, RecipeId, RecipesFileId};
@@ -32,6 +33,10 @@ pub struct Locator<'s> {
     kept_recipes: KeptRecipes,
     /// What the index was told when it was opened.
     reconciled: Reconciled,
+    /// What is as good as gone: nothing is found in it.
+    condemned: Condemned,
+    /// Held while the index is brought up to date for a reader.
+    refreshing: Mutex<()>,
 }
 
 impl<'s> Locator<'s> {
@@ -40,12 +45,21 @@ impl<'s> Locator<'s> {
     /// # Errors
     /// The store cannot be listed, or no index can be made.
     pub fn open(root: &Path, storage: &'s dyn Storage) -> Result<Self> {
-        match Self::open_with(root, storage, &IndexOptions::default()) {
+        Self::open_without(root, storage, Condemned::default())
+    }
+
+    /// As [`Locator::open`], but what is condemned is not there: an add may not rely on it.
+    ///
+    /// # Errors
+    /// As [`Locator::open`].
+    pub(super) fn open_without(root: &Path, storage: &'s dyn Storage, condemned: Condemned) -> Result<Self> {
+        let open = |options| Self::open_with(root, storage, &options, condemned.clone());
+        match open(IndexOptions::default()) {
             // Damaged: make it again.
-            Err(Error::Index { .. }) => Self::rebuild(root, storage),
+            Err(Error::Index { .. }) => open(IndexOptions { fresh: true, ..IndexOptions::default() }),
             // What is in a store can be read though its disk is full.
             Err(Error::Io { source, .. }) if is_out_of_space(&source) => {
-                Self::open_with(root, storage, &IndexOptions { in_memory: true, ..IndexOptions::default() })
+                open(IndexOptions { in_memory: true, ..IndexOptions::default() })
             }
             opened => opened,
         }
@@ -56,31 +70,94 @@ impl<'s> Locator<'s> {
     /// # Errors
     /// As [`Locator::open`].
     pub fn rebuild(root: &Path, storage: &'s dyn Storage) -> Result<Self> {
-        Self::open_with(root, storage, &IndexOptions { fresh: true, ..IndexOptions::default() })
+        let options = IndexOptions { fresh: true, ..IndexOptions::default() };
+        Self::open_with(root, storage, &options, Condemned::default())
     }
 
-    fn open_with(root: &Path, storage: &'s dyn Storage, options: &IndexOptions) -> Result<Self> {
+    fn open_with(root: &Path, storage: &'s dyn Storage, options: &IndexOptions, condemned: Condemned) -> Result<Self> {
         let index = Index::open(&root.join(INDEX_FILE), options)?;
-        let packs: Vec<PackId> = listed(storage, ObjectKind::Pack, |name| match name {
-            ObjectName::Pack(id) => Some(id),
-            _ => None,
-        })?;
-        let recipes: Vec<RecipesFileId> = listed(storage, ObjectKind::Recipes, |name| match name {
-            ObjectName::Recipes(id) => Some(id),
-            _ => None,
-        })?;
+        let reconciled = Reconciled::default();
         let mut locator = Self {
             index,
             storage,
             recipes_files: Mutex::default(),
             kept_recipes: KeptRecipes::default(),
-            reconciled: Reconciled::default(),
+            reconciled,
+            condemned,
+            refreshing: Mutex::default(),
         };
-        locator.reconciled =
-            locator.index.reconcile(&packs, &recipes, &|pack| locator.load_directory(pack), &|file| {
-                locator.load_recipe_rows(*file)
-            })?;
+        locator.reconciled = locator.reconcile()?;
         Ok(locator)
+    }
+
+    /// Tells the index what is there. What vanishes between the listing and the look at it was deleted, not damaged.
+    fn reconcile(&self) -> Result<Reconciled> {
+        let (storage, condemned) = (self.storage, &self.condemned);
+        let packs: Vec<PackId> = listed(storage, ObjectKind::Pack, |name| match name {
+            ObjectName::Pack(id) => (!condemned.packs.contains(&id)).then_some(id),
+            _ => None,
+        })?;
+        let recipes: Vec<RecipesFileId> = listed(storage, ObjectKind::Recipes, |name| match name {
+            ObjectName::Recipes(id) => (!condemned.recipes.contains(&id)).then_some(id),
+            _ => None,
+        })?;
+        let mut reconciled = self
+            .index
+            .reconcile(&packs, &recipes, &|pack| self.load_directory(pack), &|file| self.load_recipe_rows(*file))?;
+        reconciled.unreadable.retain(|(_, error)| !matches!(error, Error::NotFound { .. }));
+        Ok(reconciled)
+    }
+
+    /// Looks again at what is there: gc may have moved chunks since.
+    ///
+    /// # Errors
+    /// As [`Locator::open`].
+    fn refresh(&self) -> Result<()> {
+        self.reconcile().map(|_| ())
+    }
+
+    /// A pack is gone: what was needed of it is elsewhere. To be told before a chunk of it is looked up again.
+    ///
+    /// # Errors
+    /// As [`Locator::open`].
+    pub(super) fn vanished(&self, pack: &PackId) -> Result<()> {
+        // Others that miss it wait until the index is up to date.
+        let _refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.index.remove_pack(pack) { self.refresh() } else { Ok(()) }
+    }
+
+    /// Asks, and asks once more if what the index named is gone.
+    fn ask<T>(&self, question: impl Fn() -> Result<T>) -> Result<T> {
+        match question() {
+            Err(Error::NotFound { .. }) => {
+                self.refresh()?;
+                question()
+            }
+            answer => answer,
+        }
+    }
+
+    /// What is as good as gone.
+    pub(super) fn condemned(&self) -> &Condemned {
+        &self.condemned
+    }
+
+    /// Whether all that a content consists of is there to stay. A row of an older snapshot may be taken over only then:
+    /// that snapshot may have been removed, and what it alone reached been condemned.
+    pub(super) fn keeps(&self, content: Content, size: u64) -> Result<bool> {
+        if self.condemned.is_empty() {
+            return Ok(true);
+        }
+        let pieces = match self.pieces_of_content(content, size) {
+            Err(Error::Damaged { .. } | Error::NotFound { .. }) => return Ok(false),
+            pieces => pieces?,
+        };
+        for piece in pieces.iter().filter(|piece| !piece.is_hole()) {
+            if !self.contains(&piece.id)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The packs and recipes files that could not be read when the index was opened, and why.
@@ -114,7 +191,7 @@ impl<'s> Locator<'s> {
     /// [`Error::Damaged`] if no pack has it, or it has another length.
     pub(super) fn locate(&self, id: &ChunkId, length: u64) -> Result<(Location, ChunkPlace)> {
         let lost = |what: String| Error::damaged("packs", 0, what);
-        let found = self.index.find(id, &|pack| self.load_directory(pack))?;
+        let found = self.ask(|| self.index.find(id, &|pack| self.load_directory(pack)))?;
         let location = found.ok_or_else(|| lost(format!("chunk {id} is in no pack that can be read")))?;
         let place = location
             .directory
@@ -175,6 +252,10 @@ impl<'s> Locator<'s> {
 
     /// The pieces of a recipe.
     pub(super) fn recipe(&self, id: &RecipeId) -> Result<Vec<Piece>> {
+        self.ask(|| self.recipe_as_known(id))
+    }
+
+    fn recipe_as_known(&self, id: &RecipeId) -> Result<Vec<Piece>> {
         let mut failure = None;
         for (file, row) in self.index.find_recipe(id)? {
             match self.read_recipe(file, row) {

@@ -2,8 +2,10 @@
 
 pub mod add;
 pub mod control;
+pub mod gc;
 pub mod get;
 mod locate;
+pub mod remove;
 pub mod repair;
 pub mod stats;
 #[cfg(test)]
@@ -11,6 +13,7 @@ mod trial;
 pub mod verify;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::catalog::snapshot::{SnapshotInfo, read_info};
 use crate::chunk::Profile;
@@ -20,6 +23,7 @@ use crate::format::id::SnapshotId;
 use crate::format::name::{ObjectKind, ObjectName};
 use crate::index::IndexStatistics;
 use crate::pack::frame::FrameSettings;
+use crate::storage::disk::Disk;
 use crate::storage::{LocalStorage, Put, Storage};
 
 pub use locate::Locator;
@@ -90,7 +94,18 @@ impl Store {
     /// # Errors
     /// [`Error::NotAStore`], [`Error::FormatVersion`], or [`Error::Damaged`] if `store.json` is not as it was written.
     pub fn open(root: &Path) -> Result<Self> {
-        let storage = LocalStorage::open(root)?;
+        Self::open_at(root, LocalStorage::open(root)?)
+    }
+
+    /// As [`Store::open`], on another disk. (The index is not an object, and stays on the system's.)
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, root: &Path) -> Result<Self> {
+        Self::open_at(root, LocalStorage::open_on(disk, root.to_owned())?)
+    }
+
+    fn open_at(root: &Path, storage: LocalStorage) -> Result<Self> {
         let size = match storage.size(&ObjectName::Config) {
             Ok(size) => size,
             Err(Error::NotFound { .. }) => {
@@ -179,8 +194,12 @@ impl Store {
     /// # Errors
     /// One of them cannot be read.
     pub fn snapshots(&self) -> Result<Vec<SnapshotSummary>> {
-        let summary = |id| Ok(SnapshotSummary { id, info: read_info(self.storage(), id)? });
-        let mut summaries = self.snapshot_ids()?.into_iter().map(summary).collect::<Result<Vec<_>>>()?;
+        let summary = |id| match read_info(self.storage(), id) {
+            // Removed since it was listed.
+            Err(Error::NotFound { .. }) => None,
+            info => Some(info.map(|info| SnapshotSummary { id, info })),
+        };
+        let mut summaries = self.snapshot_ids()?.into_iter().filter_map(summary).collect::<Result<Vec<_>>>()?;
         summaries.sort_by_key(|summary| std::cmp::Reverse((summary.info.time_ns, summary.id)));
         Ok(summaries)
     }

@@ -76,6 +76,11 @@ id_type! {
     SnapshotId
 }
 
+id_type! {
+    /// A record of what gc is about to delete: derived from all its bytes.
+    CondemnedId
+}
+
 impl ChunkId {
     /// Stands for a hole in a sparse file, wherever a chunk id can stand. No chunk has it.
     pub const HOLE: Self = Self([0; 32]);
@@ -112,6 +117,14 @@ impl SnapshotId {
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(CatalogHasher::snapshot().update(bytes).finish())
+    }
+}
+
+impl CondemnedId {
+    /// The id of the record with these bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(derived("seamstore v1 condemned record", bytes))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Every other module takes its layouts from here, so a byte of a store is described in one place.
 
 pub(crate) mod bytes;
+pub mod condemned;
 pub mod config;
 pub mod directory;
 pub mod entry;

@@ -5,10 +5,12 @@
 //! packs/xx/<pack id>.pack        xx: the first two digits of the id
 //! recipes/<recipes file id>.arrow
 //! snapshots/<snapshot id>.arrow
+//! condemned/<id>.list            while gc waits to delete what it lists
 //! ```
-//! `index.redb` and `tmp/` are no objects: the one is a cache, the other holds what is being written.
+//! `index.redb`, `tmp/`, `leases/` and `gc.lock` are no objects: a cache, what is being written, who is adding, and who
+//! collects.
 
-use super::id::{PackId, RecipesFileId, SnapshotId};
+use super::id::{CondemnedId, PackId, RecipesFileId, SnapshotId};
 
 /// The name of an immutable object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +23,8 @@ pub enum ObjectName {
     Recipes(RecipesFileId),
     /// A catalog file of one snapshot.
     Snapshot(SnapshotId),
+    /// What gc is about to delete.
+    Condemned(CondemnedId),
 }
 
 /// A kind of object, for listing.
@@ -32,6 +36,8 @@ pub enum ObjectKind {
     Recipes,
     /// Snapshots.
     Snapshot,
+    /// Records of what gc is about to delete.
+    Condemned,
 }
 
 impl ObjectName {
@@ -46,6 +52,7 @@ impl ObjectName {
             }
             Self::Recipes(id) => format!("recipes/{id}.arrow"),
             Self::Snapshot(id) => format!("snapshots/{id}.arrow"),
+            Self::Condemned(id) => format!("condemned/{id}.list"),
         }
     }
 
@@ -57,6 +64,7 @@ impl ObjectName {
             Self::Pack(_) => Some(ObjectKind::Pack),
             Self::Recipes(_) => Some(ObjectKind::Recipes),
             Self::Snapshot(_) => Some(ObjectKind::Snapshot),
+            Self::Condemned(_) => Some(ObjectKind::Condemned),
         }
     }
 
@@ -78,6 +86,7 @@ impl ObjectName {
             }
             "recipes" => Some(Self::Recipes(rest.strip_suffix(".arrow")?.parse().ok()?)),
             "snapshots" => Some(Self::Snapshot(rest.strip_suffix(".arrow")?.parse().ok()?)),
+            "condemned" => Some(Self::Condemned(rest.strip_suffix(".list")?.parse().ok()?)),
             _ => None,
         }
     }
@@ -100,6 +109,7 @@ mod tests {
             ObjectName::Pack(PackId([0xab; 32])),
             ObjectName::Recipes(RecipesFileId([1; 32])),
             ObjectName::Snapshot(SnapshotId([2; 32])),
+            ObjectName::Condemned(CondemnedId([3; 32])),
         ] {
             assert_eq!(ObjectName::from_path(&name.path()), Some(name));
         }

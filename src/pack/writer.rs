@@ -2,12 +2,13 @@
 //!
 //! Invariant: a pack becomes visible whole, under the name that its directory gives it, or not at all.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::reader::read_directory;
 use crate::error::{Error, Result};
 use crate::format::directory::{CHUNK_ENTRY_BYTES, ChunkEntry, DIRECTORY_BYTES_MAX, Directory, FRAME_ENTRY_BYTES};
-use crate::format::frame::FrameView;
+use crate::format::frame::{Codec, FrameView, append_frame};
 use crate::format::id::{ChunkId, PackId};
 use crate::format::name::ObjectName;
 use crate::format::pack::{PACK_TRAILER_BYTES, Trailer, header};
@@ -99,9 +100,28 @@ impl<'s> PackWriter<'s> {
     ///
     /// # Errors
     /// The storage's; the pack is lost then.
-    pub fn finish(mut self) -> Result<(PackId, Arc<Directory>)> {
-        let encoded = self.directory.encode();
-        let pack = PackId::of_directory(&encoded);
+    pub fn finish(self) -> Result<(PackId, Arc<Directory>)> {
+        self.finish_unlike(&BTreeSet::new())
+    }
+
+    /// As [`Self::finish`], under none of these ids: packs of those names are about to be deleted. Where the pack's own
+    /// id is one of them, it is given one more chunk of 8 bytes that nobody asked for, and so another id.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub fn finish_unlike(mut self, condemned: &BTreeSet<PackId>) -> Result<(PackId, Arc<Directory>)> {
+        let mut encoded = self.directory.encode();
+        let mut pack = PackId::of_directory(&encoded);
+        let mut attempt: u64 = 0;
+        while condemned.contains(&pack) {
+            let filler = attempt.to_le_bytes();
+            let mut frame = Vec::new();
+            append_frame(Codec::None, &[8], 8, &filler, &mut frame);
+            self.push_frame(&frame, &[ChunkId::of(&filler)], &[8])?;
+            encoded = self.directory.encode();
+            pack = PackId::of_directory(&encoded);
+            attempt += 1;
+        }
         let trailer =
             Trailer { directory_offset: self.directory.frames_end(), directory_bytes: encoded.len() as u64, pack };
         self.object.write(&encoded)?;

@@ -51,7 +51,18 @@ pub trait Disk: Send + Sync + Debug {
 
     /// Removes a file unless a living process holds its lock; says whether it did.
     fn remove_unlocked(&self, path: &Path) -> io::Result<bool>;
+
+    /// Takes the lock of a file that is made if it is not there, and never removed; until what comes back is dropped or
+    /// the process ends. `None` if somebody else has it. An error where there are no locks.
+    fn hold(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
+        SystemDisk.hold(path)
+    }
 }
+
+/// A lock that is held.
+pub trait Held: Send + Sync + Debug {}
+
+impl Held for File {}
 
 /// A file being written.
 pub trait WriteFile: Send + Debug {
@@ -141,6 +152,15 @@ impl Disk for SystemDisk {
         }
         fs::remove_file(path)?;
         Ok(true)
+    }
+
+    fn hold(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 }
 

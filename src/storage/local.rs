@@ -12,6 +12,7 @@
 //! because a later sync of the same directory may succeed without having written what the failed one lost.
 //! Directories that hold objects are themselves durable before the first object in them is.
 
+mod lease;
 mod quarantine;
 mod writer;
 
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+pub use self::lease::{Lease, Sole};
 use self::writer::LocalWriter;
 use super::disk::{Disk, ReadFile, SystemDisk, WriteFile};
 use super::{Listed, ObjectWriter, Put, Storage, fill};
@@ -112,6 +114,12 @@ impl LocalStorage {
         &self.inner.root
     }
 
+    /// Closes all files kept open for reading, as any read of others may.
+    #[cfg(test)]
+    pub(crate) fn close_files(&self) {
+        self.inner.open_files().clear();
+    }
+
     /// Removes what processes that are gone left half written; says how many files. A temporary file is locked by the
     /// process that writes it, so one that can be locked is nobody's.
     ///
@@ -161,11 +169,7 @@ impl Storage for LocalStorage {
     }
 
     fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>> {
-        let folder = match kind {
-            ObjectKind::Pack => "packs",
-            ObjectKind::Recipes => "recipes",
-            ObjectKind::Snapshot => "snapshots",
-        };
+        let folder = folder_of(kind);
         let mut listed = Vec::new();
         for name in self.inner.names(folder)? {
             let path = format!("{folder}/{name}");
@@ -280,7 +284,10 @@ impl Inner {
     }
 
     fn sync_parent(&self, path: &Path) -> Result<()> {
-        let folder = path.parent().unwrap_or(&self.root);
+        self.sync_folder(path.parent().unwrap_or(&self.root))
+    }
+
+    fn sync_folder(&self, folder: &Path) -> Result<()> {
         self.check_lost()?;
         self.with_files(|| self.disk.sync_dir(folder)).map_err(|e| {
             let _ = self.lost.set(folder.to_owned());
@@ -307,20 +314,25 @@ impl Inner {
     }
 
     /// A file name that no other process and no other call gives.
-    fn temporary(&self) -> PathBuf {
+    fn unique(&self, folder: &Path, end: &str) -> PathBuf {
         let count = self.temporaries.fetch_add(1, Ordering::Relaxed);
         let random = RandomState::new().hash_one(count);
-        self.tmp().join(format!("{}-{count}-{random:016x}.tmp", std::process::id()))
+        folder.join(format!("{}-{count}-{random:016x}.{end}", std::process::id()))
     }
 
     /// A temporary file, locked.
     fn create_temporary(&self) -> Result<(PathBuf, Box<dyn WriteFile>)> {
         self.check_lost()?;
-        make_dir(&*self.disk, &self.tmp())?;
+        self.create_locked(&self.tmp(), "tmp")
+    }
+
+    /// A new file of a name of its own, locked by this process as long as it is open.
+    fn create_locked(&self, folder: &Path, end: &str) -> Result<(PathBuf, Box<dyn WriteFile>)> {
+        make_dir(&*self.disk, folder)?;
         // A sweep may take a file between its creation and its lock. That it does so again and again is not to be
         // expected, but no reason to try for ever.
         for _ in 0..16 {
-            let path = self.temporary();
+            let path = self.unique(folder, end);
             let mut file = match self.with_files(|| self.disk.create(&path)) {
                 Ok(file) => file,
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
@@ -337,7 +349,17 @@ impl Inner {
                 }
             }
         }
-        Err(Error::io("create", self.tmp(), io::Error::other("temporary files in it vanish at once")))
+        Err(Error::io("create", folder, io::Error::other("files in it vanish at once")))
+    }
+}
+
+/// The directory below the root that has the objects of a kind.
+fn folder_of(kind: ObjectKind) -> &'static str {
+    match kind {
+        ObjectKind::Pack => "packs",
+        ObjectKind::Recipes => "recipes",
+        ObjectKind::Snapshot => "snapshots",
+        ObjectKind::Condemned => "condemned",
     }
 }
 

@@ -76,6 +76,24 @@ pub trait ObjectWriter: Send + Debug {
     fn replace(self: Box<Self>, name: &ObjectName) -> Result<()>;
 }
 
+/// Takes an object's bytes and keeps none: to learn what it would be.
+#[derive(Debug, Clone, Copy)]
+pub struct Nowhere;
+
+impl ObjectWriter for Nowhere {
+    fn write(&mut self, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _: &ObjectName) -> Result<Put> {
+        Ok(Put::Created)
+    }
+
+    fn replace(self: Box<Self>, _: &ObjectName) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// Fills `buffer` from an object at `offset` by reads that may give less than was asked for.
 fn fill(
     name: &ObjectName,

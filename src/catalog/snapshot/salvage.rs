@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryPath};
 use crate::format::id::SnapshotId;
 use crate::format::name::ObjectName;
-use crate::storage::{ObjectWriter, Put, Storage};
+use crate::storage::{Nowhere, Storage};
 
 /// What came out of a damaged snapshot.
 #[derive(Debug)]
@@ -74,23 +74,5 @@ impl<'s> SalvagedRows<'s> {
             pushed => pushed,
         })?;
         Ok(writer.finish(self.info.clone())?.id)
-    }
-}
-
-/// Takes bytes and keeps none.
-#[derive(Debug)]
-struct Nowhere;
-
-impl ObjectWriter for Nowhere {
-    fn write(&mut self, _: &[u8]) -> Result<()> {
-        Ok(())
-    }
-
-    fn finish(self: Box<Self>, _: &ObjectName) -> Result<Put> {
-        Ok(Put::Created)
-    }
-
-    fn replace(self: Box<Self>, _: &ObjectName) -> Result<()> {
-        Ok(())
     }
 }

@@ -20,6 +20,7 @@ use crate::catalog::recipe::RecipesWriter;
 use crate::catalog::snapshot::{Snapshot, SnapshotInfo, SnapshotWriter};
 use crate::engine::Store;
 use crate::engine::control::Control;
+use crate::engine::gc::filler;
 use crate::engine::locate::Locator;
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
@@ -246,11 +247,14 @@ impl<'a, 's> Conductor<'a, 's> {
         if self.request.reread && found.stat.kind == EntryKind::File {
             return Ok(None);
         }
-        let entry = parent.unchanged(found)?;
-        if entry.as_ref().is_some_and(|entry| entry.kind == EntryKind::File) {
+        let Some(entry) = parent.unchanged(found)? else { return Ok(None) };
+        if !self.locator.keeps(entry.content, entry.size)? {
+            return Ok(None);
+        }
+        if entry.kind == EntryKind::File {
             self.totals.unchanged_files += 1;
         }
-        Ok(entry)
+        Ok(Some(entry))
     }
 
     fn send(&mut self, job: Job) {
@@ -376,6 +380,10 @@ impl<'a, 's> Conductor<'a, 's> {
     fn commit(mut self) -> Result<AddReport> {
         self.flush()?;
         let mut stored_bytes = self.sink.pack_bytes;
+        if let Some(filler) = filler(self.locator.condemned()).filter(|_| !self.recipes.is_empty()) {
+            // A file of the same recipes may be condemned: this one must have a name of its own.
+            self.recipes.push(recipe_id(&[filler]), &[filler])?;
+        }
         if let Some(recipes) = self.recipes.finish(self.locator.storage())? {
             stored_bytes += recipes.bytes;
             self.locator.add_recipes(recipes.id, &recipes.places)?;

@@ -42,6 +42,7 @@ use self::pool::Pool;
 use self::worker::{Done, Queues, Tools};
 use super::Store;
 use super::control::Control;
+use super::locate::Locator;
 use crate::catalog::snapshot::{Root, Snapshot, SnapshotInfo, read_info};
 use crate::chunk::finder::Finder;
 use crate::error::{Error, Result};
@@ -96,6 +97,10 @@ impl Store {
             return Err(Error::Usage(format!("an add needs at least {} MiB of memory", MEMORY_BYTES_MIN >> 20)));
         }
         self.sweep();
+        // In this order, or gc may delete what this add relies on: see `engine::gc`.
+        let lease = self.lease()?;
+        let condemned = self.condemned()?;
+        let locator = Locator::open_without(self.root(), self.storage(), condemned)?;
         let (jobs, for_jobs) = unbounded();
         let (frames, for_frames) = unbounded();
         let (to_pack, for_packer) = unbounded();
@@ -111,7 +116,6 @@ impl Store {
             segments: Pool::default(),
             small: Pool::default(),
         };
-        let locator = self.locator()?;
         let mut info = describe(request);
         let parent = parent_of(self, &info)?;
         info.parent = parent.as_ref().map(Snapshot::id);
@@ -122,9 +126,9 @@ impl Store {
             }
             drop(queues);
             let storage = self.storage();
-            scope.spawn(move || packer::run(storage, &for_packer, &events));
-            // Dropping the conductor closes the queues, and with them ends every thread of the scope.
             let locator = &locator;
+            scope.spawn(move || packer::run(storage, &locator.condemned().packs, &for_packer, &events));
+            // Dropping the conductor closes the queues, and with them ends every thread of the scope.
             let (parent, tools) = (parent.as_ref(), &tools);
             let setting = Setting { store: self, locator, parent, info, request, control, tools, budget };
             Conductor::new(setting, Ends { jobs, frames, to_pack, events: for_conductor })?.run()
@@ -132,6 +136,7 @@ impl Store {
         // What was packed is worth knowing even if the add failed. That it could not be noted is no failure of the add: the
         // snapshot is there, and the index is a cache that the next to open it brings up to date or makes again.
         let _ = locator.close();
+        drop(lease);
         let report = report?;
         Ok(AddReport { duration: begun.elapsed(), ..report })
     }

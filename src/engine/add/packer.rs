@@ -3,7 +3,7 @@
 //! Runs on a thread of its own, because a pack's sync can take long. A finished pack is durable (invariant 1) before
 //! anybody is told of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -48,7 +48,14 @@ pub(super) struct FinishedPack {
 }
 
 /// Works until its queue closes. Errors are sent as an event, after which nothing more is packed.
-pub(super) fn run<'a>(storage: &'a dyn Storage, queue: &Receiver<ToPack>, events: &Sender<Event>) {
+///
+/// No pack is given the name of a condemned one: gc deletes by name.
+pub(super) fn run<'a>(
+    storage: &'a dyn Storage,
+    condemned: &'a BTreeSet<PackId>,
+    queue: &Receiver<ToPack>,
+    events: &Sender<Event>,
+) {
     // Two packs may be syncing while the next one fills.
     let (permits, returned) = crossbeam_channel::bounded(2);
     for () in [(), ()] {
@@ -66,7 +73,7 @@ pub(super) fn run<'a>(storage: &'a dyn Storage, queue: &Receiver<ToPack>, events
             }
             scope.spawn(move || {
                 let bytes = pack.bytes();
-                let event = match pack.finish() {
+                let event = match pack.finish_unlike(condemned) {
                     Ok((id, directory)) => Event::Packed(FinishedPack { id, directory, bytes }),
                     Err(error) => Event::Fatal(error),
                 };

@@ -1,13 +1,18 @@
 //! Reads frames, decodes them, and checks every chunk before anybody sees it (invariant 4). In parallel, in pack order.
+//!
+//! A pack may be gone since the plan was made: gc has moved what was needed of it. Its chunks are then looked up again.
 
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::plan::{Plan, Want};
+use crate::engine::locate::Locator;
 use crate::error::{Error, Result};
+use crate::format::directory::ChunkPlace;
 use crate::format::id::ChunkId;
 use crate::format::name::ObjectName;
+use crate::index::Location;
 use crate::pack::frame::FrameDecoder;
 use crate::pack::reader::read_frame;
 use crate::storage::Storage;
@@ -32,9 +37,12 @@ pub(super) fn bytes_of<'a>(want: &Want, frame: &'a [u8]) -> &'a [u8] {
     frame.get(start..start + want.length as usize).unwrap_or_default()
 }
 
+/// So often is a chunk looked up again when its pack is gone. gc does not move it that often in the time of a look-up.
+const MOVES_MAX: u32 = 8;
+
 /// Fetches everything in the plan.
 pub(super) fn fetch(
-    storage: &dyn Storage,
+    locator: &Locator<'_>,
     plan: &mut Plan,
     threads: usize,
     is_stopped: &(dyn Fn() -> bool + Sync),
@@ -49,7 +57,7 @@ pub(super) fn fetch(
     let ended = AtomicBool::new(false);
     let first_error = Mutex::new(None);
     let work = || {
-        let mut worker = match Worker::new(storage, plan) {
+        let mut worker = match Worker::new(locator, plan, 0) {
             Ok(worker) => worker,
             Err(error) => return Err(error),
         };
@@ -79,9 +87,12 @@ pub(super) fn fetch(
     }
 }
 
-struct Worker<'a> {
+struct Worker<'a, 's> {
+    locator: &'a Locator<'s>,
     storage: &'a dyn Storage,
     plan: &'a Plan,
+    /// How often what is in the plan was moved.
+    moves: u32,
     decoder: FrameDecoder,
     stored: Vec<u8>,
     raw: Vec<u8>,
@@ -89,16 +100,20 @@ struct Worker<'a> {
     checked: Vec<(u32, bool)>,
 }
 
-impl<'a> Worker<'a> {
-    fn new(storage: &'a dyn Storage, plan: &'a Plan) -> Result<Self> {
-        let decoder = FrameDecoder::new()?;
-        Ok(Self { storage, plan, decoder, stored: Vec::new(), raw: Vec::new(), checked: Vec::new() })
+impl<'a, 's> Worker<'a, 's> {
+    fn new(locator: &'a Locator<'s>, plan: &'a Plan, moves: u32) -> Result<Self> {
+        let (storage, decoder) = (locator.storage(), FrameDecoder::new()?);
+        let (stored, raw, checked) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { locator, storage, plan, moves, decoder, stored, raw, checked })
     }
 
     fn serve(&mut self, group: &Range<usize>, receiver: &dyn Deliver) -> Result<()> {
         let wants = self.plan.wants.get(group.clone()).unwrap_or_default();
         let Some(first) = wants.first() else { return Ok(()) };
         if let Err(error) = self.decode(first) {
+            if matches!(error, Error::NotFound { .. }) && self.moves < MOVES_MAX {
+                return self.serve_moved(wants, receiver);
+            }
             return wants.iter().try_for_each(|want| receiver.fail(want, &error));
         }
         self.checked.clear();
@@ -117,6 +132,30 @@ impl<'a> Worker<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Serves wants whose pack is gone, from where their chunks are by now.
+    fn serve_moved(&self, wants: &[Want], receiver: &dyn Deliver) -> Result<()> {
+        let mut moved = Plan::default();
+        for want in wants {
+            match self.look_up_again(want) {
+                Ok((location, place, part)) => moved.want(&location, place, part, want.receiver, want.offset),
+                Err(error) => receiver.fail(want, &error)?,
+            }
+        }
+        let groups = moved.by_frame();
+        let mut worker = Worker::new(self.locator, &moved, self.moves + 1)?;
+        groups.iter().try_for_each(|group| worker.serve(group, receiver))
+    }
+
+    fn look_up_again(&self, want: &Want) -> Result<(Location, ChunkPlace, Range<u32>)> {
+        let unplanned = || Error::Usage("a planned chunk is not in its pack's directory".to_owned());
+        let (pack, _) = self.plan.packs.get(want.pack as usize).ok_or_else(unplanned)?;
+        let (id, range) = self.place_of(want).ok_or_else(unplanned)?;
+        self.locator.vanished(pack)?;
+        let (location, place) = self.locator.locate(&id, range.len() as u64)?;
+        let start = want.start.checked_sub(range.start as u32).ok_or_else(unplanned)?;
+        Ok((location, place, start..start + want.length))
     }
 
     /// Reads and decodes a want's frame.

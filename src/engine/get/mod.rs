@@ -12,6 +12,8 @@ mod fetch;
 mod plan;
 mod resolve;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod window;
 
@@ -27,6 +29,8 @@ use super::Store;
 use super::control::Control;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
+use crate::format::id::SnapshotId;
+use crate::format::name::ObjectName;
 use crate::restore::Destination;
 
 /// The least and the most files that a restore has open at once.
@@ -105,15 +109,28 @@ impl Store {
         let found = self.resolve(&request.path, &request.snapshot)?;
         let locator = self.locator()?;
         let destination = Destination::create(output, request.overwrite)?;
-        let place = Workplace { storage: self.storage(), destination: &destination, control, threads: request.threads };
+        let place = Workplace { locator: &locator, destination: &destination, control, threads: request.threads };
         // Two windows, and as much again for decoded recipes and frames.
         let limits = Limits { window_bytes: request.memory_bytes / 4, open_files: open_files() };
-        let restore = TreeRestore::new(place, &locator, limits);
+        let restore = TreeRestore::new(place, limits);
         let root = found.path.clone();
-        restore.run(found.snapshot.within(&root)?.filter_map(|entry| match entry {
-            Ok(entry) => entry.path.below(&root).map(|path| Ok((path, entry))),
-            Err(error) => Some(Err(error)),
-        }))
+        let restored = found.snapshot.within(&root).and_then(|entries| {
+            restore.run(entries.filter_map(|entry| match entry {
+                Ok(entry) => entry.path.below(&root).map(|path| Ok((path, entry))),
+                Err(error) => Some(Err(error)),
+            }))
+        });
+        let is_whole = restored.as_ref().is_ok_and(|report| !report.losses.iter().any(|loss| loss.damaged));
+        if is_whole { restored } else { self.unless_removed(found.snapshot.id(), restored) }
+    }
+
+    /// What came of reading a snapshot, unless that was removed meanwhile: no damage then, but worth saying.
+    fn unless_removed<T>(&self, id: SnapshotId, read: Result<T>) -> Result<T> {
+        let is_lost = !matches!(read, Err(Error::Interrupted { .. } | Error::Io { .. } | Error::Exists { .. }));
+        match self.storage().size(&ObjectName::Snapshot(id)) {
+            Err(Error::NotFound { .. }) if is_lost => Err(Error::Removed { snapshot: id.to_hex() }),
+            _ => read,
+        }
     }
 
     /// Writes the bytes of a file, or the part `range` of it, to `output`; says how many.
@@ -132,15 +149,16 @@ impl Store {
         control: &Control,
     ) -> Result<u64> {
         let found = self.resolve(&request.path, &request.snapshot)?;
-        let entry = found
-            .snapshot
-            .find(&found.path)?
+        let id = found.snapshot.id();
+        let row = found.snapshot.find(&found.path).or_else(|error| self.unless_removed(id, Err(error)));
+        let entry = row?
             .filter(|entry| entry.kind == EntryKind::File)
             .ok_or_else(|| Error::Usage(format!("{:?} is not a file; only a file can be streamed", found.path)))?;
         let range = range.map_or(0..entry.size, |range| range.start.min(entry.size)..range.end.min(entry.size));
         let locator = self.locator()?;
         let output = stream::Output { writer: output, name };
-        stream::stream(self, &locator, &entry, range.clone(), output, control, request.threads)?;
+        let streamed = stream::stream(&locator, &entry, range.clone(), output, control, request.threads);
+        streamed.or_else(|error| self.unless_removed(id, Err(error)))?;
         Ok(range.end.saturating_sub(range.start))
     }
 }

@@ -51,7 +51,11 @@ impl Store {
         }
         let mut newest = None;
         for id in ids {
-            let snapshot = Snapshot::open(self.storage(), id)?;
+            let snapshot = match Snapshot::open(self.storage(), id) {
+                // Removed since it was listed.
+                Err(Error::NotFound { .. }) if !matches!(selector, Selector::Id(_)) => continue,
+                snapshot => snapshot?,
+            };
             let has = wanted.is_root() || snapshot.within(&wanted)?.next().is_some();
             if has {
                 return Ok(Found { snapshot, path: wanted });
@@ -62,7 +66,7 @@ impl Store {
         Err(Error::NotFound { what: format!("path {wanted:?}"), near })
     }
 
-    fn snapshot_by_prefix(&self, prefix: &str) -> Result<SnapshotId> {
+    pub(in crate::engine) fn snapshot_by_prefix(&self, prefix: &str) -> Result<SnapshotId> {
         let matching: Vec<_> = self.snapshot_ids()?.into_iter().filter(|id| id.to_hex().starts_with(prefix)).collect();
         match matching.as_slice() {
             [id] => Ok(*id),

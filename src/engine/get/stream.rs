@@ -8,7 +8,6 @@ use std::sync::{Mutex, PoisonError};
 
 use super::fetch::{Deliver, bytes_of, fetch};
 use super::plan::{Plan, Want};
-use crate::engine::Store;
 use crate::engine::control::Control;
 use crate::engine::locate::Locator;
 use crate::error::{Error, Result};
@@ -25,7 +24,6 @@ pub(super) struct Output<'a> {
 
 /// Writes the bytes `range` of a file to `output`.
 pub(super) fn stream(
-    store: &Store,
     locator: &Locator<'_>,
     entry: &Entry,
     range: Range<u64>,
@@ -58,7 +56,7 @@ pub(super) fn stream(
         buffer.clear();
         buffer.resize((window.end - window.start) as usize, 0);
         let receiver = Buffer { bytes: Mutex::new(&mut buffer) };
-        fetch(store.storage(), &mut plan, threads, &|| control.is_stopped(), &receiver)?;
+        fetch(locator, &mut plan, threads, &|| control.is_stopped(), &receiver)?;
         if control.is_stopped() {
             return Err(Error::Interrupted { kept: format!("{} bytes were written", at - range.start) });
         }

@@ -9,7 +9,6 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::window::{Window, Workplace, is_out_of_space};
 use super::{GetReport, Loss};
-use crate::engine::locate::Locator;
 use crate::error::{Error, Result, chain};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::restore::Warnings;
@@ -25,8 +24,7 @@ pub(super) struct Limits {
 
 /// A restore in progress.
 pub(super) struct TreeRestore<'a, 's> {
-    place: Workplace<'a>,
-    locator: &'a Locator<'s>,
+    place: Workplace<'a, 's>,
     limits: Limits,
     directories: Vec<(EntryPath, Entry)>,
     /// The first path of each file that has several: by device and inode.
@@ -37,10 +35,9 @@ pub(super) struct TreeRestore<'a, 's> {
 }
 
 impl<'a, 's> TreeRestore<'a, 's> {
-    pub(super) fn new(place: Workplace<'a>, locator: &'a Locator<'s>, limits: Limits) -> Self {
+    pub(super) fn new(place: Workplace<'a, 's>, limits: Limits) -> Self {
         Self {
             place,
-            locator,
             limits,
             directories: Vec::new(),
             linked: HashMap::new(),
@@ -165,11 +162,11 @@ impl<'a, 's> TreeRestore<'a, 's> {
     }
 
     fn take_file(&mut self, path: EntryPath, entry: Entry) -> Result<()> {
-        let pieces = match self.locator.pieces_of(&entry) {
+        let pieces = match self.place.locator.pieces_of(&entry) {
             Ok(pieces) => pieces,
             Err(error) => return self.lose(path, &error),
         };
-        let outcome = self.window.push(self.locator, path.clone(), entry, &pieces);
+        let outcome = self.window.push(self.place.locator, path.clone(), entry, &pieces);
         outcome.or_else(|error| self.lose(path, &error))
     }
 

@@ -15,7 +15,6 @@ use crate::error::{Error, Result, chain};
 use crate::format::entry::{Entry, EntryPath};
 use crate::format::recipe::Piece;
 use crate::restore::{Destination, FileTarget};
-use crate::storage::Storage;
 
 /// Space is set aside in advance for files from this size on.
 const RESERVE_BYTES_MIN: u64 = 1 << 20;
@@ -33,8 +32,8 @@ pub(super) struct Window {
 
 /// Where windows are restored to, and with what.
 #[derive(Clone, Copy)]
-pub(super) struct Workplace<'a> {
-    pub(super) storage: &'a dyn Storage,
+pub(super) struct Workplace<'a, 's> {
+    pub(super) locator: &'a Locator<'s>,
     pub(super) destination: &'a Destination,
     pub(super) control: &'a Control,
     pub(super) threads: usize,
@@ -91,13 +90,13 @@ impl Window {
     }
 
     /// Fetches and writes everything in the window.
-    pub(super) fn restore(mut self, place: Workplace<'_>) -> Result<GetReport> {
-        let Workplace { storage, destination, control, threads } = place;
+    pub(super) fn restore(mut self, place: Workplace<'_, '_>) -> Result<GetReport> {
+        let Workplace { locator, destination, control, threads } = place;
         let writer = Writer { files: &self.files, destination, control, outcome: Mutex::default() };
         // Those of nothing but holes have nothing to wait for.
         let mut empty = self.files.iter().filter(|file| file.remaining.load(Ordering::Relaxed) == 0);
         let made = empty.try_for_each(|file| writer.serve(file, &[], Some(&[])));
-        let fetched = made.and_then(|()| fetch(storage, &mut self.plan, threads, &|| control.is_stopped(), &writer));
+        let fetched = made.and_then(|()| fetch(locator, &mut self.plan, threads, &|| control.is_stopped(), &writer));
         let report = writer.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
         for file in &self.files {
             // What is still open was not finished: an error or the user stopped the fetch.

@@ -36,6 +36,7 @@ use super::verify::{Damage, Depth, LostFile, VerifyRequest};
 use super::{RebuiltIndex, Store};
 use crate::error::{Error, Result};
 use crate::format::name::ObjectName;
+use crate::storage::Storage;
 
 /// How to repair.
 #[derive(Debug, Clone, Copy)]
@@ -86,8 +87,14 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be read or written: what was done so far is as good as finished, and can be gone on with.
-    /// [`Error::Interrupted`] likewise.
+    /// [`Error::Interrupted`] likewise. [`Error::Locked`] while a gc is at work.
     pub fn repair(&self, request: &RepairRequest, control: &Control) -> Result<RepairReport> {
+        // No gc meanwhile, which might count on a pack that is moved away. Where there are no locks there is no gc either.
+        let _sole = match self.storage.sole() {
+            _ if request.dry_run => None,
+            Err(Error::Io { .. }) => None,
+            sole => Some(sole?),
+        };
         let verify = VerifyRequest { depth: request.depth, threads: request.threads };
         let before = self.verify(&verify, control)?;
         let mut report = RepairReport { damages: before.damages, ..RepairReport::default() };
@@ -130,6 +137,11 @@ impl Store {
                 let (repaired, aside) = snapshots::repair(&self.storage, id, dry_run)?;
                 report.snapshots.push(repaired);
                 report.quarantined.extend(aside);
+            }
+            // What it condemned stays, until the next gc condemns it again.
+            ObjectName::Condemned(_) if !dry_run => {
+                report.quarantined.push(self.storage.set_aside(&name)?);
+                self.storage.delete(&name)?;
             }
             // A store whose configuration is damaged is not open.
             _ => {}

@@ -160,6 +160,23 @@ fn a_snapshot_with_damage_in_its_rows_gives_what_can_be_read() {
 }
 
 #[test]
+fn a_damaged_record_of_gc_is_moved_away_and_keeps_nobody_from_adding() {
+    let trial = Trial::new();
+    let path = trial.root().join(format!("condemned/{}.list", "ab".repeat(32)));
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, b"not a record").unwrap();
+    let verified = trial.verify(Depth::Quick);
+    assert_eq!((verified.damages.len(), verified.lost_files), (1, 0));
+    let sole = LocalStorage::open(trial.root()).unwrap().sole().unwrap();
+    assert!(matches!(trial.open().repair(&REQUEST, &Control::default()), Err(Error::Locked { .. })));
+    drop(sole);
+    let report = repair(&trial);
+    assert!(report.is_whole() && report.quarantined.len() == 1, "{report:?}");
+    assert!(!path.exists() && trial.verify(Depth::Full).is_whole());
+    trial.add_again();
+}
+
+#[test]
 fn a_configuration_of_which_one_byte_was_changed_is_what_it_was() {
     let trial = Trial::new();
     let path = trial.root().join("store.json");

@@ -3,6 +3,7 @@
 //! ```text
 //! packs        headers, directories, trailers; every frame's bytes; every chunk's     (how far: [`Depth`])
 //! catalog      every recipes file and snapshot against its name, every recipe against its id
+//! condemned    what an interrupted gc is yet to delete: the record against its name
 //! references   every chunk that a recipe or a snapshot names, every recipe that a snapshot names
 //! ```
 //!
@@ -26,11 +27,12 @@ use std::sync::{Mutex, PoisonError};
 use self::packs::PackFindings;
 use super::Store;
 use super::control::Control;
+use super::gc::record;
 use crate::error::{Error, Result};
 use crate::format::entry::EntryPath;
 use crate::format::id::{PackId, RecipesFileId, SnapshotId};
 use crate::format::name::{ObjectKind, ObjectName};
-use crate::storage::Storage;
+use crate::storage::{Listed, Storage};
 
 /// How many lost files are listed; the rest are counted.
 pub const LOST_FILES_MAX: usize = 100_000;
@@ -177,8 +179,9 @@ impl Store {
         let pack_bytes = if depth == Depth::Quick { 0 } else { listing.packs.iter().map(|(_, bytes)| *bytes).sum() };
         let catalog: u64 =
             listing.recipes.iter().map(|(_, b)| *b).chain(listing.snapshots.iter().map(|(_, b)| *b)).sum();
-        let objects = listing.packs.len() + listing.recipes.len() + listing.snapshots.len();
-        Ok((objects as u64, pack_bytes + catalog))
+        let condemned: u64 = listing.condemned.iter().map(|record| record.bytes).sum();
+        let objects = listing.packs.len() + listing.recipes.len() + listing.snapshots.len() + listing.condemned.len();
+        Ok((objects as u64, pack_bytes + catalog + condemned))
     }
 }
 
@@ -188,6 +191,7 @@ struct Listing {
     snapshots: Vec<(SnapshotId, u64)>,
     recipes: Vec<(RecipesFileId, u64)>,
     packs: Vec<(PackId, u64)>,
+    condemned: Vec<Listed>,
 }
 
 impl Listing {
@@ -205,7 +209,8 @@ impl Listing {
             ObjectName::Pack(id) => Some(id),
             _ => None,
         })?;
-        Ok(Self { snapshots, recipes, packs })
+        let condemned = storage.list(ObjectKind::Condemned)?;
+        Ok(Self { snapshots, recipes, packs, condemned })
     }
 
     fn ids<T: Ord>(
@@ -241,6 +246,13 @@ fn find(storage: &dyn Storage, depth: Depth, control: &Control) -> Result<Findin
         ..VerifyReport::default()
     };
     references::check(storage, &listing, &packs, catalog, &shared, &mut report)?;
+    for listed in &listing.condemned {
+        if let Err(error) = record::read(storage, listed) {
+            report.damages.extend(shared.judge(listed.name, error));
+        }
+        shared.count(1, listed.bytes);
+    }
+    shared.end(())?;
     report.read_bytes = shared.read_bytes();
     let PackFindings { damages, .. } = packs;
     let catalog_damages = std::mem::replace(&mut report.damages, damages);

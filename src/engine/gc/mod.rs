@@ -1,0 +1,374 @@
+//! When may a pack be deleted, while others add to the store and read from it? When no snapshot needs it, and none can
+//! come to.
+//!
+//! A snapshot that is there is easily asked what it needs ([`mark`]). One that is still being made is not: its add may
+//! have found a chunk in a pack that no snapshot reaches, and be about to name it. Nobody is locked out for that, and no
+//! clock is asked. Instead:
+//!
+//! ```text
+//! add                                          gc, one at a time (gc.lock)
+//! A1  take a lease                             G1  mark; copy what is needed out of nearly dead packs
+//! A2  read what is condemned                   G2  write, durably, what is condemned
+//! A3  list packs, recipes files, snapshots     G3  list the leases, wait until each has ended
+//! A4  add; rely on nothing condemned           G4  mark again; delete what is condemned and still not needed
+//! A5  the snapshot is durable: commit          G5  remove the record
+//! A6  the lease ends
+//! ```
+//!
+//! Why nothing is deleted that a snapshot needs (invariant 3):
+//!
+//! 1. Take any add and any record. If A2 comes after G2, the add sees the record, unless it was removed by then, and then
+//!    all that it condemned was deleted or spared before A3. If A2 comes before G2, so does A1, and G3 finds the lease.
+//! 2. An add that saw the record relies on nothing condemned: neither on a chunk, which it stores again, nor on a recipe,
+//!    nor on a row of its parent snapshot, whose contents it checks ([`Locator::keeps`](super::Locator)), for the parent
+//!    may have been removed meanwhile. Nor does it give a new object a condemned *name*, though names come from
+//!    contents: deleting goes by name ([`filler`], `PackWriter::finish_unlike`).
+//! 3. An add that did not see it has ended before G4, which asks all snapshots there are by then.
+//! 4. What an add relies on besides is not condemned. To be deleted it must be so by a later record, for which G3 finds
+//!    this add's lease.
+//!
+//! And after a crash, of gc at any point: there is a record or none. Without one, at most new packs were written, which
+//! hold what others hold. With one, the next gc goes on at G3, with all leases there are. The deletes are durable before
+//! the record goes. A snapshot that somebody removed a moment ago counts as removed only once that is durable
+//! ([`settle_snapshots`](crate::storage::LocalStorage::settle_snapshots)), or it might be back with its packs gone.
+//! Leases and `gc.lock` are locks of the kernel: they end with their process.
+//!
+//! Readers take no lease. One whose pack is gone looks its chunk up again: it is elsewhere, unless the snapshot itself
+//! was removed. The model of all this, and what it catches, is in `proofs/`.
+
+mod assign;
+mod mark;
+pub(super) mod record;
+mod rehearsal;
+mod rewrite;
+#[cfg(test)]
+pub(super) mod tests;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use self::assign::{Container, IDS_MAX};
+use self::mark::{Marked, Marking, snapshots_in};
+use self::rehearsal::Rehearsal;
+use self::rewrite::{rewrite_packs, rewrite_recipes};
+use super::Store;
+use super::control::Control;
+use crate::error::{Error, Result};
+use crate::format::condemned::{CONDEMNED_MAX, Condemned};
+use crate::format::id::{CondemnedId, SnapshotId};
+use crate::format::name::{ObjectKind, ObjectName};
+use crate::storage::Storage;
+
+pub(super) use record::filler;
+
+/// How gc goes about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GcRequest {
+    /// Change nothing, say what would be freed.
+    pub dry_run: bool,
+    /// Rewrite packs and recipes files of which more than this share is needed by nobody: 0 to 1.
+    pub max_waste: f64,
+    /// Where adds are running, do not wait for their end: the next gc deletes what was condemned.
+    pub no_wait: bool,
+    /// Snapshots that count as removed already; for dry runs.
+    pub without: BTreeSet<SnapshotId>,
+}
+
+impl Default for GcRequest {
+    fn default() -> Self {
+        Self { dry_run: false, max_waste: 0.2, no_wait: false, without: BTreeSet::new() }
+    }
+}
+
+/// What gc did, or in a dry run would do.
+#[derive(Debug, Default)]
+pub struct GcReport {
+    /// Snapshots whose contents were kept.
+    pub snapshots: u64,
+    /// Packs deleted, and their bytes.
+    pub packs: u64,
+    /// See `packs`.
+    pub pack_bytes: u64,
+    /// Packs written, with what was needed of some that were deleted, and their bytes.
+    pub new_packs: u64,
+    /// See `new_packs`.
+    pub new_pack_bytes: u64,
+    /// Recipes files deleted, and their bytes.
+    pub recipes_files: u64,
+    /// See `recipes_files`.
+    pub recipes_bytes: u64,
+    /// Recipes files written, with what was needed of some that were deleted, and their bytes.
+    pub new_recipes_files: u64,
+    /// See `new_recipes_files`.
+    pub new_recipes_bytes: u64,
+    /// Objects that were condemned and then spared: an add that ran meanwhile relies on them.
+    pub spared: u64,
+    /// Objects that are condemned and wait for the end of adds; only without waiting.
+    pub condemned: u64,
+    /// The adds they wait for.
+    pub leases: u64,
+    /// Bytes of chunks that nobody needs, in packs that were kept because they are few there.
+    pub waste_bytes: u64,
+    /// Chunks that snapshots need and no pack has that can be read.
+    pub lost_chunks: u64,
+    /// Packs and recipes files that were kept as they are because they are damaged, and how.
+    pub damaged: Vec<(ObjectName, String)>,
+}
+
+impl GcReport {
+    /// What the store became smaller by.
+    #[must_use]
+    pub fn freed_bytes(&self) -> u64 {
+        (self.pack_bytes + self.recipes_bytes).saturating_sub(self.new_pack_bytes + self.new_recipes_bytes)
+    }
+
+    fn count_deleted(&mut self, container: &Container) {
+        let (objects, bytes) = match container.name {
+            ObjectName::Pack(_) => (&mut self.packs, &mut self.pack_bytes),
+            _ => (&mut self.recipes_files, &mut self.recipes_bytes),
+        };
+        *objects += 1;
+        *bytes += container.bytes;
+    }
+}
+
+/// How often gc looks whether an add has ended. Nothing rests on it.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+impl Store {
+    /// Frees what no snapshot needs. Others may add and read meanwhile; `waiting` is told once how many adds must end
+    /// before the last step.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another gc is at work; [`Error::Damaged`] if it cannot be told what a snapshot needs: nothing
+    /// is deleted then; [`Error::Interrupted`]; the storage's. After any of them, and after a crash, the next gc goes on.
+    pub fn gc(&self, request: &GcRequest, control: &Control, waiting: &dyn Fn(usize)) -> Result<GcReport> {
+        if request.dry_run {
+            return Collection::new(self, request, control).rehearse();
+        }
+        if !request.without.is_empty() {
+            return Err(Error::Usage("only a dry run can take snapshots for removed".to_owned()));
+        }
+        let sole = self.storage.sole()?;
+        self.sweep();
+        let collected = Collection::new(self, request, control).run(waiting);
+        drop(sole);
+        // A cache, which would find out by itself.
+        let _ = self.locator().and_then(super::Locator::close);
+        collected
+    }
+}
+
+/// A gc at work.
+struct Collection<'a> {
+    store: &'a Store,
+    request: &'a GcRequest,
+    control: &'a Control,
+    report: GcReport,
+}
+
+impl<'a> Collection<'a> {
+    fn new(store: &'a Store, request: &'a GcRequest, control: &'a Control) -> Self {
+        Self { store, request, control, report: GcReport::default() }
+    }
+
+    fn marking<'b>(&self, gone: &'b Condemned, last: &'b Condemned) -> Marking<'b>
+    where
+        'a: 'b,
+    {
+        let (storage, control, without) = (self.store.storage(), self.control, &self.request.without);
+        Marking { storage, control, without, gone, last, ids_max: IDS_MAX }
+    }
+
+    fn run(mut self, waiting: &dyn Fn(usize)) -> Result<GcReport> {
+        let storage = self.store.storage();
+        let nothing = Condemned::default();
+        let (records, pending) = self.pending()?;
+        if !records.is_empty() {
+            // An earlier gc came as far as this.
+            if !self.wait(&pending, waiting)? {
+                return Ok(self.report);
+            }
+            self.carry_out(&pending, None)?;
+            records.iter().try_for_each(|record| storage.delete(record))?;
+        }
+        let marked = self.marking(&nothing, &nothing).mark()?;
+        let condemned = self.condemn(&marked, &nothing, storage)?;
+        if condemned.is_empty() {
+            return Ok(self.report);
+        }
+        let bytes = condemned.encode();
+        let record = ObjectName::Condemned(CondemnedId::of(&bytes));
+        storage.put_if_absent(&record, &bytes)?;
+        if self.wait(&condemned, waiting)? {
+            self.carry_out(&condemned, Some(&marked))?;
+            storage.delete(&record)?;
+        }
+        Ok(self.report)
+    }
+
+    /// What a run would do if nobody else did anything.
+    fn rehearse(mut self) -> Result<GcReport> {
+        let nothing = Condemned::default();
+        let (_, pending) = self.pending()?;
+        let mut gone = Condemned::default();
+        if !pending.is_empty() {
+            let marked = self.marking(&nothing, &pending).mark()?;
+            for container in listed_in(&marked, &pending).filter(|container| container.is_dead()) {
+                condemn(&mut gone, container.name);
+                self.report.count_deleted(container);
+            }
+        }
+        let rehearsal = Rehearsal(self.store.storage());
+        let marked = self.marking(&gone, &nothing).mark()?;
+        let condemned = self.condemn(&marked, &gone, &rehearsal)?;
+        listed_in(&marked, &condemned).for_each(|container| self.report.count_deleted(container));
+        Ok(self.report)
+    }
+
+    /// The records of a gc that did not come to its end, and what they condemn.
+    fn pending(&mut self) -> Result<(Vec<ObjectName>, Condemned)> {
+        let storage = self.store.storage();
+        let mut records = Vec::new();
+        let mut all = Condemned::default();
+        for listed in storage.list(ObjectKind::Condemned)? {
+            records.push(listed.name);
+            match record::read(storage, &listed) {
+                Ok(condemned) => {
+                    all.packs.extend(condemned.packs);
+                    all.recipes.extend(condemned.recipes);
+                }
+                // Nothing is deleted by a record that cannot be read; it goes, and what is dead is found again.
+                Err(Error::Damaged { what, .. }) => self.report.damaged.push((listed.name, what)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((records, all))
+    }
+
+    /// What can go: what is home to nothing, and what is home to little once that is written elsewhere.
+    fn condemn(&mut self, marked: &Marked, gone: &Condemned, target: &dyn Storage) -> Result<Condemned> {
+        let mut condemned = Condemned::default();
+        let all = || marked.recipes.iter().chain(&marked.packs);
+        for container in all() {
+            if container.is_dead() {
+                condemn(&mut condemned, container.name);
+            } else if !container.readable {
+                self.report.damaged.push((container.name, "it cannot be read, and is left as it is".to_owned()));
+            }
+        }
+        let is_sparse = |container: &&Container| {
+            !container.is_dead() && container.waste() as f64 > self.request.max_waste * container.weight as f64
+        };
+        let sparse = |of: &'_ [Container]| -> Vec<Container> { of.iter().filter(is_sparse).cloned().collect() };
+        let (sparse_recipes, sparse_packs) = (sparse(&marked.recipes), sparse(&marked.packs));
+        let nothing = Condemned::default();
+        let marking = self.marking(gone, &nothing);
+        let recipes = rewrite_recipes(&marking, &sparse_recipes.iter().collect::<Vec<_>>(), target)?;
+        let packs = rewrite_packs(
+            &marking,
+            &sparse_packs.iter().collect::<Vec<_>>(),
+            target,
+            self.store.settings().frames,
+            &condemned.packs,
+        )?;
+        for name in recipes.from.iter().chain(&packs.from) {
+            condemn(&mut condemned, *name);
+        }
+        let report = &mut self.report;
+        (report.new_recipes_files, report.new_recipes_bytes) = (recipes.written, recipes.bytes);
+        (report.new_packs, report.new_pack_bytes) = (packs.written, packs.bytes);
+        report.damaged.extend(packs.left.iter().map(|(name, error)| (*name, crate::error::chain(error))));
+        while condemned.len() > CONDEMNED_MAX {
+            condemned.packs.pop_last();
+        }
+        report.snapshots = marked.snapshots.len() as u64;
+        report.lost_chunks = marked.lost_chunks;
+        let kept = marked.packs.iter().filter(|container| !is_listed(&condemned, container.name));
+        report.waste_bytes = kept.map(Container::waste).sum();
+        Ok(condemned)
+    }
+
+    /// Waits for the end of all adds that may not know what is condemned. `false` if it is not to wait, and there are.
+    fn wait(&mut self, condemned: &Condemned, waiting: &dyn Fn(usize)) -> Result<bool> {
+        let storage = &self.store.storage;
+        let mut leases = storage.leases()?;
+        if leases.is_empty() {
+            return Ok(true);
+        }
+        if self.request.no_wait {
+            (self.report.condemned, self.report.leases) = (condemned.len() as u64, leases.len() as u64);
+            return Ok(false);
+        }
+        waiting(leases.len());
+        loop {
+            let mut held = Vec::new();
+            for lease in leases {
+                if storage.is_held(&lease)? {
+                    held.push(lease);
+                }
+            }
+            if held.is_empty() {
+                return Ok(true);
+            }
+            if self.control.is_stopped() {
+                let kept = "nothing was deleted; the next gc deletes what is condemned".to_owned();
+                return Err(Error::Interrupted { kept });
+            }
+            leases = held;
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+    }
+
+    /// Deletes what is condemned, but for what is needed after all. `marked` is what the condemnation came from; if no
+    /// snapshot came since, it still holds.
+    fn carry_out(&mut self, condemned: &Condemned, marked: Option<&Marked>) -> Result<()> {
+        let storage = &self.store.storage;
+        let nothing = Condemned::default();
+        let now = snapshots_in(storage)?;
+        let again;
+        let (marked, is_new) = match marked.filter(|marked| now.is_subset(&marked.snapshots)) {
+            Some(marked) => (marked, false),
+            None => {
+                again = self.marking(&nothing, condemned).mark()?;
+                (&again, true)
+            }
+        };
+        storage.settle_snapshots()?;
+        // Recipes before the chunks they name.
+        for container in listed_in(marked, condemned) {
+            if is_new && !container.is_dead() {
+                self.report.spared += 1;
+                continue;
+            }
+            storage.delete(&container.name)?;
+            self.report.count_deleted(container);
+        }
+        Ok(())
+    }
+}
+
+/// The condemned of what was looked at, recipes first.
+fn listed_in<'m>(marked: &'m Marked, condemned: &'m Condemned) -> impl Iterator<Item = &'m Container> {
+    marked.recipes.iter().chain(&marked.packs).filter(|container| is_listed(condemned, container.name))
+}
+
+fn is_listed(condemned: &Condemned, name: ObjectName) -> bool {
+    match name {
+        ObjectName::Pack(id) => condemned.packs.contains(&id),
+        ObjectName::Recipes(id) => condemned.recipes.contains(&id),
+        _ => false,
+    }
+}
+
+fn condemn(condemned: &mut Condemned, name: ObjectName) {
+    match name {
+        ObjectName::Pack(id) => {
+            condemned.packs.insert(id);
+        }
+        ObjectName::Recipes(id) => {
+            condemned.recipes.insert(id);
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,460 @@
+//! gc in one process, step by step: what it frees, what it spares, and that it can stop anywhere.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::Settings;
+use crate::engine::add::AddRequest;
+use crate::engine::get::{GetRequest, Selector};
+use crate::storage::disk::{Disk, ReadFile, SystemDisk, WriteFile};
+
+/// Paths and what is there.
+pub(in crate::engine) type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+/// A folder with a store and trees to add to it.
+pub(in crate::engine) struct Shelf {
+    pub(in crate::engine) folder: tempfile::TempDir,
+}
+
+impl Shelf {
+    pub(in crate::engine) fn new() -> Self {
+        let shelf = Self { folder: tempfile::tempdir().unwrap() };
+        // Small frames and chunks, so that little data makes many.
+        let frames = crate::pack::frame::FrameSettings::new(crate::pack::frame::Codec::Zstd, 1, 16 << 10).unwrap();
+        let profile = "gear-4096".parse().unwrap();
+        Store::init(&shelf.root(), Settings { profile, frames }).unwrap();
+        shelf
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    pub(in crate::engine) fn store(&self) -> Store {
+        Store::open(&self.root()).unwrap()
+    }
+
+    pub(in crate::engine) fn write(&self, name: &str, bytes: &[u8]) {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    fn add_to(&self, store: &Store, name: &str) -> Result<SnapshotId> {
+        let request = AddRequest {
+            paths: vec![self.folder.path().join(name)],
+            stdin_name: None,
+            reread: false,
+            memory_bytes: 64 << 20,
+            threads: 2,
+            tags: Vec::new(),
+        };
+        Ok(store.add(&request, &Control::default())?.snapshot.unwrap())
+    }
+
+    pub(in crate::engine) fn add(&self, name: &str) -> SnapshotId {
+        self.add_to(&self.store(), name).unwrap()
+    }
+
+    pub(in crate::engine) fn remove(&self, id: SnapshotId) {
+        assert_eq!(self.store().remove(&[id.to_hex()]).unwrap().snapshots, [id].into());
+    }
+
+    pub(in crate::engine) fn gc(&self, request: &GcRequest) -> GcReport {
+        self.store().gc(request, &Control::default(), &|_| {}).unwrap()
+    }
+
+    /// All files of a tree in a snapshot, as they come out.
+    fn files(&self, id: SnapshotId, name: &str) -> Files {
+        let request = GetRequest {
+            path: self.folder.path().join(name),
+            snapshot: Selector::Id(id.to_hex()),
+            overwrite: false,
+            memory_bytes: 64 << 20,
+            threads: 2,
+        };
+        let copy = tempfile::tempdir().unwrap();
+        let output = copy.path().join("copy");
+        let report = self.store().get(&request, &output, &Control::default()).unwrap();
+        assert_eq!(report.losses, []);
+        files_in(&output)
+    }
+
+    fn assert_whole(&self, id: SnapshotId, name: &str, expected: &Files) {
+        assert!(self.files(id, name) == *expected, "{name} in {id} is not what was added");
+    }
+
+    pub(in crate::engine) fn source(&self, name: &str) -> Files {
+        files_in(&self.folder.path().join(name))
+    }
+
+    fn bytes_of(&self, kind: ObjectKind) -> u64 {
+        self.store().storage().list(kind).unwrap().iter().map(|object| object.bytes).sum()
+    }
+
+    /// Bytes of all packs and recipes files.
+    fn stored(&self) -> u64 {
+        self.bytes_of(ObjectKind::Pack) + self.bytes_of(ObjectKind::Recipes)
+    }
+
+    fn count(&self, kind: ObjectKind) -> usize {
+        self.store().storage().list(kind).unwrap().len()
+    }
+}
+
+pub(in crate::engine) fn files_in(root: &Path) -> Files {
+    let mut found = BTreeMap::new();
+    let mut todo = vec![root.to_owned()];
+    while let Some(path) = todo.pop() {
+        if path.is_dir() {
+            todo.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            found.insert(path.strip_prefix(root).unwrap().to_owned(), std::fs::read(&path).unwrap());
+        }
+    }
+    found
+}
+
+/// Bytes that no codec shrinks.
+pub(in crate::engine) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed << 40;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bytes.extend_from_slice(&(z ^ (z >> 31)).to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+fn dry() -> GcRequest {
+    GcRequest { dry_run: true, ..GcRequest::default() }
+}
+
+fn no_wait() -> GcRequest {
+    GcRequest { no_wait: true, ..GcRequest::default() }
+}
+
+/// Two trees that share a part, each in a snapshot; and what they hold.
+fn two_trees(shelf: &Shelf) -> [(SnapshotId, &'static str, Files); 2] {
+    let shared = noise(1, 200_000);
+    shelf.write("one/shared", &shared);
+    shelf.write("one/own", &noise(2, 900_000));
+    shelf.write("one/small", b"in one chunk");
+    shelf.write("two/shared", &shared);
+    shelf.write("two/own", &noise(3, 300_000));
+    shelf.write("two/tiny", b"of two");
+    ["one", "two"].map(|name| (shelf.add(name), name, shelf.source(name)))
+}
+
+#[test]
+fn what_a_removed_snapshot_alone_held_is_freed_as_the_dry_run_says() {
+    for max_waste in [0.0, 0.2, 0.9, 1.0] {
+        let shelf = Shelf::new();
+        let [(one, ..), (two, name, files)] = two_trees(&shelf);
+        let nothing = shelf.gc(&GcRequest::default());
+        assert_eq!((nothing.freed_bytes(), nothing.packs, nothing.snapshots), (0, 0, 2));
+
+        let before = shelf.stored();
+        let foretold = shelf.store().rehearse_remove(&[one.to_hex()], max_waste, &Control::default()).unwrap();
+        shelf.remove(one);
+        let said = shelf.gc(&GcRequest { max_waste, ..dry() });
+        assert_eq!(shelf.stored(), before);
+        let report = shelf.gc(&GcRequest { max_waste, ..GcRequest::default() });
+        assert_eq!(format!("{said:?}"), format!("{report:?}"));
+        assert_eq!(format!("{:?}", foretold.gc.unwrap()), format!("{report:?}"));
+        assert_eq!(shelf.stored(), before - report.freed_bytes());
+        // The pack of the first add is a fifth needed: copied, unless so much waste is fine.
+        let is_rewritten = max_waste < 0.8;
+        assert_eq!((report.packs, report.new_packs), if is_rewritten { (1, 1) } else { (0, 0) });
+        assert_eq!(report.waste_bytes > 800_000, !is_rewritten);
+        assert!(!is_rewritten || report.freed_bytes() > 850_000, "{report:?}");
+        shelf.assert_whole(two, name, &files);
+        let again = shelf.gc(&GcRequest { max_waste, ..GcRequest::default() });
+        assert_eq!((again.freed_bytes(), again.packs, again.recipes_files), (0, 0, 0));
+        assert_eq!(shelf.count(ObjectKind::Condemned), 0);
+
+        shelf.remove(two);
+        let report = shelf.gc(&GcRequest { max_waste, ..GcRequest::default() });
+        assert_eq!((shelf.count(ObjectKind::Pack), shelf.count(ObjectKind::Recipes)), (0, 0), "{report:?}");
+    }
+}
+
+#[test]
+fn an_add_gives_nothing_a_condemned_name_and_relies_on_nothing_condemned() {
+    let shelf = Shelf::new();
+    let [(one, name, files), (two, ..)] = two_trees(&shelf);
+    shelf.remove(one);
+    shelf.remove(two);
+    let store = shelf.store();
+    // Somebody is adding, so that gc stops in the middle.
+    let lease = store.storage.lease().unwrap();
+    let report = shelf.gc(&no_wait());
+    assert_eq!((report.condemned, report.leases, report.packs), (4, 1, 0), "2 packs, 2 recipes files");
+    let condemned = store.condemned().unwrap();
+    assert_eq!(condemned.len(), 4);
+    // The very same again: the same packs and recipes, by the hash of what is in them.
+    let again = shelf.add(name);
+    // Now gc goes on, having asked the snapshots just before this one was there.
+    for pack in &condemned.packs {
+        store.storage().delete(&ObjectName::Pack(*pack)).unwrap();
+    }
+    for recipes in &condemned.recipes {
+        store.storage().delete(&ObjectName::Recipes(*recipes)).unwrap();
+    }
+    shelf.assert_whole(again, name, &files);
+    drop(lease);
+    let report = shelf.gc(&GcRequest::default());
+    assert_eq!((report.packs, report.snapshots), (0, 1));
+    shelf.assert_whole(again, name, &files);
+}
+
+#[test]
+fn a_row_of_the_parent_is_not_taken_over_where_what_it_needs_is_condemned() {
+    let shelf = Shelf::new();
+    shelf.write("tree/large", &noise(1, 300_000));
+    shelf.write("tree/small", b"small");
+    std::thread::park_timeout(Duration::from_millis(30));
+    let parent = shelf.add("tree");
+    let files = shelf.source("tree");
+    let store = shelf.store();
+    // A gc that marked before the parent was there has condemned what an earlier add left, which the parent then used.
+    let mut condemned = Condemned::default();
+    for object in [ObjectKind::Pack, ObjectKind::Recipes].map(|kind| store.storage().list(kind).unwrap()).concat() {
+        condemn(&mut condemned, object.name);
+    }
+    let bytes = condemned.encode();
+    let record = ObjectName::Condemned(CondemnedId::of(&bytes));
+    store.storage().put_if_absent(&record, &bytes).unwrap();
+    let child = shelf.add("tree");
+    // The parent is removed; then gc asks the snapshots that are there, before the child is.
+    shelf.remove(parent);
+    for pack in &condemned.packs {
+        store.storage().delete(&ObjectName::Pack(*pack)).unwrap();
+    }
+    for recipes in &condemned.recipes {
+        store.storage().delete(&ObjectName::Recipes(*recipes)).unwrap();
+    }
+    shelf.assert_whole(child, "tree", &files);
+}
+
+#[test]
+fn what_an_add_came_to_need_is_spared() {
+    let shelf = Shelf::new();
+    let [(one, name, files), (two, ..)] = two_trees(&shelf);
+    shelf.remove(one);
+    shelf.remove(two);
+    let store = shelf.store();
+    let lease = store.storage.lease().unwrap();
+    assert!(shelf.gc(&no_wait()).condemned > 0);
+    // An add that began before the record was written does not see it.
+    let records = store.storage().list(ObjectKind::Condemned).unwrap();
+    let record = super::record::read(store.storage(), &records[0]).unwrap();
+    store.storage().delete(&records[0].name).unwrap();
+    let again = shelf.add(name);
+    store.storage().put_if_absent(&records[0].name, &record.encode()).unwrap();
+    drop(lease);
+    let said = shelf.gc(&dry());
+    let report = shelf.gc(&GcRequest::default());
+    assert!(report.spared > 0, "{report:?}");
+    assert_eq!(said.freed_bytes(), report.freed_bytes());
+    shelf.assert_whole(again, name, &files);
+}
+
+#[test]
+fn one_gc_at_a_time() {
+    let shelf = Shelf::new();
+    let sole = shelf.store().storage.sole().unwrap();
+    let refused = shelf.store().gc(&GcRequest::default(), &Control::default(), &|_| {}).unwrap_err();
+    assert!(matches!(refused, Error::Locked { .. }), "{refused:?}");
+    shelf.gc(&dry());
+    drop(sole);
+    shelf.gc(&GcRequest::default());
+}
+
+#[test]
+fn nothing_is_deleted_where_it_cannot_be_told_what_a_snapshot_needs() {
+    let shelf = Shelf::new();
+    let [(one, ..), (two, name, files)] = two_trees(&shelf);
+    shelf.remove(one);
+    let stored = shelf.stored();
+    let damage = |kind| -> (PathBuf, Vec<u8>) {
+        let object = shelf.store().storage().list(kind).unwrap()[0];
+        let path = shelf.root().join(object.name.path());
+        let whole = std::fs::read(&path).unwrap();
+        let mut bytes = whole.clone();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        (path, whole)
+    };
+    let (path, whole) = damage(ObjectKind::Snapshot);
+    let refused = shelf.store().gc(&GcRequest::default(), &Control::default(), &|_| {}).unwrap_err();
+    assert!(matches!(refused, Error::Damaged { .. }), "{refused:?}");
+    assert_eq!(shelf.stored(), stored);
+    std::fs::write(path, whole).unwrap();
+    shelf.gc(&GcRequest::default());
+    shelf.assert_whole(two, name, &files);
+}
+
+#[test]
+fn a_pack_that_cannot_be_read_is_left_as_it_is() {
+    let shelf = Shelf::new();
+    let [(one, ..), (two, name, files)] = two_trees(&shelf);
+    shelf.remove(one);
+    let largest = shelf.store().storage().list(ObjectKind::Pack).unwrap().into_iter().max_by_key(|pack| pack.bytes);
+    let path = shelf.root().join(largest.unwrap().name.path());
+    let whole = std::fs::read(&path).unwrap();
+    // Its directory; then all of its frames.
+    for range in [whole.len() - 100..whole.len() - 90, 20..whole.len() - 60_000] {
+        let mut bytes = whole.clone();
+        bytes[range].iter_mut().for_each(|byte| *byte ^= 0x55);
+        std::fs::write(&path, &bytes).unwrap();
+        let report = shelf.gc(&GcRequest::default());
+        assert_eq!(report.damaged.len(), 1, "{report:?}");
+        assert!(std::fs::read(&path).unwrap() == bytes);
+    }
+    std::fs::write(&path, whole).unwrap();
+    shelf.assert_whole(two, name, &files);
+    assert!(shelf.gc(&GcRequest::default()).freed_bytes() > 800_000);
+    shelf.assert_whole(two, name, &files);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_stops_adds_and_the_next_gc_clears_it() {
+    let shelf = Shelf::new();
+    let [(one, name, files), _] = two_trees(&shelf);
+    let record = Condemned { packs: [crate::format::id::PackId([1; 32])].into(), ..Condemned::default() };
+    let store = shelf.store();
+    let wrong = ObjectName::Condemned(CondemnedId([9; 32]));
+    store.storage().put_if_absent(&wrong, &record.encode()).unwrap();
+    assert!(matches!(shelf.add_to(&store, name), Err(Error::Damaged { .. })));
+    assert_eq!(shelf.gc(&GcRequest::default()).damaged.len(), 1);
+    assert_eq!(shelf.count(ObjectKind::Condemned), 0);
+    shelf.add(name);
+    shelf.assert_whole(one, name, &files);
+}
+
+/// A disk that is gone after some operations, as for a process that is killed there.
+#[derive(Debug, Clone)]
+struct DyingDisk {
+    left: Arc<AtomicUsize>,
+}
+
+impl DyingDisk {
+    fn step(&self) -> io::Result<()> {
+        let alive = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        alive.map(|_| ()).map_err(|_| io::Error::other("killed"))
+    }
+}
+
+impl Disk for DyingDisk {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
+        self.step()?;
+        SystemDisk.create(path)
+    }
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
+        SystemDisk.open(path)
+    }
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        self.step()?;
+        SystemDisk.make_dir(path)
+    }
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step()?;
+        SystemDisk.rename_new(from, to)
+    }
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step()?;
+        SystemDisk.rename_over(from, to)
+    }
+    fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step()?;
+        SystemDisk.link_new(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.step()?;
+        SystemDisk.remove(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.step()?;
+        SystemDisk.sync_dir(path)
+    }
+    fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        self.step()?;
+        SystemDisk.names(path)
+    }
+    fn file_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
+        SystemDisk.file_bytes(path)
+    }
+    fn is_dir(&self, path: &Path) -> io::Result<bool> {
+        SystemDisk.is_dir(path)
+    }
+    fn remove_unlocked(&self, path: &Path) -> io::Result<bool> {
+        self.step()?;
+        SystemDisk.remove_unlocked(path)
+    }
+}
+
+#[test]
+fn a_gc_stopped_after_any_operation_harms_nothing_and_the_next_one_ends_it() {
+    let shelf = Shelf::new();
+    let [(one, ..), (two, name, files)] = two_trees(&shelf);
+    shelf.write("third/own", &noise(7, 100_000));
+    let third = shelf.add("third");
+    shelf.remove(one);
+    shelf.remove(third);
+    // As it is now, to begin anew from for each operation.
+    let kept = shelf.folder.path().join("kept");
+    copy_tree(&shelf.root(), &kept);
+    let ended = shelf.gc(&GcRequest::default());
+    let stored = shelf.stored();
+    assert!(ended.packs >= 2 && ended.new_packs == 1 && ended.new_recipes_files + ended.recipes_files > 0, "{ended:?}");
+    let mut stops = 0;
+    let mut with_record = 0;
+    loop {
+        std::fs::remove_dir_all(shelf.root()).unwrap();
+        copy_tree(&kept, &shelf.root());
+        let disk = DyingDisk { left: Arc::new(AtomicUsize::new(stops)) };
+        let store = Store::open_on(Arc::new(disk), &shelf.root()).unwrap();
+        let result = store.gc(&GcRequest::default(), &Control::default(), &|_| {});
+        drop(store);
+        if result.is_ok() {
+            break;
+        }
+        stops += 1;
+        shelf.assert_whole(two, name, &files);
+        with_record += shelf.count(ObjectKind::Condemned);
+        // Whoever adds now may find a record, or half of what it condemned gone.
+        let again = shelf.add("one");
+        shelf.assert_whole(again, "one", &shelf.source("one"));
+        shelf.remove(again);
+        shelf.gc(&GcRequest::default());
+        shelf.assert_whole(two, name, &files);
+        assert_eq!(shelf.count(ObjectKind::Condemned), 0);
+        assert_eq!(shelf.stored(), stored, "after operation {stops}");
+    }
+    assert!(stops > 20 && with_record > 5, "{stops} stops, {with_record} with a record");
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_tree(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
