@@ -124,9 +124,14 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Damaged { file, .. } if file == "store.json" => Some(
+                "`store repair` mends it if one byte was changed; else put a copy of it back, or the one of a new store of the \
+                 same settings"
+                    .into(),
+            ),
             Self::Damaged { .. } => Some(
-                "what does not depend on it can still be restored; to heal, move that file out of the store and add the \
-                 originals again with --reread"
+                "what does not depend on it can still be restored; `store verify` names what is lost, `store repair` \
+                 saves what can be saved, and then `store add --reread` of the original files heals the rest"
                     .into(),
             ),
             Self::NotAStore { .. } => {

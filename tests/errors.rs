@@ -115,7 +115,7 @@ fn wrong_usage_is_code_2() {
         &["get", "data", "--range", "5"],
         &["get", "data", "--snapshot", "XYZ"],
         &["ls", "-l", "-0"],
-        &["repair"],
+        &["repair", "--index", "--dry-run"],
     ] {
         let error = bench.error(2, arguments);
         assert!(error.starts_with("error: "), "{arguments:?}: {error}");

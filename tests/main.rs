@@ -13,6 +13,7 @@ mod chunk_stream;
 mod chunk_xet;
 mod damage;
 mod errors;
+mod every_byte;
 mod full_disk;
 mod gc;
 #[path = "../proofs/gc_model.rs"]
@@ -26,4 +27,5 @@ mod sharing;
 mod stats;
 mod support;
 mod system;
+mod verify;
 mod xattrs;

@@ -101,10 +101,10 @@ impl RecipesWriter {
         self.flush()?;
         let (writer, hash, bytes) = self.table.finish(Vec::new(), Vec::new())?;
         let id = RecipesFileId(hash);
-        if matches!(RecipesFile::verify(storage, id), Err(Error::Damaged { .. })) {
-            storage.delete(&ObjectName::Recipes(id))?;
+        match RecipesFile::verify(storage, id) {
+            Ok(()) | Err(Error::NotFound { .. }) => writer.finish(&ObjectName::Recipes(id)).map(|_| ())?,
+            Err(_) => writer.replace(&ObjectName::Recipes(id))?,
         }
-        writer.finish(&ObjectName::Recipes(id))?;
         Ok(Some(WrittenRecipes { id, bytes, places: self.places }))
     }
 
@@ -137,6 +137,12 @@ impl<'s> RecipesFile<'s> {
     pub fn verify(storage: &dyn Storage, id: RecipesFileId) -> Result<()> {
         let trust = Trust::Whole(CatalogHasher::recipes, id.0);
         TableFile::open(storage, ObjectName::Recipes(id), Table::Recipes, trust).map(|_| ())
+    }
+
+    /// The file's name in the store.
+    #[must_use]
+    pub fn name(&self) -> ObjectName {
+        self.table.name()
     }
 
     /// How many batches there are.

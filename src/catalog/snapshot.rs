@@ -7,9 +7,11 @@
 
 mod info;
 mod read;
+mod salvage;
 
 pub use info::{Counts, Root, SnapshotInfo};
 pub use read::{Entries, ParentCursor, Snapshot, read_info};
+pub use salvage::SalvagedRows;
 
 use super::columns::{EntryRows, KEY_INFO, KEY_INFO_CHECK, Table, TableWriter, check_entry};
 use crate::error::{Error, Result};
@@ -98,16 +100,27 @@ impl SnapshotWriter {
     }
 
     /// Makes the snapshot durable and visible: the commit. `info.counts` is replaced by what was pushed.
-    pub fn finish(mut self, mut info: SnapshotInfo) -> Result<WrittenSnapshot> {
+    pub fn finish(self, info: SnapshotInfo) -> Result<WrittenSnapshot> {
+        let (writer, written) = self.end(info)?;
+        writer.finish(&ObjectName::Snapshot(written.id))?;
+        Ok(written)
+    }
+
+    /// As [`Self::finish`], in place of a damaged snapshot of the same id.
+    pub fn replace(self, info: SnapshotInfo) -> Result<WrittenSnapshot> {
+        let (writer, written) = self.end(info)?;
+        writer.replace(&ObjectName::Snapshot(written.id))?;
+        Ok(written)
+    }
+
+    fn end(mut self, mut info: SnapshotInfo) -> Result<(Box<dyn ObjectWriter>, WrittenSnapshot)> {
         self.flush()?;
         info.counts = self.counts;
         let json = info.to_json()?;
         let check = info::check_of(&json);
         let metadata = vec![(KEY_INFO.to_owned(), json), (KEY_INFO_CHECK.to_owned(), check)];
         let (writer, hash, bytes) = self.table.finish(metadata, self.rows.dictionaries())?;
-        let id = SnapshotId(hash);
-        writer.finish(&ObjectName::Snapshot(id))?;
-        Ok(WrittenSnapshot { id, bytes, info })
+        Ok((writer, WrittenSnapshot { id: SnapshotId(hash), bytes, info }))
     }
 
     fn flush(&mut self) -> Result<()> {

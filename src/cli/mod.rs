@@ -15,6 +15,7 @@ mod size;
 mod snapshots;
 mod stats;
 mod time;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -65,6 +66,7 @@ enum Command {
     DedupStats(stats::Args),
     CheckAlign(check_align::Args),
     Hash(hash::Args),
+    Verify(verify::Args),
     Repair(repair::Args),
     Rm(rm::Args),
     Gc(gc::Args),
@@ -107,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::DedupStats(args) => stats::run(&args, &context),
         Command::CheckAlign(args) => check_align::run(&args, &context),
         Command::Hash(args) => hash::run(&args, &context),
+        Command::Verify(args) => verify::run(&args, &context),
         Command::Repair(args) => repair::run(&args, &context),
         Command::Rm(args) => rm::run(&args, &context),
         Command::Gc(args) => gc::run(&args, &context),

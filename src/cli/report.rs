@@ -64,11 +64,16 @@ impl Report {
         let _ = writeln!(io::stderr(), "warning: {line}");
     }
 
+    /// What can be done about it.
+    pub(super) fn hint(self, line: &str) {
+        let _ = writeln!(io::stderr(), "hint: {line}");
+    }
+
     /// The error with its causes, and what to do about it.
     pub(super) fn error(self, error: &Error) {
         let _ = writeln!(io::stderr(), "error: {}", chain(error));
         if let Some(hint) = error.hint() {
-            let _ = writeln!(io::stderr(), "hint: {hint}");
+            self.hint(&hint);
         }
     }
 

@@ -6,7 +6,11 @@ pub mod gc;
 pub mod get;
 mod locate;
 pub mod remove;
+pub mod repair;
 pub mod stats;
+#[cfg(test)]
+mod trial;
+pub mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -62,10 +62,38 @@ impl<'s> PackWriter<'s> {
         self.directory.frames_end() + (self.directory.encoded_bytes() + PACK_TRAILER_BYTES) as u64
     }
 
+    /// The id the pack would have if it were finished now.
+    #[must_use]
+    pub fn id(&self) -> PackId {
+        PackId::of_directory(&self.directory.encode())
+    }
+
     /// Whether no frame was pushed yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.directory.frames.is_empty()
+    }
+
+    /// Ends a pack that is made from one that is damaged: as [`Self::finish`], but what bears its id already is taken for
+    /// damaged unseen, and this pack takes its place in one step.
+    ///
+    /// # Errors
+    /// The storage's; the pack is lost then, and what was there is there.
+    pub fn replace(mut self) -> Result<(PackId, Arc<Directory>)> {
+        let pack = self.end()?;
+        self.object.replace(&ObjectName::Pack(pack))?;
+        Ok((pack, Arc::new(self.directory)))
+    }
+
+    /// Writes directory and trailer.
+    fn end(&mut self) -> Result<PackId> {
+        let encoded = self.directory.encode();
+        let pack = PackId::of_directory(&encoded);
+        let trailer =
+            Trailer { directory_offset: self.directory.frames_end(), directory_bytes: encoded.len() as u64, pack };
+        self.object.write(&encoded)?;
+        self.object.write(&trailer.encode())?;
+        Ok(pack)
     }
 
     /// Ends the pack. When this returns, the pack is durable under its id.
@@ -100,10 +128,10 @@ impl<'s> PackWriter<'s> {
         self.object.write(&trailer.encode())?;
         // The same frames may have been packed before. What is there is relied on from now on, so it must at least be as
         // long as it was and have its directory; if not, nothing could be read from it, and this pack takes its place.
-        if matches!(read_directory(self.storage, pack), Err(Error::Damaged { .. })) {
-            self.storage.delete(&ObjectName::Pack(pack))?;
+        match read_directory(self.storage, pack) {
+            Ok(_) | Err(Error::NotFound { .. }) => self.object.finish(&ObjectName::Pack(pack)).map(|_| ())?,
+            Err(_) => self.object.replace(&ObjectName::Pack(pack))?,
         }
-        self.object.finish(&ObjectName::Pack(pack))?;
         Ok((pack, Arc::new(self.directory)))
     }
 }

@@ -28,6 +28,12 @@ pub trait Disk: Send + Sync + Debug {
     /// Gives a file a new name, if nothing has that name: [`io::ErrorKind::AlreadyExists`] otherwise.
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives a file a new name, in one step also where another file has it, which loses it.
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives a file a second name, if nothing has that name: [`io::ErrorKind::AlreadyExists`] otherwise.
+    fn link_new(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Removes a file's name.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
@@ -106,6 +112,14 @@ impl Disk for SystemDisk {
             }
             renamed => Ok(renamed?),
         }
+    }
+
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -13,6 +13,7 @@
 //! Directories that hold objects are themselves durable before the first object in them is.
 
 mod lease;
+mod quarantine;
 mod writer;
 
 use std::collections::HashSet;
@@ -186,7 +187,7 @@ impl Storage for LocalStorage {
     fn delete(&self, name: &ObjectName) -> Result<()> {
         let path = self.inner.path(name);
         self.inner.check_lost()?;
-        self.inner.open_files().retain(|(open, _)| open != name);
+        self.inner.forget(name);
         match self.inner.disk.remove(&path) {
             Ok(()) => self.inner.sync_parent(&path),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -206,6 +207,11 @@ impl Inner {
 
     fn open_files(&self) -> MutexGuard<'_, Vec<(ObjectName, Arc<dyn ReadFile>)>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes an object's file: it will be another one, or none.
+    fn forget(&self, name: &ObjectName) {
+        self.open_files().retain(|(open, _)| open != name);
     }
 
     /// The object's file, opened now or before. Objects never change, so a file stays the right one.

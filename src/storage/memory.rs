@@ -102,4 +102,9 @@ impl ObjectWriter for MemoryWriter {
     fn finish(self: Box<Self>, name: &ObjectName) -> Result<Put> {
         self.storage.put_if_absent(name, &self.bytes)
     }
+
+    fn replace(self: Box<Self>, name: &ObjectName) -> Result<()> {
+        self.storage.overwrite(name, self.bytes);
+        Ok(())
+    }
 }

@@ -70,6 +70,28 @@ pub trait ObjectWriter: Send + Debug {
 
     /// Makes the object durable and visible under `name`. A failed sync is final: the object is dropped.
     fn finish(self: Box<Self>, name: &ObjectName) -> Result<Put>;
+
+    /// As [`Self::finish`], but in place of an object of that name: whoever opens it sees the old bytes or the new ones,
+    /// never none. For damaged objects only, since an object's name says what its bytes are.
+    fn replace(self: Box<Self>, name: &ObjectName) -> Result<()>;
+}
+
+/// Takes an object's bytes and keeps none: to learn what it would be.
+#[derive(Debug, Clone, Copy)]
+pub struct Nowhere;
+
+impl ObjectWriter for Nowhere {
+    fn write(&mut self, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _: &ObjectName) -> Result<Put> {
+        Ok(Put::Created)
+    }
+
+    fn replace(self: Box<Self>, _: &ObjectName) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Fills `buffer` from an object at `offset` by reads that may give less than was asked for.

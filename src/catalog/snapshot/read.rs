@@ -18,7 +18,7 @@ pub fn read_info(storage: &dyn Storage, id: SnapshotId) -> Result<SnapshotInfo> 
     info_of(&TableFile::open(storage, ObjectName::Snapshot(id), Table::Snapshot, Trust::Footer)?)
 }
 
-fn info_of(table: &TableFile<'_>) -> Result<SnapshotInfo> {
+pub(super) fn info_of(table: &TableFile<'_>) -> Result<SnapshotInfo> {
     let value = |key| table.metadata().get(key).map(String::as_str).unwrap_or_default();
     SnapshotInfo::from_json(value(KEY_INFO), value(KEY_INFO_CHECK))
         .map_err(|what| Error::damaged(table.name().path(), 0, what))

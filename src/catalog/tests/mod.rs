@@ -87,6 +87,10 @@ impl ObjectWriter for ShelfWriter {
         self.0.put(*name, self.1);
         Ok(Put::Created)
     }
+
+    fn replace(self: Box<Self>, name: &ObjectName) -> Result<()> {
+        self.finish(name).map(|_| ())
+    }
 }
 
 /// SplitMix64: the same numbers everywhere.

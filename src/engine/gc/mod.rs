@@ -38,7 +38,7 @@
 
 mod assign;
 mod mark;
-mod record;
+pub(super) mod record;
 mod rehearsal;
 mod rewrite;
 #[cfg(test)]

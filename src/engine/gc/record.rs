@@ -37,7 +37,7 @@ impl Store {
 }
 
 /// Reads a record that was listed.
-pub(super) fn read(storage: &dyn Storage, record: &Listed) -> Result<Condemned> {
+pub(in crate::engine) fn read(storage: &dyn Storage, record: &Listed) -> Result<Condemned> {
     let name = record.name;
     if record.bytes > CONDEMNED_BYTES_MAX {
         let what = format!("expected at most {CONDEMNED_BYTES_MAX} bytes, found {}", record.bytes);

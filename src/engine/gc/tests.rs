@@ -393,6 +393,14 @@ impl Disk for DyingDisk {
         self.step()?;
         SystemDisk.rename_new(from, to)
     }
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step()?;
+        SystemDisk.rename_over(from, to)
+    }
+    fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step()?;
+        SystemDisk.link_new(from, to)
+    }
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.step()?;
         SystemDisk.remove(path)

@@ -67,6 +67,17 @@ impl LocalWriter {
         Ok(())
     }
 
+    /// Makes the bytes durable, and the directory that is to have them; says where.
+    fn prepare(&mut self, name: &ObjectName) -> Result<PathBuf> {
+        self.flush()?;
+        if let Some(file) = self.file.as_mut() {
+            file.sync().map_err(|e| Error::io("sync", &self.path, e))?;
+        }
+        let path = self.inner.path(name);
+        self.inner.make_durable(path.parent().unwrap_or(&self.inner.root))?;
+        Ok(path)
+    }
+
     fn flush(&mut self) -> Result<()> {
         let buffer = std::mem::take(&mut self.buffer);
         let written = self.write_through(&buffer);
@@ -89,12 +100,7 @@ impl ObjectWriter for LocalWriter {
     }
 
     fn finish(mut self: Box<Self>, name: &ObjectName) -> Result<Put> {
-        self.flush()?;
-        if let Some(file) = self.file.as_mut() {
-            file.sync().map_err(|e| Error::io("sync", &self.path, e))?;
-        }
-        let path = self.inner.path(name);
-        self.inner.make_durable(path.parent().unwrap_or(&self.inner.root))?;
+        let path = self.prepare(name)?;
         let put = match self.inner.disk.rename_new(&self.path, &path) {
             Ok(()) => {
                 self.file = None;
@@ -105,6 +111,14 @@ impl ObjectWriter for LocalWriter {
         };
         self.inner.sync_parent(&path)?;
         Ok(put)
+    }
+
+    fn replace(mut self: Box<Self>, name: &ObjectName) -> Result<()> {
+        let path = self.prepare(name)?;
+        self.inner.disk.rename_over(&self.path, &path).map_err(|e| Error::io("replace", &path, e))?;
+        self.file = None;
+        self.inner.forget(name);
+        self.inner.sync_parent(&path)
     }
 }
 

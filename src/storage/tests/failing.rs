@@ -56,6 +56,14 @@ impl Disk for TestDisk {
         self.note("rename to", to)?;
         SystemDisk.rename_new(from, to)
     }
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.note("rename over", to)?;
+        SystemDisk.rename_over(from, to)
+    }
+    fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.note("link to", to)?;
+        SystemDisk.link_new(from, to)
+    }
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.note("remove", path)?;
         SystemDisk.remove(path)

@@ -1,0 +1,151 @@
+//! What can be saved of a damaged store, and how does what is lost come back?
+//!
+//! ```text
+//! verify       which objects are damaged
+//! packs        intact frames go into a new pack       then the damaged one goes to the quarantine
+//! recipes      recipes that can be read, likewise
+//! snapshots    rows that can be read, likewise, marked as unproved unless they make the same file again
+//! store.json   if one byte was changed, its checksum tells which       ([`Store::mend_config`])
+//! index        made again: it claims no chunk any more that is lost
+//! verify       which files still lose bytes
+//! ```
+//!
+//! After it nothing that is in the store is damaged, but something may be missing. As no pack claims the missing chunks
+//! any more, adding the original files again stores them, and every snapshot that needs them is whole again.
+//!
+//! Invariants: what was saved is durable before what it was saved from loses its name, and that keeps its bytes in
+//! `quarantine/` until the user deletes them; where both have the same name (only the end of a pack was damaged, say),
+//! one takes the place of the other in one step. So an interruption at any moment costs nothing, and repairing again
+//! goes on.
+
+mod config;
+mod packs;
+mod recipes;
+mod snapshots;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+pub use self::packs::RepairedPack;
+pub use self::recipes::RepairedRecipes;
+pub use self::snapshots::{RepairedSnapshot, SALVAGED_TAG};
+use super::control::Control;
+use super::verify::{Damage, Depth, LostFile, VerifyRequest};
+use super::{RebuiltIndex, Store};
+use crate::error::{Error, Result};
+use crate::format::name::ObjectName;
+use crate::storage::Storage;
+
+/// How to repair.
+#[derive(Debug, Clone, Copy)]
+pub struct RepairRequest {
+    /// How damage is looked for. [`Depth::Quick`] does not see damaged frames.
+    pub depth: Depth,
+    /// Change nothing, say what would be done.
+    pub dry_run: bool,
+    /// Worker threads of verifying; at least 1.
+    pub threads: usize,
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+pub struct RepairReport {
+    /// What was damaged.
+    pub damages: Vec<Damage>,
+    /// Packs that were made anew.
+    pub packs: Vec<RepairedPack>,
+    /// Recipes files that were made anew.
+    pub recipes: Vec<RepairedRecipes>,
+    /// Snapshots that were made anew, or dropped.
+    pub snapshots: Vec<RepairedSnapshot>,
+    /// Where the damaged objects are now, below the store's root.
+    pub quarantined: Vec<PathBuf>,
+    /// The index that was made; `None` if nothing was changed.
+    pub index: Option<RebuiltIndex>,
+    /// Files that lose bytes even so, some of them.
+    pub lost: Vec<LostFile>,
+    /// How many there are.
+    pub lost_files: u64,
+    /// How many bytes they lose.
+    pub lost_bytes: u64,
+}
+
+impl RepairReport {
+    /// Whether every file of every snapshot that was there can be had whole.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.lost_files == 0
+            && self.snapshots.iter().all(RepairedSnapshot::is_whole)
+            && self.index.as_ref().is_none_or(|index| index.unreadable.is_empty())
+    }
+}
+
+impl Store {
+    /// Saves what can be saved of what is damaged, moves the rest away, and makes the index again.
+    ///
+    /// # Errors
+    /// The store cannot be read or written: what was done so far is as good as finished, and can be gone on with.
+    /// [`Error::Interrupted`] likewise. [`Error::Locked`] while a gc is at work.
+    pub fn repair(&self, request: &RepairRequest, control: &Control) -> Result<RepairReport> {
+        // No gc meanwhile, which might count on a pack that is moved away. Where there are no locks there is no gc either.
+        let _sole = match self.storage.sole() {
+            _ if request.dry_run => None,
+            Err(Error::Io { .. }) => None,
+            sole => Some(sole?),
+        };
+        let verify = VerifyRequest { depth: request.depth, threads: request.threads };
+        let before = self.verify(&verify, control)?;
+        let mut report = RepairReport { damages: before.damages, ..RepairReport::default() };
+        let objects: BTreeSet<ObjectName> = report.damages.iter().map(|damage| damage.object).collect();
+        if !request.dry_run {
+            self.sweep();
+        }
+        for name in objects {
+            if control.is_stopped() {
+                let kept =
+                    format!("{} damaged objects were dealt with; the rest is as it was", report.quarantined.len());
+                return Err(Error::Interrupted { kept });
+            }
+            self.repair_object(name, request.dry_run, &mut report)?;
+        }
+        if request.dry_run {
+            (report.lost, report.lost_files, report.lost_bytes) = (before.lost, before.lost_files, before.lost_bytes);
+            return Ok(report);
+        }
+        report.index = Some(self.rebuild_index()?);
+        // Every frame was either intact a moment ago or written anew.
+        let after = self.verify(&VerifyRequest { depth: Depth::Quick, ..verify }, control)?;
+        (report.lost, report.lost_files, report.lost_bytes) = (after.lost, after.lost_files, after.lost_bytes);
+        Ok(report)
+    }
+
+    fn repair_object(&self, name: ObjectName, dry_run: bool, report: &mut RepairReport) -> Result<()> {
+        match name {
+            ObjectName::Pack(pack) => {
+                let (repaired, aside) = packs::repair(&self.storage, pack, dry_run)?;
+                report.packs.push(repaired);
+                report.quarantined.extend(aside);
+            }
+            ObjectName::Recipes(file) => {
+                let (repaired, aside) = recipes::repair(&self.storage, file, dry_run)?;
+                report.recipes.push(repaired);
+                report.quarantined.extend(aside);
+            }
+            ObjectName::Snapshot(id) => {
+                let (repaired, aside) = snapshots::repair(&self.storage, id, dry_run)?;
+                report.snapshots.push(repaired);
+                report.quarantined.extend(aside);
+            }
+            // What it condemned stays, until the next gc condemns it again.
+            ObjectName::Condemned(_) if !dry_run => {
+                report.quarantined.push(self.storage.set_aside(&name)?);
+                self.storage.delete(&name)?;
+            }
+            // A store whose configuration is damaged is not open.
+            _ => {}
+        }
+        Ok(())
+    }
+}

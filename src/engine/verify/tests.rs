@@ -1,0 +1,163 @@
+//! What verify says is held against what can be read.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::engine::trial::{Key, Numbers, Trial, hash_of};
+use crate::format::directory::Directory;
+use crate::format::id::ChunkId;
+use crate::format::pack::Trailer;
+use crate::pack::reader::read_directory;
+use crate::storage::LocalStorage;
+
+fn lost(report: &VerifyReport) -> BTreeSet<Key> {
+    report.lost.iter().map(|file| (file.snapshot, file.path.clone())).collect()
+}
+
+#[test]
+fn a_whole_store_is_whole_and_counted() {
+    let trial = Trial::new();
+    let before = trial.bytes();
+    for depth in [Depth::Quick, Depth::Stored, Depth::Full] {
+        let report = trial.verify(depth);
+        assert!(report.is_whole(), "{depth:?}: {report:?}");
+        assert_eq!((report.packs, report.snapshots, report.files), (3, 3, 18));
+        assert_eq!(report.logical_bytes, trial.files.values().map(|bytes| bytes.len() as u64).sum::<u64>());
+        // Chunks that two trees share are there once, and every content of more than one chunk has its recipe.
+        let statistics = trial.open().locator().unwrap().statistics();
+        assert_eq!((report.chunks, report.recipes), (statistics.chunks, statistics.recipes));
+        let (_, bytes) = trial.open().measure_verify(depth).unwrap();
+        let expected = trial.objects().iter().map(|path| before[path].len() as u64).sum::<u64>();
+        if depth == Depth::Quick {
+            assert!(bytes < expected && report.read_bytes < expected);
+        } else {
+            assert_eq!((bytes, report.read_bytes), (expected, expected));
+        }
+    }
+    assert_eq!(hash_of(&before), hash_of(&trial.bytes()), "nothing is written");
+}
+
+/// The oracle is `get`: a file is said to be lost if and only if it cannot be had.
+#[test]
+fn what_is_said_to_be_lost_is_what_cannot_be_had() {
+    let whole = Trial::new();
+    let all: BTreeSet<Key> = whole.files.keys().cloned().collect();
+    assert_eq!(whole.readable(), all);
+    for seed in 0..120 {
+        let mut numbers = Numbers(seed);
+        let trial = whole.copy(seed % 2 == 0);
+        let damaged = trial.damage(&mut numbers);
+        let report = trial.verify(if seed % 3 == 0 { Depth::Full } else { Depth::Stored });
+        for (object, is_there) in &damaged {
+            let named = report.damages.iter().any(|damage| object.ends_with(damage.object.path()));
+            assert_eq!(named, *is_there, "seed {seed}, {object:?}: {:?}", report.damages);
+        }
+        // A snapshot that is gone, or cannot be read, has no files to tell of.
+        let snapshots: BTreeSet<SnapshotId> = trial.open().snapshot_ids().unwrap().into_iter().collect();
+        let told = |key: &Key| snapshots.contains(&key.0) && !report.lost_snapshots.contains(&key.0);
+        let readable = trial.readable();
+        let unreadable = all.iter().filter(|key| told(key) && !readable.contains(*key)).cloned().collect();
+        assert_eq!(lost(&report), unreadable, "seed {seed}: {damaged:?}");
+        assert!(readable.iter().all(told), "seed {seed}: {damaged:?}");
+        assert_eq!(report.lost_files, report.lost.len() as u64);
+        for file in &report.lost {
+            assert!(file.lost_bytes > 0 && file.lost_bytes <= file.size, "seed {seed}: {file:?}");
+            assert!(file.damage.is_none_or(|place| place < report.damages.len()));
+        }
+        // What is quick finds less, but what it finds is so.
+        let quick = trial.verify(Depth::Quick);
+        assert!(lost(&quick).is_subset(&lost(&report)), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_damaged_frame_is_blamed_for_the_files_in_it() {
+    let trial = Trial::new();
+    let pack = trial.objects().remove(0);
+    let path = trial.root().join(&pack);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.len() / 3;
+    bytes[at] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+    let report = trial.verify(Depth::Stored);
+    let [damage] = report.damages.as_slice() else { panic!("{:?}", report.damages) };
+    assert_eq!(damage.object.path(), pack.display().to_string());
+    assert!((damage.offset..damage.offset + damage.bytes).contains(&(at as u64)), "{damage:?}");
+    assert!(damage.chunks > 0 && !report.lost.is_empty());
+    assert!(report.lost.iter().all(|file| file.damage == Some(0)), "{:?}", report.lost);
+    // Quick does not look there.
+    assert!(trial.verify(Depth::Quick).is_whole());
+}
+
+/// Such a pack comes from a faulty writer, or a hostile one: every checksum and its name are right.
+#[test]
+fn a_chunk_that_was_written_under_a_wrong_id_is_found_by_full_alone() {
+    let trial = Trial::new();
+    let store = trial.open();
+    let storage = LocalStorage::open(trial.root()).unwrap();
+    let listed = storage.list(ObjectKind::Pack).unwrap();
+    let ObjectName::Pack(pack) = listed[0].name else { panic!("{listed:?}") };
+    let old = read_directory(&storage, pack).unwrap();
+    let bytes = std::fs::read(trial.root().join(listed[0].name.path())).unwrap();
+    let mut directory = Directory::default();
+    let mut chunks = old.chunks.clone();
+    // The checksum of its frame, and of the directory, are right all the same.
+    chunks[0].id = ChunkId::of(b"other");
+    let mut rest = chunks.as_slice();
+    for frame in &old.frames {
+        let (own, after) = rest.split_at(frame.chunk_count as usize);
+        directory.push(frame.stored_bytes, frame.checksum, own.to_vec());
+        rest = after;
+    }
+    let encoded = directory.encode();
+    let id = PackId::of_directory(&encoded);
+    let trailer =
+        Trailer { directory_offset: old.frames_end(), directory_bytes: encoded.len() as u64, pack: id }.encode();
+    let forged = [&bytes[..old.frames_end() as usize], &encoded, &trailer].concat();
+    storage.put_if_absent(&ObjectName::Pack(id), &forged).unwrap();
+    drop(store);
+    assert!(trial.verify(Depth::Stored).is_whole());
+    let report = trial.verify(Depth::Full);
+    assert_eq!(report.damages.len(), 1, "{:?}", report.damages);
+    assert_eq!((report.damages[0].object, report.damages[0].chunks), (ObjectName::Pack(id), 1));
+    // The chunk is intact in the other pack: no file loses anything.
+    assert_eq!(report.lost, []);
+    storage.delete(&ObjectName::Pack(pack)).unwrap();
+    let report = trial.verify(Depth::Full);
+    assert!(report.lost_files > 0 && report.damages.len() == 1, "{:?}", report.damages);
+}
+
+#[test]
+fn damages_that_touch_are_one_and_those_apart_are_two() {
+    let trial = Trial::new();
+    let storage = LocalStorage::open(trial.root()).unwrap();
+    let listed = storage.list(ObjectKind::Pack).unwrap();
+    let ObjectName::Pack(pack) = listed[0].name else { panic!("{listed:?}") };
+    let directory = read_directory(&storage, pack).unwrap();
+    assert!(directory.frames.len() >= 5);
+    let path = trial.root().join(listed[0].name.path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    for frame in [0, 1, 3] {
+        bytes[directory.frames[frame].end() as usize - 1] ^= 1;
+    }
+    std::fs::write(path, bytes).unwrap();
+    let report = trial.verify(Depth::Stored);
+    let found: Vec<_> = report.damages.iter().map(|damage| (damage.offset, damage.bytes, damage.chunks)).collect();
+    let frames = &directory.frames;
+    let both = u64::from(frames[0].stored_bytes + frames[1].stored_bytes);
+    let expected = [
+        (frames[0].offset, both, u64::from(frames[0].chunk_count + frames[1].chunk_count)),
+        (frames[3].offset, u64::from(frames[3].stored_bytes), u64::from(frames[3].chunk_count)),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_stopped_verification_says_so() {
+    let trial = Trial::new();
+    let control = Control::default();
+    control.stop();
+    let request = VerifyRequest { depth: Depth::Stored, threads: 2 };
+    assert!(matches!(trial.open().verify(&request, &control), Err(Error::Interrupted { .. })));
+}
