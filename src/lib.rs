@@ -94,5 +94,6 @@ pub use chunk::Profile;
 pub use engine::add::{AddReport, AddRequest};
 pub use engine::control::Control;
 pub use engine::get::{GetReport, GetRequest, Selector};
+pub use engine::reader::{Reader, ReaderOptions};
 pub use engine::{Settings, Store};
 pub use error::{Error, Result};

@@ -2,8 +2,10 @@
 
 pub mod add;
 pub mod control;
+mod frames;
 pub mod get;
 mod locate;
+pub mod reader;
 pub mod stats;
 
 use std::path::{Path, PathBuf};
