@@ -44,6 +44,20 @@ impl FrameReader {
         }
     }
 
+    /// The first `end` bytes at least of what [`FrameReader::frame`] gives, if they are right, which chunk ids tell. If
+    /// they are not, ask for the frame.
+    pub(super) fn front(
+        &mut self,
+        pack: &PackId,
+        offset: u64,
+        end: usize,
+        read: impl FnOnce(&mut Vec<u8>) -> Result<()>,
+    ) -> Result<&[u8]> {
+        read(&mut self.stored)?;
+        self.decoder.decode_front(&self.stored, pack, offset, end, &mut self.raw)?;
+        Ok(&self.raw)
+    }
+
     /// Bytes of a pack as they are.
     ///
     /// # Errors

@@ -27,8 +27,6 @@ pub(super) const INDEX_FILE: &str = "index.redb";
 pub struct Locator<'s> {
     index: Index,
     storage: &'s dyn Storage,
-    /// The packs that were there when it was opened, ascending.
-    packs: Vec<PackId>,
     /// Recipes files that were opened: there are few, and each keeps its footer only.
     recipes_files: Mutex<HashMap<RecipesFileId, Arc<RecipesFile<'s>>>>,
     /// What the index was told when it was opened.
@@ -62,7 +60,7 @@ impl<'s> Locator<'s> {
 
     fn open_with(root: &Path, storage: &'s dyn Storage, options: &IndexOptions) -> Result<Self> {
         let index = Index::open(&root.join(INDEX_FILE), options)?;
-        let mut packs: Vec<PackId> = listed(storage, ObjectKind::Pack, |name| match name {
+        let packs: Vec<PackId> = listed(storage, ObjectKind::Pack, |name| match name {
             ObjectName::Pack(id) => Some(id),
             _ => None,
         })?;
@@ -70,11 +68,9 @@ impl<'s> Locator<'s> {
             ObjectName::Recipes(id) => Some(id),
             _ => None,
         })?;
-        packs.sort_unstable();
-        let (recipes_files, reconciled) = Default::default();
-        let mut locator = Self { index, storage, packs, recipes_files, reconciled };
+        let mut locator = Self { index, storage, recipes_files: Mutex::default(), reconciled: Reconciled::default() };
         locator.reconciled =
-            locator.index.reconcile(&locator.packs, &recipes, &|pack| locator.load_directory(pack), &|file| {
+            locator.index.reconcile(&packs, &recipes, &|pack| locator.load_directory(pack), &|file| {
                 locator.load_recipe_rows(*file)
             })?;
         Ok(locator)
@@ -88,11 +84,6 @@ impl<'s> Locator<'s> {
     /// Where the store's objects are.
     pub(super) fn storage(&self) -> &'s dyn Storage {
         self.storage
-    }
-
-    /// The packs that were there when it was opened, ascending: no chunk is said to be in another, but for those added.
-    pub(super) fn packs(&self) -> &[PackId] {
-        &self.packs
     }
 
     /// How big the index is.

@@ -163,6 +163,14 @@ fn zstd_context(level: i32) -> io::Result<zstd::bulk::Compressor<'static>> {
     Ok(context)
 }
 
+/// The room in which a decoder gets to `end`: the sequence that passes it has to fit, and one block's literals, which
+/// are decoded first.
+fn front_room(end: usize, raw_bytes: usize) -> usize {
+    const SEQUENCE_BYTES: usize = 1 << 10;
+    const LITERALS_SHARE: usize = 3;
+    (end + SEQUENCE_BYTES).max(raw_bytes.min(128 << 10) / LITERALS_SHARE)
+}
+
 /// Reads frames; one for each thread that does.
 pub struct FrameDecoder {
     zstd: zstd::bulk::Decompressor<'static>,
@@ -193,6 +201,35 @@ impl FrameDecoder {
     /// As [`FrameDecoder::new`].
     pub fn for_checked_chunks() -> Result<Self> {
         Ok(Self { checks: false, ..Self::new()? })
+    }
+
+    /// Replaces `out` by the first `end` bytes at least of the chunks of `frame`, where that is less work than all of
+    /// them; by all of them otherwise. For those who compare with chunk ids: what is in `out` is not said to be right,
+    /// and if it is not, [`FrameDecoder::decode`] tells why or does better.
+    ///
+    /// A zstd frame of one block cannot be taken in part, but its decoder stops where it has no more room. It has then
+    /// written all sequences before that, and says that there was too little room.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] as [`FrameDecoder::decode`], but for what lies after `end`.
+    pub fn decode_front(
+        &mut self,
+        frame: &[u8],
+        pack: &PackId,
+        offset: u64,
+        end: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let view = FrameView::parse(frame).map_err(|flaw| flaw.in_object(&ObjectName::Pack(*pack), offset))?;
+        let raw_bytes = view.header().raw_bytes as usize;
+        let room = front_room(end, raw_bytes);
+        if view.header().codec != Codec::Zstd || room >= raw_bytes {
+            return self.decode(frame, pack, offset, out).map(|_| ());
+        }
+        out.resize(room, 0);
+        // That there is too little room is no news.
+        let _ = self.zstd.decompress_to_buffer(view.payload(), out.as_mut_slice());
+        Ok(())
     }
 
     /// Replaces `out` by the chunks of `frame`, one after another. What comes back tells their lengths.

@@ -45,19 +45,20 @@ impl FrameCache {
     }
 
     /// Keeps a frame, unless it is too large for its part.
-    pub(super) fn put(&self, frame: FrameRef, raw: &[u8]) {
-        if raw.len() > self.part_bytes_max {
+    pub(super) fn put(&self, frame: &FrameRef, raw: &[u8]) {
+        let bytes = raw.len();
+        if bytes > self.part_bytes_max {
             return;
         }
-        let kept = Arc::new(raw.to_vec());
-        let Some(mut part) = self.part(&frame) else { return };
+        let raw = Arc::new(raw.to_vec());
+        let Some(mut part) = self.part(frame) else { return };
         let part = &mut *part;
-        if part.frames.insert(place(&frame), kept).is_some() {
+        if part.frames.insert(place(frame), raw).is_some() {
             // Another thread was as fast.
             return;
         }
-        part.order.push_back(place(&frame));
-        part.bytes += raw.len();
+        part.order.push_back(place(frame));
+        part.bytes += bytes;
         while part.bytes > self.part_bytes_max {
             let Some(oldest) = part.order.pop_front() else { break };
             part.bytes -= part.frames.remove(&oldest).map_or(0, |frame| frame.len());

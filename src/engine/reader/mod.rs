@@ -26,13 +26,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use self::cache::{FrameCache, RecentPieces};
-use self::table::{Chunks, FrameRef, Known, Located, Table, TableBuilder, Want};
+use self::table::{Chunks, Known, Located, Table, TableBuilder, Want};
 use super::frames::{FrameReader, is_chunk, read_stored};
 use super::get::Selector;
 use super::{Locator, Store};
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, EntryKind, EntryPath};
-use crate::format::id::{PackId, SnapshotId};
+use crate::format::id::{ChunkId, PackId, SnapshotId};
+use crate::format::name::{ObjectKind, ObjectName};
+use crate::storage::Listed;
 
 /// How a reader works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,18 +122,20 @@ impl Store {
     pub fn reader_with(&self, snapshot: &Selector, options: ReaderOptions) -> Result<Reader<'_>> {
         let snapshot = self.resolve(Path::new(""), snapshot)?.snapshot;
         let locator = self.locator()?;
+        let mut packs: Vec<PackId> = self.storage().list(ObjectKind::Pack)?.iter().filter_map(pack_of).collect();
+        packs.sort_unstable();
         let mut builder = TableBuilder::new(options.table_bytes);
         for entry in snapshot.entries() {
             let entry = entry?;
             if entry.kind == EntryKind::File {
-                builder.push(&locator, &entry)?;
+                builder.push(&locator, &packs, &entry)?;
             }
         }
         let table = builder.finish();
         Ok(Reader {
             store: self,
             snapshot: snapshot.id(),
-            packs: locator.packs().to_vec(),
+            packs,
             locator: (!table.is_whole()).then_some(locator),
             table,
             recent: RecentPieces::default(),
@@ -254,7 +258,7 @@ impl Reader<'_> {
         let start = first.checked_sub(1).and_then(|n| pieces.get(n)).map_or(0, |piece| piece.end);
         let rest = pieces.get(first..).unwrap_or_default();
         let mut located = Located::new(start);
-        located.push(locator, rest.get(..count).unwrap_or(rest))?;
+        located.push(locator, &self.packs, rest.get(..count).unwrap_or(rest))?;
         Ok(located)
     }
 
@@ -285,45 +289,37 @@ impl Reader<'_> {
 
     /// Hands what is wanted of one frame to `put`, checked. The wants are by where they lie in the frame.
     fn serve(&self, reader: &mut FrameReader, wants: &[Want], put: &mut dyn FnMut(&Want, &[u8])) -> Result<()> {
-        let Some(first) = wants.first() else { return Ok(()) };
+        let (Some(first), Some(last)) = (wants.first(), wants.last()) else { return Ok(()) };
         let frame = first.frame;
+        let storage = self.store.storage();
         let lost = || Error::Usage("a frame is in no pack of the store's".to_owned());
         let pack = self.packs.get(frame.pack as usize).ok_or_else(lost)?;
-        if let (Some(raw_at), [want]) = (frame.raw_at(), wants) {
-            let bytes = reader.stretch(self.store.storage(), pack, raw_at + u64::from(want.start), want.length);
-            // Otherwise, take the whole frame: it tells what is wrong.
-            if let Ok(chunk) = bytes
-                && is_chunk(&want.id, chunk)
-            {
-                put(want, part_of(want, chunk));
-                return Ok(());
-            }
+        let read = |buffer: &mut Vec<u8>| read_stored(storage, pack, frame.offset, frame.stored_bytes as usize, buffer);
+        if let Some(kept) = self.cache.as_ref().and_then(|cache| cache.get(&frame))
+            && hand_on(&kept, wants, put).is_ok()
+        {
+            return Ok(());
         }
-        let kept = self.cache.as_ref().and_then(|cache| cache.get(&frame));
-        let raw = match &kept {
-            Some(kept) => kept.as_slice(),
-            None => self.decode(reader, pack, &frame)?,
+        // What only a part of the frame is needed for is tried first. If it fails, the whole frame tells why, or that
+        // the part was too small.
+        let done = match (frame.raw_at(), wants) {
+            _ if self.cache.is_some() => false,
+            (Some(raw_at), [want]) => reader
+                .stretch(storage, pack, raw_at + u64::from(want.start), want.length)
+                .is_ok_and(|chunk| hand_on(chunk, &[Want { start: 0, ..*want }], put).is_ok()),
+            _ => {
+                let end = last.start as usize + last.length as usize;
+                reader.front(pack, frame.offset, end, read).is_ok_and(|raw| hand_on(raw, wants, put).is_ok())
+            }
         };
-        let mut checked = None;
-        for want in wants {
-            let place = want.start as usize..want.start as usize + want.length as usize;
-            let chunk = raw.get(place).unwrap_or_default();
-            if checked != Some((want.start, want.id)) && !is_chunk(&want.id, chunk) {
-                return Err(reader.damaged(self.store.storage(), pack, frame.offset, &want.id));
-            }
-            checked = Some((want.start, want.id));
-            put(want, part_of(want, chunk));
+        if done {
+            return Ok(());
         }
-        if let (Some(cache), None) = (&self.cache, &kept) {
-            cache.put(frame, raw);
+        let raw = reader.frame(pack, frame.offset, read)?;
+        if let Some(cache) = &self.cache {
+            cache.put(&frame, raw);
         }
-        Ok(())
-    }
-
-    fn decode<'r>(&self, reader: &'r mut FrameReader, pack: &PackId, frame: &FrameRef) -> Result<&'r [u8]> {
-        reader.frame(pack, frame.offset, |buffer| {
-            read_stored(self.store.storage(), pack, frame.offset, frame.stored_bytes as usize, buffer)
-        })
+        hand_on(raw, wants, put).map_err(|id| reader.damaged(storage, pack, frame.offset, &id))
     }
 
     fn take_reader(&self) -> Result<Box<FrameReader>> {
@@ -333,6 +329,13 @@ impl Reader<'_> {
 
     fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Box<FrameReader>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn pack_of(listed: &Listed) -> Option<PackId> {
+    match listed.name {
+        ObjectName::Pack(id) => Some(id),
+        _ => None,
     }
 }
 
@@ -352,9 +355,20 @@ fn within(size: u64, range: &impl std::ops::RangeBounds<u64>) -> Range<u64> {
     start.min(size)..end.min(size)
 }
 
-/// The part of its chunk that is wanted.
-fn part_of<'a>(want: &Want, chunk: &'a [u8]) -> &'a [u8] {
-    chunk.get(want.part_start as usize..want.part_end as usize).unwrap_or_default()
+/// Hands on what is wanted of a decoded frame, each chunk compared with its id once. Fails with the first that is not
+/// what its id says.
+fn hand_on(raw: &[u8], wants: &[Want], put: &mut dyn FnMut(&Want, &[u8])) -> Result<(), ChunkId> {
+    let mut checked = None;
+    for want in wants {
+        let place = want.start as usize..want.start as usize + want.length as usize;
+        let chunk = raw.get(place).unwrap_or_default();
+        if checked != Some((want.start, want.id)) && !is_chunk(&want.id, chunk) {
+            return Err(want.id);
+        }
+        checked = Some((want.start, want.id));
+        put(want, chunk.get(want.part_start as usize..want.part_end as usize).unwrap_or_default());
+    }
+    Ok(())
 }
 
 /// Puts a part in its place.

@@ -222,15 +222,15 @@ impl TableBuilder {
         Self { table, located: Located::default(), chunk_bytes_max }
     }
 
-    /// Takes a file. What of it cannot be found now is looked up, and said, when it is read.
-    pub(super) fn push(&mut self, locator: &Locator<'_>, entry: &Entry) -> Result<()> {
+    /// Takes a file, whose chunks are in packs of the list, which ascends. What of it cannot be found now is looked up, and said, when it is read.
+    pub(super) fn push(&mut self, locator: &Locator<'_>, packs: &[PackId], entry: &Entry) -> Result<()> {
         let row = u32::try_from(self.table.rows.len()).ok().filter(|row| *row != EMPTY);
         let row = row.ok_or_else(|| Error::Usage("a reader takes at most 2^32 - 1 files".to_owned()))?;
         let used =
             self.located.chunks.len() * size_of::<ChunkRef>() + self.located.frames.len() * size_of::<FrameRef>();
         if entry.size > TABLED_FILE_BYTES_MAX
             || used >= self.chunk_bytes_max
-            || self.located.push_file(locator, entry).is_err()
+            || self.located.push_file(locator, packs, entry).is_err()
         {
             self.table.names.insert(row, (entry.content, entry.size));
         }
@@ -280,18 +280,18 @@ impl Located {
         Self { start, ..Self::default() }
     }
 
-    fn push_file(&mut self, locator: &Locator<'_>, entry: &Entry) -> Result<()> {
+    fn push_file(&mut self, locator: &Locator<'_>, packs: &[PackId], entry: &Entry) -> Result<()> {
         let pieces = locator.pieces_of(entry)?;
         let before = self.chunks.len();
-        let pushed = self.push(locator, &pieces);
+        let pushed = self.push(locator, packs, &pieces);
         if pushed.is_err() {
             self.chunks.truncate(before);
         }
         pushed
     }
 
-    /// Finds pieces that follow each other.
-    pub(super) fn push(&mut self, locator: &Locator<'_>, pieces: &[Piece]) -> Result<()> {
+    /// Finds pieces that follow each other, in packs of the list, which ascends.
+    pub(super) fn push(&mut self, locator: &Locator<'_>, packs: &[PackId], pieces: &[Piece]) -> Result<()> {
         let mut start = self.start;
         for piece in pieces {
             let length = piece.end.saturating_sub(start);
@@ -302,7 +302,7 @@ impl Located {
             }
             let (location, place) = locator.locate(&piece.id, length)?;
             let lost = || Error::Usage(format!("pack {} is not one of the store's", location.pack));
-            let pack = pack_number(locator.packs(), &location.pack).ok_or_else(lost)?;
+            let pack = pack_number(packs, &location.pack).ok_or_else(lost)?;
             let frame = match self.known.get(&(pack, place.frame)) {
                 Some(frame) => *frame,
                 None => {
@@ -332,7 +332,7 @@ impl Located {
     }
 }
 
-/// A pack's place among a store's.
+/// A pack's place in a list that ascends.
 fn pack_number(packs: &[PackId], pack: &PackId) -> Option<u32> {
     packs.binary_search(pack).ok().and_then(|place| u32::try_from(place).ok())
 }
