@@ -49,8 +49,9 @@ fn main() {
             measure(&name, &Store::open(&folder).unwrap(), None);
             continue;
         }
-        for codec in [Codec::Zstd, Codec::Lz4] {
-            let sizes = [256, 16, 32, 64, 128, 512, 1024];
+        for codec in if std::env::var("SIZES").is_ok() { vec![Codec::Zstd] } else { vec![Codec::Zstd, Codec::Lz4] } {
+            let sizes: Vec<usize> = std::env::var("SIZES")
+                .map_or(vec![256, 16, 32, 64, 128, 512, 1024], |s| s.split(',').map(|n| n.parse().unwrap()).collect());
             let mut at_256 = None;
             for frame_kib in sizes {
                 let root = work.path().join("store");

@@ -30,9 +30,9 @@ impl Default for FrameSettings {
 }
 
 impl FrameSettings {
-    /// The least bytes a full frame may be set to hold.
+    /// The least that the bytes of a frame may be set to.
     pub const FRAME_BYTES_MIN: usize = 16 << 10;
-    /// The most bytes a full frame may be set to hold.
+    /// The most that the bytes of a frame may be set to.
     pub const FRAME_BYTES_MAX: usize = 4 << 20;
     /// The levels a codec may be given: those of zstd but the ultra ones, whose memory is out of proportion.
     pub const LEVELS: std::ops::RangeInclusive<i32> = -7..=19;
@@ -63,17 +63,17 @@ impl FrameSettings {
         self.level
     }
 
-    /// How many bytes of chunks make a frame full.
+    /// How many bytes of chunks a frame holds at most, unless one chunk alone is longer.
     #[must_use]
     pub fn frame_bytes(&self) -> usize {
         self.frame_bytes
     }
 
-    /// Whether a frame with these chunks takes no more: the next chunk begins another. A frame that was not full may
-    /// be given one more chunk of any length and is still within the format's bounds.
+    /// Whether a frame with these chunks takes another of `next_bytes`. It does as long as it then holds no more than
+    /// [`FrameSettings::frame_bytes`]; its first chunk may be of any length and is still within the format's bounds.
     #[must_use]
-    pub fn is_full(&self, raw_bytes: usize, chunk_count: usize) -> bool {
-        raw_bytes >= self.frame_bytes || chunk_count >= FRAME_CHUNKS_MAX
+    pub fn takes(&self, raw_bytes: usize, chunk_count: usize, next_bytes: usize) -> bool {
+        chunk_count == 0 || (raw_bytes + next_bytes <= self.frame_bytes && chunk_count < FRAME_CHUNKS_MAX)
     }
 }
 
@@ -108,7 +108,7 @@ impl FrameEncoder {
     /// Appends to `out` the frame of the chunks that lie one after another in `raw`, `lengths` bytes each.
     ///
     /// # Errors
-    /// [`Error::Usage`] if no frame may hold these chunks: see [`FrameSettings::is_full`]. The codec failed.
+    /// [`Error::Usage`] if no frame may hold these chunks: see [`FrameSettings::takes`]. The codec failed.
     pub fn encode(&mut self, raw: &[u8], lengths: &[u32], out: &mut Vec<u8>) -> Result<()> {
         let sum: u64 = lengths.iter().map(|length| u64::from(*length)).sum();
         let chunk_ok = |length: &u32| (1..=CHUNK_BYTES_MAX as u32).contains(length);

@@ -65,6 +65,16 @@ impl FrameCache {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        let bytes = |part: &Mutex<Part>| {
+            let part = part.lock().unwrap_or_else(PoisonError::into_inner);
+            assert_eq!(part.bytes, part.frames.values().map(|frame| frame.len()).sum::<usize>());
+            part.bytes
+        };
+        self.parts.iter().map(bytes).sum()
+    }
+
     fn part(&self, frame: &FrameRef) -> Option<MutexGuard<'_, Part>> {
         let number = self.hasher.hash_one(place(frame)) as usize % PARTS;
         Some(self.parts.get(number)?.lock().unwrap_or_else(PoisonError::into_inner))
