@@ -67,6 +67,11 @@ impl FrameReader {
         Ok(&self.stored)
     }
 
+    /// The decoded bytes of the frame that was read last.
+    pub(super) fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
     /// Why a chunk of the frame that was read last does not have its id.
     pub(super) fn damaged(&self, storage: &dyn Storage, pack: &PackId, offset: u64, id: &ChunkId) -> Error {
         self.changed(pack, offset).unwrap_or_else(|| {

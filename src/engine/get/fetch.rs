@@ -5,10 +5,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::plan::{Plan, Want};
+use crate::engine::frames::{FrameReader, is_chunk};
 use crate::error::{Error, Result};
 use crate::format::id::ChunkId;
-use crate::format::name::ObjectName;
-use crate::pack::frame::FrameDecoder;
 use crate::pack::reader::read_frame;
 use crate::storage::Storage;
 
@@ -73,17 +72,14 @@ pub(super) fn fetch(
 struct Worker<'a> {
     storage: &'a dyn Storage,
     plan: &'a Plan,
-    decoder: FrameDecoder,
-    stored: Vec<u8>,
-    raw: Vec<u8>,
+    reader: FrameReader,
     /// Chunks of the frame at hand that were checked, by ordinal, with the outcome.
     checked: Vec<(u32, bool)>,
 }
 
 impl<'a> Worker<'a> {
     fn new(storage: &'a dyn Storage, plan: &'a Plan) -> Result<Self> {
-        let decoder = FrameDecoder::new()?;
-        Ok(Self { storage, plan, decoder, stored: Vec::new(), raw: Vec::new(), checked: Vec::new() })
+        Ok(Self { storage, plan, reader: FrameReader::new()?, checked: Vec::new() })
     }
 
     fn serve(&mut self, group: &Range<usize>, receiver: &dyn Deliver) -> Result<()> {
@@ -98,11 +94,11 @@ impl<'a> Worker<'a> {
             good &= self.is_good(want);
         }
         if good {
-            return receiver.deliver(wants, &self.raw);
+            return receiver.deliver(wants, self.reader.raw());
         }
         for want in wants {
             if self.is_good(want) {
-                receiver.deliver(std::slice::from_ref(want), &self.raw)?;
+                receiver.deliver(std::slice::from_ref(want), self.reader.raw())?;
             } else {
                 receiver.fail(want, &self.damaged(want))?;
             }
@@ -115,8 +111,7 @@ impl<'a> Worker<'a> {
         let missing = || Error::Usage("a planned frame is not in its pack's directory".to_owned());
         let (pack, directory) = self.plan.packs.get(want.pack as usize).ok_or_else(missing)?;
         let frame = directory.frames.get(want.frame as usize).ok_or_else(missing)?;
-        read_frame(self.storage, pack, frame, &mut self.stored)?;
-        self.decoder.decode(&self.stored, pack, frame.offset, &mut self.raw)?;
+        self.reader.frame(pack, frame.offset, |buffer| read_frame(self.storage, pack, frame, buffer))?;
         Ok(())
     }
 
@@ -127,7 +122,7 @@ impl<'a> Worker<'a> {
         }
         let good = self
             .place_of(want)
-            .is_some_and(|(id, range)| self.raw.get(range).is_some_and(|bytes| ChunkId::of(bytes) == id));
+            .is_some_and(|(id, range)| self.reader.raw().get(range).is_some_and(|bytes| is_chunk(&id, bytes)));
         self.checked.push((want.chunk, good));
         good
     }
@@ -141,10 +136,13 @@ impl<'a> Worker<'a> {
     }
 
     fn damaged(&self, want: &Want) -> Error {
-        let pack = self.plan.packs.get(want.pack as usize);
-        let file = pack.map(|(pack, _)| self.storage.describe(&ObjectName::Pack(*pack))).unwrap_or_default();
-        let offset = pack.and_then(|(_, directory)| directory.frames.get(want.frame as usize)).map_or(0, |f| f.offset);
-        let id = self.place_of(want).map(|(id, _)| id.to_hex()).unwrap_or_default();
-        Error::damaged(file, offset, format!("the bytes of chunk {id} in this frame do not hash to its id"))
+        let places = self.plan.packs.get(want.pack as usize).and_then(|(pack, directory)| {
+            let frame = directory.frames.get(want.frame as usize)?;
+            Some((pack, frame.offset, self.place_of(want)?.0))
+        });
+        match places {
+            Some((pack, offset, id)) => self.reader.damaged(self.storage, pack, offset, &id),
+            None => Error::damaged("packs", 0, "a planned chunk is not in its pack's directory"),
+        }
     }
 }
