@@ -40,7 +40,13 @@
 //! assert_eq!((report.totals.files, report.totals.new_bytes), (1, 11));
 //!
 //! // A path is asked for as it was given.
-//! let wanted = GetRequest { path: file, snapshot: Selector::Latest, overwrite: false, threads: 2 };
+//! let wanted = GetRequest {
+//!     path: file,
+//!     snapshot: Selector::Latest,
+//!     overwrite: false,
+//!     threads: 2,
+//!     memory_bytes: 64 << 20,
+//! };
 //! let mut bytes = Vec::new();
 //! store.read(&wanted, Some(0..5), &mut bytes, "memory".as_ref(), &control)?;
 //! assert_eq!(bytes, b"found");

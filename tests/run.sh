@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs everything that must hold: format, lints, tests, doc tests, the check of the Arrow files by pyarrow, the proofs.
+# Runs everything that must hold: format, lints, tests, doc tests, the checks by pyarrow and hf_xet, the proofs.
 # Installs what is missing where it can (as root, with apt-get). Prints how many tests ran.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,16 +32,21 @@ log=$(mktemp)
 trap 'rm -rf "$log" "${venv:-}"' EXIT
 cargo test --quiet 2>&1 | tee "$log"
 
-step "Arrow files, opened by pyarrow"
+step "other programs, from PyPI"
 venv=$(mktemp -d)
 python3 -m venv "$venv" >/dev/null 2>&1 || { need pyvenv python3-venv; python3 -m venv "$venv"; }
-"$venv/bin/pip" install --quiet --disable-pip-version-check pyarrow
+"$venv/bin/pip" install --quiet --disable-pip-version-check pyarrow hf_xet==1.8.0
 cargo build --quiet
+
+step "Arrow files, opened by pyarrow"
 "$venv/bin/python" tests/catalog/check_arrow.py target/debug/store
-arrow_checks=1
+
+step "Xet hashes, computed by Hugging Face's client"
+"$venv/bin/python" tests/chunk/check_xet.py target/debug/store
+python_checks=2
 
 step "proofs"
 bash proofs/check.sh
 
 passed=$(awk '/^test result: ok/ {n += $4} END {print n + 0}' "$log")
-printf '\n%s passed, 0 failed\n' "$((passed + arrow_checks))"
+printf '\n%s passed, 0 failed\n' "$((passed + python_checks))"

@@ -2,7 +2,9 @@
 //!
 //! Invariant: a recipe that leaves here hashes to its recipe id, and its ends ascend strictly.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod kept;
+
+pub use kept::KeptRecipes;
 
 use super::columns::{ITEMS_MAX, RecipeBatch, RecipeRows, Table, TableFile, TableWriter, Trust};
 use crate::error::{Error, Result};
@@ -116,13 +118,9 @@ impl RecipesWriter {
 }
 
 /// An open recipes file.
-///
-/// The batch that was read last is kept decoded, because neighbours are asked for next. Shared by threads, it is
-/// better asked for whole batches.
 #[derive(Debug)]
 pub struct RecipesFile<'s> {
     table: TableFile<'s>,
-    last: Mutex<Option<(u32, Arc<Recipes>)>>,
 }
 
 impl<'s> RecipesFile<'s> {
@@ -132,7 +130,7 @@ impl<'s> RecipesFile<'s> {
     /// [`Error::NotFound`] where there is none, [`Error::Damaged`] where it is no recipes file.
     pub fn open(storage: &'s dyn Storage, id: RecipesFileId) -> Result<Self> {
         let table = TableFile::open(storage, ObjectName::Recipes(id), Table::Recipes, Trust::Footer)?;
-        Ok(Self { table, last: Mutex::new(None) })
+        Ok(Self { table })
     }
 
     /// Reads all of a recipes file and compares with the hash that is its name.
@@ -147,12 +145,13 @@ impl<'s> RecipesFile<'s> {
         u32::try_from(self.table.batch_count()).unwrap_or(u32::MAX)
     }
 
-    /// A recipe: its id and its pieces, which hash to that id.
+    /// A recipe: its id and its pieces, which hash to that id. All of its batch is decoded for it: to read many, see
+    /// [`KeptRecipes`].
     ///
     /// # Errors
     /// [`Error::Damaged`] if there is no such place, or what is there is no recipe.
     pub fn read(&self, place: RecipePlace) -> Result<(RecipeId, Vec<Piece>)> {
-        self.batch_kept(place.batch)?.recipe(place.row)
+        self.batch(place.batch)?.recipe(place.row)
     }
 
     /// One batch, decoded afresh.
@@ -185,17 +184,6 @@ impl<'s> RecipesFile<'s> {
             }
         }
         Ok(ids)
-    }
-
-    fn batch_kept(&self, batch: u32) -> Result<Arc<Recipes>> {
-        if let Some((at, kept)) = &*self.last.lock().unwrap_or_else(PoisonError::into_inner)
-            && *at == batch
-        {
-            return Ok(Arc::clone(kept));
-        }
-        let read = Arc::new(self.batch(batch)?);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((batch, Arc::clone(&read)));
-        Ok(read)
     }
 }
 

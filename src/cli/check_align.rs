@@ -1,6 +1,6 @@
 //! `store check-align`: do parallel and serial chunking agree on these files?
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -15,6 +15,7 @@ Examples:
   store check-align disk.img
   store check-align --profile all --segments 2,64,1000 --seed 7 models/
   store check-align --adversarial --profile all
+  store check-align --adversarial --profile xet --write hard-inputs
   tar c src | store check-align --cuts -";
 
 /// Check that parallel chunking cuts files exactly where serial chunking does.
@@ -31,6 +32,9 @@ pub(super) struct Args {
     /// Check inputs made to defeat parallel chunking.
     #[arg(long)]
     adversarial: bool,
+    /// Also write these inputs into this folder, for other programs to be tried on.
+    #[arg(long, value_name = "DIR", requires = "adversarial")]
+    write: Option<PathBuf>,
     /// The profile by its name, or all: one of each kind. Can be repeated.
     #[arg(long, value_name = "NAME", default_value = "default")]
     profile: Vec<String>,
@@ -75,6 +79,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     for profile in &profiles {
         if args.adversarial {
             for input in adversarial::inputs(profile) {
+                if let Some(folder) = &args.write {
+                    write(folder, profile, &input)?;
+                }
                 run.check(&input.name, &input.bytes, profile)?;
             }
         }
@@ -87,6 +94,14 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let exit = if outcome.identical { Exit::Fine } else { Exit::Damaged };
     context.report.data(&outcome, || totals(&outcome))?;
     Ok(exit)
+}
+
+/// Writes an input as a file of its own; nothing that is there is replaced.
+fn write(folder: &Path, profile: &Profile, input: &adversarial::Input) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;
+    let path = folder.join(format!("{profile}, {}", input.name.replace('/', ":")));
+    let written = std::fs::File::create_new(&path).and_then(|mut file| file.write_all(&input.bytes));
+    written.map_err(|source| Error::io("write", &path, source))
 }
 
 fn profiles(names: &[String]) -> Result<Vec<Profile>> {

@@ -37,6 +37,9 @@ pub(super) struct Args {
     /// Replace files that exist.
     #[arg(long)]
     force: bool,
+    /// At most about this much memory for plans and data.
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size::parse)]
+    memory: usize,
     /// Worker threads [default: one for each processor].
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -101,6 +104,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         snapshot: args.snapshot.clone().unwrap_or_default(),
         overwrite: args.force,
         threads: super::threads(args.threads),
+        memory_bytes: args.memory,
     };
     if output == Path::new("-") {
         let mut out = std::io::stdout().lock();

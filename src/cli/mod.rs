@@ -90,6 +90,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Fine.into() };
         }
     };
+    allow_open_files();
     let report = Report::new(cli.json, cli.quiet);
     let control = Arc::new(Control::default());
     let context = Context { store: cli.store, report, control };
@@ -112,6 +113,14 @@ pub fn main() -> ExitCode {
             Exit::of(&error).into()
         }
     }
+}
+
+/// Lets the process have as many files open as it may ask for: files whose chunks are scattered are restored together.
+fn allow_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // With the limit as it is, everything works too.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// The first Ctrl-C (or SIGTERM) asks the work to stop cleanly, the second ends the process.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::catalog::recipe::{RecipePlace, RecipesFile};
+use crate::catalog::recipe::{KeptRecipes, RecipePlace, RecipesFile};
 use crate::error::{Error, Result};
 use crate::format::directory::{ChunkPlace, Directory};
 use crate::format::entry::{Content, Entry};
@@ -29,6 +29,7 @@ pub struct Locator<'s> {
     storage: &'s dyn Storage,
     /// Recipes files that were opened: there are few, and each keeps its footer only.
     recipes_files: Mutex<HashMap<RecipesFileId, Arc<RecipesFile<'s>>>>,
+    kept_recipes: KeptRecipes,
     /// What the index was told when it was opened.
     reconciled: Reconciled,
 }
@@ -68,7 +69,13 @@ impl<'s> Locator<'s> {
             ObjectName::Recipes(id) => Some(id),
             _ => None,
         })?;
-        let mut locator = Self { index, storage, recipes_files: Mutex::default(), reconciled: Reconciled::default() };
+        let mut locator = Self {
+            index,
+            storage,
+            recipes_files: Mutex::default(),
+            kept_recipes: KeptRecipes::default(),
+            reconciled: Reconciled::default(),
+        };
         locator.reconciled =
             locator.index.reconcile(&packs, &recipes, &|pack| locator.load_directory(pack), &|file| {
                 locator.load_recipe_rows(*file)
@@ -181,7 +188,8 @@ impl<'s> Locator<'s> {
     }
 
     fn read_recipe(&self, file: RecipesFileId, row: RecipeRow) -> Result<(RecipeId, Vec<Piece>)> {
-        self.recipes_file(file)?.read(RecipePlace { batch: row.batch, row: row.row })
+        let place = RecipePlace { batch: row.batch, row: row.row };
+        self.kept_recipes.read(&*self.recipes_file(file)?, place)
     }
 
     fn recipes_file(&self, id: RecipesFileId) -> Result<Arc<RecipesFile<'s>>> {

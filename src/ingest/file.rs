@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{Advice, OFlags, fadvise, fstat};
 use rustix::io::{Errno, pread, retry_on_intr};
 
@@ -74,13 +75,46 @@ impl OpenFile {
             let asked = rest.len();
             let read = retry_on_intr(|| pread(&self.fd, &mut *rest, at))?;
             filled += read;
-            // Short, and just where the file ended: to be told so once more is not worth a call for every small file.
-            let is_known_end = read < asked && offset.saturating_add(filled as u64) == self.stat.size;
-            if read == 0 || is_known_end {
+            if read == 0 || read < asked && self.is_end(offset, filled) {
                 break;
             }
         }
         Ok(filled)
+    }
+
+    /// Appends up to `room` bytes from `offset` on to `data`; fewer means the file ended there. Where they reach to the
+    /// file's end, memory is not set to anything before it is read into.
+    ///
+    /// # Errors
+    /// As [`OpenFile::read_at`].
+    pub fn append_at(&self, offset: u64, room: usize, data: &mut Vec<u8>) -> std::io::Result<usize> {
+        let begin = data.len();
+        if offset.saturating_add(room as u64) < self.stat.size {
+            // There is more behind it than is wanted, and the way below takes what it gets.
+            data.resize(begin + room, 0);
+            let filled = self.read_at(offset, data.get_mut(begin..).unwrap_or_default())?;
+            data.truncate(begin + filled);
+            return Ok(filled);
+        }
+        data.reserve(room);
+        let mut filled = 0;
+        while filled < room {
+            let at = offset.saturating_add(filled as u64);
+            // Into all the capacity there is: a file that has grown is cut off below.
+            let read = retry_on_intr(|| pread(&self.fd, spare_capacity(data), at))?;
+            filled = data.len() - begin;
+            if read == 0 || filled < room && self.is_end(offset, filled) {
+                break;
+            }
+        }
+        data.truncate(begin + room);
+        Ok(filled.min(room))
+    }
+
+    /// Whether a short read ended just where the file did: to be told so once more is not worth a call for every small
+    /// file.
+    fn is_end(&self, offset: u64, filled: usize) -> bool {
+        offset.saturating_add(filled as u64) == self.stat.size
     }
 
     /// The parts of the file that hold data, ascending and apart, within the size it had when it was opened. What lies

@@ -113,6 +113,13 @@ impl RecipeBatch {
         self.ids.len()
     }
 
+    /// What it occupies in memory, about.
+    pub(in crate::catalog) fn memory_bytes(&self) -> usize {
+        let columns: [&dyn Array; 4] = [&self.ids, &self.sizes, &self.piece_ids, &self.piece_ends];
+        columns.iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or_default()).sum::<usize>()
+            + std::mem::size_of_val(&*self.lists)
+    }
+
     /// The id in a row, as the file says it.
     pub(in crate::catalog) fn id(&self, row: usize) -> Option<RecipeId> {
         id_at(&self.ids, row).map(RecipeId)

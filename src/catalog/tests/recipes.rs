@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::{Numbers, Shelf};
 use crate::Error;
-use crate::catalog::recipe::{RecipePlace, RecipesFile, RecipesWriter, WrittenRecipes};
-use crate::format::id::{ChunkId, RecipesFileId};
+use crate::catalog::recipe::{KeptRecipes, RecipePlace, RecipesFile, RecipesWriter, WrittenRecipes};
+use crate::format::id::{ChunkId, RecipeId, RecipesFileId};
 use crate::format::name::ObjectName;
 use crate::format::recipe::{Piece, recipe_id};
 use crate::storage::Storage;
@@ -67,6 +67,10 @@ fn recipes_across_batches_read_back_in_any_order() {
     }
 }
 
+fn written_as(pieces: &[Piece]) -> (RecipeId, Vec<Piece>) {
+    (recipe_id(pieces), pieces.to_vec())
+}
+
 #[test]
 fn one_recipe_is_read_without_the_others() {
     let shelf = Shelf::default();
@@ -78,9 +82,46 @@ fn one_recipe_is_read_without_the_others() {
     file.read(written.places[11].1).unwrap();
     let first = shelf.taken_read_bytes();
     assert!(first * 4 < written.bytes, "{first} of {}", written.bytes);
-    // Its neighbour in the batch costs nothing more.
-    file.read(written.places[11].1).unwrap();
+}
+
+#[test]
+fn neighbours_of_a_recipe_and_of_the_one_before_are_read_for_nothing() {
+    let shelf = Shelf::default();
+    let mut numbers = Numbers(14);
+    let recipes: Vec<_> = (0..40_000).map(|_| pieces(&mut numbers, 4)).collect();
+    let written = write(&shelf, &recipes).unwrap();
+    let file = RecipesFile::open(&shelf, written.id).unwrap();
+    let kept = KeptRecipes::default();
+    let (near, far) = (11, 39_000);
+    assert_ne!(written.places[near].1.batch, written.places[far].1.batch);
+    for at in [near, far] {
+        assert_eq!(kept.read(&file, written.places[at].1).unwrap(), written_as(&recipes[at]));
+    }
+    shelf.taken_read_bytes();
+    for at in [near + 1, far + 1, near, far] {
+        assert_eq!(kept.read(&file, written.places[at].1).unwrap(), written_as(&recipes[at]));
+    }
     assert_eq!(shelf.taken_read_bytes(), 0);
+}
+
+#[test]
+fn kept_recipes_are_bounded() {
+    let shelf = Shelf::default();
+    let mut numbers = Numbers(15);
+    // Each batch about 10 MB.
+    let recipes: Vec<_> = (0..8).map(|_| pieces(&mut numbers, 250_000)).collect();
+    let written = write(&shelf, &recipes).unwrap();
+    let file = RecipesFile::open(&shelf, written.id).unwrap();
+    assert_eq!(file.batch_count(), 8);
+    let kept = KeptRecipes::default();
+    let read = |at: usize| kept.read(&file, written.places[at].1).unwrap();
+    (0..8).for_each(|at| drop(read(at)));
+    shelf.taken_read_bytes();
+    read(7);
+    read(6);
+    assert_eq!(shelf.taken_read_bytes(), 0, "the last ones are kept");
+    read(0);
+    assert!(shelf.taken_read_bytes() > 0, "the first one is not");
 }
 
 #[test]

@@ -147,11 +147,8 @@ fn read_extent(file: &OpenFile, extent: &Range<u64>, data: &mut Vec<u8>) -> io::
     // One byte more than the file should have: a short answer then says that this is its end.
     let mut room = wanted + usize::from(last);
     loop {
-        let filled = data.len();
-        data.resize(filled + room, 0);
-        let offset = extent.start + (filled - begin) as u64;
-        let read = file.read_at(offset, data.get_mut(filled..).unwrap_or_default())?;
-        data.truncate(filled + read);
+        let offset = extent.start + (data.len() - begin) as u64;
+        let read = file.append_at(offset, room, data)?;
         let grown = (data.len() - begin).saturating_sub(wanted);
         if read < room || !last || grown >= GROWTH_BYTES_MAX {
             return Ok(());

@@ -11,6 +11,11 @@ use crate::format::id::ChunkId;
 use crate::pack::reader::read_frame;
 use crate::storage::Storage;
 
+/// A worker takes up to this many frames at a time …
+const RUN_FRAMES_MAX: usize = 16;
+/// … but so few that there are at least this many turns for each.
+const RUNS_PER_WORKER_MIN: usize = 8;
+
 /// Receives what was planned. Called from several threads at once, once for each frame.
 pub(super) trait Deliver: Sync {
     /// Takes wants whose bytes were checked. An error ends the whole fetch.
@@ -36,6 +41,9 @@ pub(super) fn fetch(
 ) -> Result<()> {
     let groups = plan.by_frame();
     let plan = &*plan;
+    // Neighbouring frames hold files of one directory: two workers in it would wait for each other.
+    let run_frames = (groups.len() / (threads.max(1) * RUNS_PER_WORKER_MIN)).clamp(1, RUN_FRAMES_MAX);
+    let runs: Vec<&[Range<usize>]> = groups.chunks(run_frames).collect();
     let next = AtomicUsize::new(0);
     let ended = AtomicBool::new(false);
     let first_error = Mutex::new(None);
@@ -45,8 +53,9 @@ pub(super) fn fetch(
             Err(error) => return Err(error),
         };
         while !ended.load(Ordering::Relaxed) && !is_stopped() {
-            let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
-            worker.serve(group, receiver)?;
+            let run = runs.get(next.fetch_add(1, Ordering::Relaxed));
+            let Some(run) = run else { break };
+            run.iter().try_for_each(|group| worker.serve(group, receiver))?;
         }
         Ok(())
     };
@@ -56,7 +65,7 @@ pub(super) fn fetch(
             first_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
         }
     };
-    let threads = threads.clamp(1, groups.len().max(1));
+    let threads = threads.clamp(1, runs.len().max(1));
     std::thread::scope(|scope| {
         for _ in 1..threads {
             scope.spawn(run);

@@ -4,7 +4,8 @@
 //! resolve      which snapshot, which entry
 //! plan         which frames, and what of each goes where      (every frame once)
 //! fetch        read, decode, check each chunk against its id   (invariant 4)
-//! tree, stream write at offsets into a destination, or in order into a stream
+//! tree, window write at offsets into a destination
+//! stream       write in order into a stream
 //! ```
 
 mod fetch;
@@ -12,6 +13,7 @@ mod plan;
 mod resolve;
 mod stream;
 mod tree;
+mod window;
 
 use std::io::Write;
 use std::ops::Range;
@@ -19,12 +21,16 @@ use std::path::{Path, PathBuf};
 
 pub use resolve::{Found, Selector};
 
-use self::tree::TreeRestore;
+use self::tree::{Limits, TreeRestore};
+use self::window::Workplace;
 use super::Store;
 use super::control::Control;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::restore::Destination;
+
+/// The least and the most files that a restore has open at once.
+const OPEN_FILES: (usize, usize) = (16, 1 << 16);
 
 /// What to get, and where to.
 #[derive(Debug, Clone)]
@@ -37,7 +43,12 @@ pub struct GetRequest {
     pub overwrite: bool,
     /// Worker threads; at least 1.
     pub threads: usize,
+    /// At most about this many bytes of plans and data in memory.
+    pub memory_bytes: usize,
 }
+
+/// The smallest `--memory`: some decoded frames.
+pub const MEMORY_BYTES_MIN: usize = 32 << 20;
 
 /// What a restore did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,10 +99,16 @@ impl Store {
     /// [`Error::NotFound`] if no snapshot has the path; [`Error::Exists`] if something is in the way; an I/O error if
     /// the destination cannot be written. Damage does not fail the whole: see [`GetReport::losses`].
     pub fn get(&self, request: &GetRequest, output: &Path, control: &Control) -> Result<GetReport> {
+        if request.memory_bytes < MEMORY_BYTES_MIN {
+            return Err(Error::Usage(format!("a get needs at least {} MiB of memory", MEMORY_BYTES_MIN >> 20)));
+        }
         let found = self.resolve(&request.path, &request.snapshot)?;
         let locator = self.locator()?;
         let destination = Destination::create(output, request.overwrite)?;
-        let restore = TreeRestore::new(self, &locator, destination, control, request.threads);
+        let place = Workplace { storage: self.storage(), destination: &destination, control, threads: request.threads };
+        // Two windows, and as much again for decoded recipes and frames.
+        let limits = Limits { window_bytes: request.memory_bytes / 4, open_files: open_files() };
+        let restore = TreeRestore::new(place, &locator, limits);
         let root = found.path.clone();
         restore.run(found.snapshot.within(&root)?.filter_map(|entry| match entry {
             Ok(entry) => entry.path.below(&root).map(|path| Ok((path, entry))),
@@ -126,4 +143,10 @@ impl Store {
         stream::stream(self, &locator, &entry, range.clone(), output, control, request.threads)?;
         Ok(range.end.saturating_sub(range.start))
     }
+}
+
+/// How many files a restore may have open: half of what the process may, the rest is for packs, directories and its user.
+fn open_files() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit / 2).unwrap_or(usize::MAX).clamp(OPEN_FILES.0, OPEN_FILES.1)
 }

@@ -1,0 +1,239 @@
+//! What is restored in one go? Some files, their frames decoded once and their bytes written as the frames come.
+//!
+//! A file is given its metadata and closed when its last byte is written; a file that cannot be had whole is removed and
+//! named, and the rest goes on.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::fetch::{Deliver, bytes_of, fetch};
+use super::plan::{Plan, Want};
+use super::{GetReport, Loss};
+use crate::engine::control::Control;
+use crate::engine::locate::Locator;
+use crate::error::{Error, Result, chain};
+use crate::format::entry::{Entry, EntryPath};
+use crate::format::recipe::Piece;
+use crate::restore::{Destination, FileTarget};
+use crate::storage::Storage;
+
+/// Space is set aside in advance for files from this size on.
+const RESERVE_BYTES_MIN: u64 = 1 << 20;
+
+/// Files to restore, and what of which frame goes into them.
+#[derive(Default)]
+pub(super) struct Window {
+    files: Vec<FileState>,
+    plan: Plan,
+    /// How many of the files have their chunks in several frames, and so may be open at once.
+    pub(super) scattered: usize,
+    /// What the window occupies in memory, about.
+    pub(super) memory_bytes: usize,
+}
+
+/// Where windows are restored to, and with what.
+#[derive(Clone, Copy)]
+pub(super) struct Workplace<'a> {
+    pub(super) storage: &'a dyn Storage,
+    pub(super) destination: &'a Destination,
+    pub(super) control: &'a Control,
+    pub(super) threads: usize,
+}
+
+/// A file of a window.
+struct FileState {
+    path: EntryPath,
+    entry: Entry,
+    /// Whether it has holes, so that space is not set aside and the length is set.
+    holes: bool,
+    /// Wants not served yet.
+    remaining: AtomicU32,
+    failed: AtomicBool,
+    /// The open file, between its first and its last want.
+    target: Mutex<Option<FileTarget>>,
+}
+
+impl Window {
+    /// Plans to restore a file of these pieces.
+    ///
+    /// # Errors
+    /// A chunk is not to be found; the window is then as it was.
+    pub(super) fn push(
+        &mut self,
+        locator: &Locator<'_>,
+        path: EntryPath,
+        entry: Entry,
+        pieces: &[Piece],
+    ) -> Result<()> {
+        let before = self.plan.wants.len();
+        let receiver = self.files.len() as u32;
+        if let Err(error) = plan_pieces(locator, &mut self.plan, pieces, receiver) {
+            self.plan.wants.truncate(before);
+            return Err(error);
+        }
+        let wants = self.plan.wants.get(before..).unwrap_or_default();
+        let is_scattered = wants.windows(2).any(|w| match w {
+            [a, b] => (a.pack, a.frame) != (b.pack, b.frame),
+            _ => false,
+        });
+        self.scattered += usize::from(is_scattered);
+        let held = size_of::<FileState>() + entry.path.as_bytes().len() + path.as_bytes().len();
+        self.memory_bytes += held + size_of_val(wants);
+        self.files.push(FileState {
+            path,
+            holes: pieces.iter().any(Piece::is_hole),
+            remaining: AtomicU32::new(wants.len() as u32),
+            failed: AtomicBool::new(false),
+            target: Mutex::new(None),
+            entry,
+        });
+        Ok(())
+    }
+
+    /// Fetches and writes everything in the window.
+    pub(super) fn restore(mut self, place: Workplace<'_>) -> Result<GetReport> {
+        let Workplace { storage, destination, control, threads } = place;
+        let writer = Writer { files: &self.files, destination, control, outcome: Mutex::default() };
+        // Those of nothing but holes have nothing to wait for.
+        let mut empty = self.files.iter().filter(|file| file.remaining.load(Ordering::Relaxed) == 0);
+        let made = empty.try_for_each(|file| writer.serve(file, &[], Some(&[])));
+        let fetched = made.and_then(|()| fetch(storage, &mut self.plan, threads, &|| control.is_stopped(), &writer));
+        let report = writer.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for file in &self.files {
+            // What is still open was not finished: an error or the user stopped the fetch.
+            if let Some(target) = file.target.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                drop(target);
+                destination.remove_partial(&file.path)?;
+            }
+        }
+        fetched.map(|()| report)
+    }
+}
+
+/// Plans to deliver all pieces of a file.
+fn plan_pieces(locator: &Locator<'_>, plan: &mut Plan, pieces: &[Piece], receiver: u32) -> Result<()> {
+    let mut start = 0;
+    for piece in pieces {
+        if !piece.is_hole() {
+            let (location, place) = locator.locate(&piece.id, piece.end - start)?;
+            plan.want(&location, place, 0..place.length, receiver, start);
+        }
+        start = piece.end;
+    }
+    Ok(())
+}
+
+pub(super) fn is_out_of_space(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. }
+        if matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded))
+}
+
+impl FileState {
+    fn open(&self, destination: &Destination) -> Result<FileTarget> {
+        let target = destination.make_file(&self.path)?;
+        let prepared = if self.holes {
+            target.set_len(self.entry.size)
+        } else if self.entry.size >= RESERVE_BYTES_MIN {
+            target.reserve(self.entry.size)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = prepared {
+            drop(target);
+            destination.remove_partial(&self.path)?;
+            return Err(error);
+        }
+        Ok(target)
+    }
+}
+
+/// Writes what the fetch delivers.
+struct Writer<'a> {
+    files: &'a [FileState],
+    destination: &'a Destination,
+    control: &'a Control,
+    outcome: Mutex<GetReport>,
+}
+
+impl Writer<'_> {
+    fn note(&self, change: impl FnOnce(&mut GetReport)) {
+        change(&mut self.outcome.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Writes wants of one file; chunks that are neighbours in the frame and in the file go out in one write.
+    fn write(&self, open: &FileTarget, wants: &[Want], frame: &[u8]) -> Result<()> {
+        let are_neighbours =
+            |a: &Want, b: &Want| a.start + a.length == b.start && a.offset + u64::from(a.length) == b.offset;
+        for run in wants.chunk_by(are_neighbours) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            let joined = Want { length: last.start + last.length - first.start, ..*first };
+            open.write_at(joined.offset, bytes_of(&joined, frame))?;
+            self.control.count(0, u64::from(joined.length));
+        }
+        Ok(())
+    }
+
+    /// Serves some wants of one file: writes them, unless the file has failed; finishes the file with its last.
+    fn serve(&self, file: &FileState, wants: &[Want], frame: Option<&[u8]>) -> Result<()> {
+        let mut target = file.target.lock().unwrap_or_else(PoisonError::into_inner);
+        if frame.is_none() {
+            file.failed.store(true, Ordering::Relaxed);
+        }
+        if let (Some(frame), false) = (frame, file.failed.load(Ordering::Relaxed)) {
+            let written = match &mut *target {
+                Some(open) => self.write(open, wants, frame),
+                None => match file.open(self.destination) {
+                    Ok(open) => self.write(target.insert(open), wants, frame),
+                    Err(error) => Err(error),
+                },
+            };
+            match written {
+                // This file cannot be had here; others may.
+                Err(error @ Error::Io { .. }) if !is_out_of_space(&error) => {
+                    file.failed.store(true, Ordering::Relaxed);
+                    let loss = Loss { path: file.path.clone(), what: chain(&error), damaged: false };
+                    self.note(|report| report.losses.push(loss));
+                }
+                written => written?,
+            }
+        }
+        let left = file.remaining.fetch_sub(wants.len() as u32, Ordering::AcqRel) - wants.len() as u32;
+        if left > 0 {
+            return Ok(());
+        }
+        self.control.count(1, 0);
+        match target.take() {
+            Some(open) if file.failed.load(Ordering::Relaxed) => {
+                drop(open);
+                self.destination.remove_partial(&file.path)
+            }
+            Some(open) => {
+                let warnings = self.destination.finish_file(open, &file.entry)?;
+                self.note(|report| {
+                    report.count_file(&file.entry);
+                    report.warnings.extend(warnings.iter().map(|warning| chain(warning)));
+                });
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Deliver for Writer<'_> {
+    fn deliver(&self, wants: &[Want], frame: &[u8]) -> Result<()> {
+        wants.chunk_by(|a, b| a.receiver == b.receiver).try_for_each(|wants| {
+            let file = wants.first().and_then(|want| self.files.get(want.receiver as usize));
+            file.map_or(Ok(()), |file| self.serve(file, wants, Some(frame)))
+        })
+    }
+
+    fn fail(&self, want: &Want, why: &Error) -> Result<()> {
+        let Some(file) = self.files.get(want.receiver as usize) else { return Ok(()) };
+        if !file.failed.swap(true, Ordering::Relaxed) {
+            let damaged = matches!(why, Error::Damaged { .. } | Error::NotFound { .. });
+            self.note(|report| report.losses.push(Loss { path: file.path.clone(), what: chain(why), damaged }));
+        }
+        self.serve(file, std::slice::from_ref(want), None)
+    }
+}
