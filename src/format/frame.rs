@@ -7,7 +7,7 @@
 //! offset  size  field
 //!      0     4  magic: F5 'S' 'F' '1' (F5 is in no UTF-8 text)
 //!      4     1  codec: 0 none, 1 zstd, 2 lz4 block
-//!      5     1  filter: 0 none (1, 2, 3 are reserved for a byte shuffle of stride 2, 4, 8)
+//!      5     1  filter: 0 none; 1, 2, 3 the byte shuffle of stride 2, 4, 8, not with codec none
 //!      6     2  zero
 //!      8     4  chunk count n, 1 to FRAME_CHUNKS_MAX
 //!     12     4  raw bytes: the chunks together, at most FRAME_RAW_BYTES_MAX
@@ -94,11 +94,65 @@ impl FromStr for Codec {
     }
 }
 
+/// How the bytes of a frame are laid out before they are compressed. With a byte shuffle of stride s, the bytes of the
+/// chunks, taken together and s at a time, give first all their first bytes, then all their second bytes, and so on;
+/// what is left at the end, fewer than s bytes, follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Filter {
+    /// As they are.
+    None,
+    /// Shuffled by 2.
+    Shuffle2,
+    /// Shuffled by 4.
+    Shuffle4,
+    /// Shuffled by 8.
+    Shuffle8,
+}
+
+impl Filter {
+    /// Every filter, in the order of their bytes.
+    pub const ALL: [Self; 4] = [Self::None, Self::Shuffle2, Self::Shuffle4, Self::Shuffle8];
+
+    /// The filter as a frame header has it.
+    #[must_use]
+    pub fn byte(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Shuffle2 => 1,
+            Self::Shuffle4 => 2,
+            Self::Shuffle8 => 3,
+        }
+    }
+
+    /// The filter with that byte.
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|filter| filter.byte() == byte)
+    }
+
+    /// How many bytes an element has: 1 for no filter.
+    #[must_use]
+    pub fn stride(self) -> usize {
+        1 << self.byte()
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("no filter"),
+            Self::Shuffle2 | Self::Shuffle4 | Self::Shuffle8 => write!(f, "shuffle by {}", self.stride()),
+        }
+    }
+}
+
 /// The fixed part of a frame, its fields within their bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
     /// How the payload is compressed.
     pub codec: Codec,
+    /// How the chunks were laid out before that; [`Filter::None`] if the codec is none.
+    pub filter: Filter,
     /// How many chunks the frame holds, at least 1.
     pub chunk_count: u32,
     /// Bytes of the chunks together.
@@ -123,8 +177,10 @@ impl FrameHeader {
         let [codec, filter, zero @ ..]: [u8; 4] = array_at(bytes, 4).ok_or_else(cut_off)?;
         let codec =
             Codec::from_byte(codec).ok_or_else(|| Flaw::new(4, format!("expected codec 0, 1 or 2, found {codec}")))?;
-        if filter != 0 {
-            return Err(Flaw::new(5, format!("expected filter 0, found {filter}")));
+        let filter = Filter::from_byte(filter)
+            .ok_or_else(|| Flaw::new(5, format!("expected filter 0, 1, 2 or 3, found {filter}")))?;
+        if codec == Codec::None && filter != Filter::None {
+            return Err(Flaw::new(5, format!("expected no filter with codec none, found {filter}")));
         }
         if zero != [0; 2] {
             return Err(Flaw::new(6, format!("expected two zeros, found {zero:02x?}")));
@@ -152,7 +208,7 @@ impl FrameHeader {
             ));
         }
         let checksum = array_at(bytes, CHECKSUM_AT).ok_or_else(cut_off)?;
-        Ok(Self { codec, chunk_count, raw_bytes, payload_bytes, checksum })
+        Ok(Self { codec, filter, chunk_count, raw_bytes, payload_bytes, checksum })
     }
 
     /// Bytes of the whole frame: header, chunk lengths and payload; at most [`FRAME_STORED_BYTES_MAX`].
@@ -228,7 +284,7 @@ impl<'a> FrameView<'a> {
         table.as_chunks().0.iter().map(|length| u32::from_le_bytes(*length))
     }
 
-    /// The chunks, compressed by the header's codec.
+    /// The chunks, laid out by the header's filter and compressed by its codec.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         self.bytes.get(self.header.payload_at()..).unwrap_or_default()
@@ -237,11 +293,11 @@ impl<'a> FrameView<'a> {
 
 /// Appends a frame to `out`. The caller keeps the bounds in the table above; a frame that breaks them is refused when
 /// it is read.
-pub fn append_frame(codec: Codec, lengths: &[u32], raw_bytes: u32, payload: &[u8], out: &mut Vec<u8>) {
+pub fn append_frame(codec: Codec, filter: Filter, lengths: &[u32], raw_bytes: u32, payload: &[u8], out: &mut Vec<u8>) {
     let mut front = [0; CHECKSUM_AT];
     for (field, value) in front.as_chunks_mut::<4>().0.iter_mut().zip([
         FRAME_MAGIC,
-        [codec.byte(), 0, 0, 0],
+        [codec.byte(), filter.byte(), 0, 0],
         (lengths.len() as u32).to_le_bytes(),
         raw_bytes.to_le_bytes(),
         (payload.len() as u32).to_le_bytes(),

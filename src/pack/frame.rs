@@ -1,18 +1,21 @@
-//! How do chunks become a frame, and a frame chunks? Compression, and the only place that knows the codecs.
+//! How do chunks become a frame, and a frame chunks?
 //!
 //! A frame is compressed as a whole: neighbours in one window are what makes small chunks cheap. It is stored raw
-//! where compression does not gain. Each worker thread owns one encoder or decoder, which keep their contexts and
+//! where compression does not gain, and shuffled ([`super::filter`]) where that gains. Each worker thread owns one encoder or decoder, which keep their contexts and
 //! buffers from frame to frame.
 
 use std::io;
 
+use super::codec::{Compressor, Decompressor, Effort};
+use super::filter::{plane_ends, shuffle, unshuffle};
+use super::probe::{Look, Probe};
 use crate::error::{Error, Result};
-use crate::format::frame::{FRAME_CHUNKS_MAX, FrameView, append_frame};
+use crate::format::frame::{FRAME_CHUNKS_MAX, FrameHeader, FrameView, append_frame};
 use crate::format::id::PackId;
 use crate::format::name::ObjectName;
 use crate::format::{CHUNK_BYTES_MAX, FRAME_RAW_BYTES_MAX};
 
-pub use crate::format::frame::Codec;
+pub use crate::format::frame::{Codec, Filter};
 
 /// How frames are made: part of a store's settings. Reading needs none of it, every frame says how it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,9 +84,11 @@ const _: () = assert!(FrameSettings::FRAME_BYTES_MAX + CHUNK_BYTES_MAX <= FRAME_
 
 /// Makes frames; one for each thread that does.
 pub struct FrameEncoder {
+    compressor: Compressor,
     codec: Codec,
-    zstd: Option<zstd::bulk::Compressor<'static>>,
+    probe: Probe,
     payload: Vec<u8>,
+    shuffled: Vec<u8>,
 }
 
 impl std::fmt::Debug for FrameEncoder {
@@ -98,14 +103,14 @@ impl FrameEncoder {
     /// # Errors
     /// The codec has no memory for its context.
     pub fn new(settings: FrameSettings) -> Result<Self> {
-        let zstd = match settings.codec {
-            Codec::Zstd => Some(zstd_context(settings.level).map_err(|e| Error::io("set up zstd for", "a frame", e))?),
-            Codec::Lz4 | Codec::None => None,
-        };
-        Ok(Self { codec: settings.codec, zstd, payload: Vec::new() })
+        let compressor = Compressor::new(settings.codec, settings.level)
+            .map_err(|e| Error::io("set up a codec for", "a frame", e))?;
+        let (payload, shuffled) = (Vec::new(), Vec::new());
+        Ok(Self { compressor, codec: settings.codec, probe: Probe::new(), payload, shuffled })
     }
 
-    /// Appends to `out` the frame of the chunks that lie one after another in `raw`, `lengths` bytes each.
+    /// Appends to `out` the frame of the chunks that lie one after another in `raw`, `lengths` bytes each. The same
+    /// chunks and settings give the same frame, whatever was encoded before.
     ///
     /// # Errors
     /// [`Error::Usage`] if no frame may hold these chunks: see [`FrameSettings::takes`]. The codec failed.
@@ -121,33 +126,101 @@ impl FrameEncoder {
             return Err(Error::Usage(what));
         }
         let raw_bytes = raw.len() as u32;
-        if self.compress(raw).map_err(|e| Error::io("compress", "a frame", e))? && gains(raw.len(), self.payload.len())
-        {
-            append_frame(self.codec, lengths, raw_bytes, &self.payload, out);
-        } else {
-            append_frame(Codec::None, lengths, raw_bytes, raw, out);
+        match self.compress(raw).map_err(|e| Error::io("compress", "a frame", e))? {
+            Some(filter) if gains(raw.len(), self.payload.len()) => {
+                append_frame(self.codec, filter, lengths, raw_bytes, &self.payload, out);
+            }
+            _ => append_frame(Codec::None, Filter::None, lengths, raw_bytes, raw, out),
         }
         Ok(())
     }
 
-    /// Leaves the compressed bytes in `self.payload`, or says that there are none to have.
-    fn compress(&mut self, raw: &[u8]) -> io::Result<bool> {
-        self.payload.clear();
-        match (self.codec, &mut self.zstd) {
-            (Codec::Zstd, Some(context)) => {
-                self.payload.reserve(zstd::zstd_safe::compress_bound(raw.len()));
-                context.compress_to_buffer(raw, &mut self.payload)?;
-            }
-            (Codec::Lz4, _) => {
-                self.payload.resize(lz4_flex::block::get_maximum_output_size(raw.len()), 0);
-                let written = lz4_flex::block::compress_into(raw, &mut self.payload).map_err(io::Error::other)?;
-                self.payload.truncate(written);
-            }
-            (Codec::Zstd | Codec::None, _) => return Ok(false),
+    /// Leaves the compressed bytes in `self.payload` and says how they were filtered, or that there are none to have.
+    fn compress(&mut self, raw: &[u8]) -> io::Result<Option<Filter>> {
+        if self.codec == Codec::None {
+            return Ok(None);
         }
-        Ok(true)
+        match self.probe.look(raw) {
+            Look::Numbers(filter) => {
+                if let Some(trial) = self.try_filter(filter, raw)? {
+                    return self.compress_numbers(filter, trial, raw).map(Some);
+                }
+            }
+            Look::Noise if self.codec == Codec::Zstd => {
+                self.compressor.compress(raw, Effort::Skim, &mut self.payload)?;
+                if !gains(raw.len(), self.payload.len()) {
+                    return Ok(None);
+                }
+            }
+            Look::Noise | Look::Plain => {}
+        }
+        self.compressor.compress(raw, Effort::Level, &mut self.payload)?;
+        Ok(Some(Filter::None))
+    }
+
+    /// Compresses what a trial said gains from that filter, and says what filter it took in the end.
+    fn compress_numbers(&mut self, filter: Filter, trial: Trial, raw: &[u8]) -> io::Result<Filter> {
+        shuffle(filter, raw, &mut self.shuffled);
+        let ends = plane_ends(filter, raw.len());
+        self.compressor.compress_parts(&self.shuffled, ends, trial.effort, &mut self.payload)?;
+        if trial.plain_bytes.is_some_and(|plain_bytes| self.payload.len() <= plain_bytes) {
+            return Ok(filter);
+        }
+        // Without the filter it may be less after all.
+        self.compressor.compress(raw, Effort::Level, &mut self.shuffled)?;
+        if self.payload.len() <= self.shuffled.len() {
+            return Ok(filter);
+        }
+        std::mem::swap(&mut self.payload, &mut self.shuffled);
+        Ok(Filter::None)
+    }
+
+    /// Compresses a sample of `raw` with the filter and without, and says with what effort the filter gains most, if
+    /// it does.
+    fn try_filter(&mut self, filter: Filter, raw: &[u8]) -> io::Result<Option<Trial>> {
+        let sample_bytes = raw.len().min((raw.len() / 16).clamp(TRIAL_BYTES_MIN, TRIAL_BYTES_MAX));
+        let begin = (raw.len() - sample_bytes) / 2;
+        let sample = raw.get(begin..begin + sample_bytes).unwrap_or_default();
+        let plain = self.tried(sample, Filter::None, Effort::Level)?;
+        shuffle(filter, sample, &mut self.shuffled);
+        let shuffled = std::mem::take(&mut self.shuffled);
+        let tried = self.tried(&shuffled, filter, Effort::Level).and_then(|by_level| match self.codec {
+            Codec::Zstd => Ok((by_level, self.tried(&shuffled, filter, Effort::Entropy)?)),
+            Codec::Lz4 | Codec::None => Ok((by_level, by_level)),
+        });
+        self.shuffled = shuffled;
+        let (by_level, by_entropy) = tried?;
+        if !gains(plain, by_level.min(by_entropy)) {
+            return Ok(None);
+        }
+        let effort = if by_entropy < by_level { Effort::Entropy } else { Effort::Level };
+        // What repeats may do so at distances that the sample does not have.
+        let repeats = match self.codec {
+            Codec::Zstd => gains(self.tried(sample, Filter::None, Effort::Entropy)?, plain),
+            Codec::Lz4 | Codec::None => true,
+        };
+        let plain_bytes = (!repeats).then_some(plain * raw.len() / sample_bytes.max(1));
+        Ok(Some(Trial { effort, plain_bytes }))
+    }
+
+    /// How many bytes `sample`, laid out by `filter`, takes if compressed.
+    fn tried(&mut self, sample: &[u8], filter: Filter, effort: Effort) -> io::Result<usize> {
+        let ends = plane_ends(filter, sample.len());
+        self.compressor.compress_parts(sample, ends, effort, &mut self.payload)?;
+        Ok(self.payload.len().min(sample.len()))
     }
 }
+
+/// What a trial of a filter told.
+struct Trial {
+    effort: Effort,
+    /// What the whole frame would take without the filter, if the sample tells that.
+    plain_bytes: Option<usize>,
+}
+
+/// A filter is tried on a sixteenth of a frame, but no fewer and no more bytes than these.
+const TRIAL_BYTES_MIN: usize = 8 << 10;
+const TRIAL_BYTES_MAX: usize = 64 << 10;
 
 /// Whether a payload of that size is worth decoding each time it is read: it must save more than one byte in 32.
 /// Frames either compress or do not (of 400 frames of emoji images 94 % grow, the rest shrink by a quarter and more),
@@ -156,24 +229,10 @@ fn gains(raw_bytes: usize, payload_bytes: usize) -> bool {
     payload_bytes + raw_bytes / 32 < raw_bytes
 }
 
-fn zstd_context(level: i32) -> io::Result<zstd::bulk::Compressor<'static>> {
-    let mut context = zstd::bulk::Compressor::new(level)?;
-    // The frame's own checksum covers the payload, chunk ids cover what comes out of it.
-    context.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(false))?;
-    Ok(context)
-}
-
-/// The room in which a decoder gets to `end`: the sequence that passes it has to fit, and one block's literals, which
-/// are decoded first.
-fn front_room(end: usize, raw_bytes: usize) -> usize {
-    const SEQUENCE_BYTES: usize = 1 << 10;
-    const LITERALS_SHARE: usize = 3;
-    (end + SEQUENCE_BYTES).max(raw_bytes.min(128 << 10) / LITERALS_SHARE)
-}
-
 /// Reads frames; one for each thread that does.
 pub struct FrameDecoder {
-    zstd: zstd::bulk::Decompressor<'static>,
+    decompressor: Decompressor,
+    shuffled: Vec<u8>,
     /// Whether the frame's checksum is compared.
     checks: bool,
 }
@@ -190,8 +249,8 @@ impl FrameDecoder {
     /// # Errors
     /// The codec has no memory for its context.
     pub fn new() -> Result<Self> {
-        let zstd = zstd::bulk::Decompressor::new().map_err(|e| Error::io("set up zstd for", "a frame", e))?;
-        Ok(Self { zstd, checks: true })
+        let decompressor = Decompressor::new().map_err(|e| Error::io("set up zstd for", "a frame", e))?;
+        Ok(Self { decompressor, shuffled: Vec::new(), checks: true })
     }
 
     /// A decoder that leaves the frame's checksum alone: for those who compare each chunk with its id, as everyone must
@@ -207,9 +266,6 @@ impl FrameDecoder {
     /// them; by all of them otherwise. For those who compare with chunk ids: what is in `out` is not said to be right,
     /// and if it is not, [`FrameDecoder::decode`] tells why or does better.
     ///
-    /// A zstd frame of one block cannot be taken in part, but its decoder stops where it has no more room. It has then
-    /// written all sequences before that, and says that there was too little room.
-    ///
     /// # Errors
     /// [`Error::Damaged`] as [`FrameDecoder::decode`], but for what lies after `end`.
     pub fn decode_front(
@@ -221,15 +277,10 @@ impl FrameDecoder {
         out: &mut Vec<u8>,
     ) -> Result<()> {
         let view = FrameView::parse(frame).map_err(|flaw| flaw.in_object(&ObjectName::Pack(*pack), offset))?;
-        let raw_bytes = view.header().raw_bytes as usize;
-        let room = front_room(end, raw_bytes);
-        if view.header().codec != Codec::Zstd || room >= raw_bytes {
-            return self.decode(frame, pack, offset, out).map(|_| ());
-        }
-        out.resize(room, 0);
-        // That there is too little room is no news.
-        let _ = self.zstd.decompress_to_buffer(view.payload(), out.as_mut_slice());
-        Ok(())
+        let FrameHeader { codec, filter, raw_bytes, .. } = *view.header();
+        let front = filter == Filter::None
+            && self.decompressor.decompress_front(codec, view.payload(), raw_bytes as usize, end, out);
+        if front { Ok(()) } else { self.decode(frame, pack, offset, out).map(|_| ()) }
     }
 
     /// Replaces `out` by the chunks of `frame`, one after another. What comes back tells their lengths.
@@ -253,27 +304,21 @@ impl FrameDecoder {
             view.check().map_err(flawed)?;
         }
         let raw_bytes = view.header().raw_bytes as usize;
-        out.clear();
-        let decoded: Result<usize, String> = match view.header().codec {
-            Codec::None => {
-                out.extend_from_slice(view.payload());
-                Ok(out.len())
+        let FrameHeader { codec, filter, .. } = *view.header();
+        let decoded = if filter == Filter::None {
+            self.decompressor.decompress(codec, view.payload(), raw_bytes, out)
+        } else {
+            let decoded = self.decompressor.decompress(codec, view.payload(), raw_bytes, &mut self.shuffled);
+            if decoded == Ok(raw_bytes) {
+                unshuffle(filter, &self.shuffled, out);
             }
-            Codec::Zstd => {
-                out.reserve(raw_bytes);
-                self.zstd.decompress_to_buffer(view.payload(), out).map_err(|e| e.to_string())
-            }
-            Codec::Lz4 => {
-                out.resize(raw_bytes, 0);
-                lz4_flex::block::decompress_into(view.payload(), out).map_err(|e| e.to_string())
-            }
+            decoded
         };
         let found = match decoded {
             Ok(bytes) if bytes == raw_bytes => return Ok(view),
             Ok(bytes) => format!("{bytes} bytes"),
             Err(why) => why,
         };
-        let codec = view.header().codec;
         let what = format!("expected a {codec} payload of {raw_bytes} bytes, found: {found}");
         Err(Error::damaged(ObjectName::Pack(*pack).path(), offset, what))
     }

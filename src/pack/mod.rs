@@ -8,12 +8,15 @@
 //! Invariant: nothing read here sizes an allocation or an offset before it was bounded (invariant 5). Chunks that come
 //! out of a decoder are as the frame has them; whoever hands them on checks them against their ids (invariant 4).
 
+mod codec;
+pub mod filter;
 pub mod frame;
+mod probe;
 pub mod reader;
 pub mod salvage;
 pub mod writer;
 
-pub use frame::{Codec, FrameDecoder, FrameEncoder, FrameSettings};
+pub use frame::{Codec, Filter, FrameDecoder, FrameEncoder, FrameSettings};
 pub use reader::{read_directory, read_frame};
 pub use salvage::{Lost, Salvage, SalvagedFrame, salvage};
 pub use writer::{PACK_BYTES_TARGET, PackWriter};

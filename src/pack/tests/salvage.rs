@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::super::salvage::{Lost, Salvage, WINDOW_BYTES, salvage};
 use super::*;
-use crate::format::frame::{FRAME_MAGIC, append_frame};
+use crate::format::frame::{FRAME_MAGIC, Filter, append_frame};
 use crate::format::pack::header;
 use crate::storage::{Listed, ObjectWriter, Put};
 
@@ -152,7 +152,7 @@ fn frames_after_a_long_stretch_of_nothing_are_found() {
     for at in (window_end - 5..window_end + 2).chain([window_end + 12_345]) {
         let mut bytes = header().to_vec();
         bytes.resize(at, 0xf5);
-        append_frame(Codec::None, &[3], 3, b"abc", &mut bytes);
+        append_frame(Codec::None, Filter::None, &[3], 3, b"abc", &mut bytes);
         storage.overwrite(&ObjectName::Pack(pack), bytes);
         assert_eq!(salvaged(&storage, pack).0, [(at as u64, vec![ChunkId::of(b"abc")])]);
     }
