@@ -9,9 +9,10 @@
 //!
 //! Read are, by [`Reader::read`], the files of 5,000 to 8,999 bytes of the newest snapshot, each as often as any other,
 //! in an order of chance: every chunk checked, no frame kept from one read to the next. The pages of the store are in
-//! memory, since all of them were read once before. A figure is the median of five rounds, with the least and the most;
-//! the times of single reads are of one thread.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
+//! memory, since all of them were read once before. A figure is the median of five rounds, with the least and the most.
+//! On a machine with other work, the figure by the time of the processor, of one thread, is nearer to the truth. The
+//! times of single reads are of one thread.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, clippy::print_stderr, missing_docs)]
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -28,32 +29,18 @@ fn main() {
     let work = tempfile::tempdir().unwrap();
     let folders = if folders.is_empty() { vec![made_up(work.path())] } else { folders };
     println!(
-        "{:14} {:5} {:>8} {:>12} {:>6}  {:>9} {:^15}  {:>9} {:^15}  {:>6} {:>6}  {:>6} {:>7}",
-        "data",
-        "codec",
-        "frame",
-        "stored",
-        "to256K",
-        "1 thread",
-        "reads/s",
-        "2 threads",
-        "reads/s",
-        "p50 us",
-        "p99 us",
-        "open",
-        "B/file"
+        "| data | codec | frame | stored | to 256 KiB | one thread, a second | of processor time | two threads | p50, us | p99, us |"
     );
+    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     for folder in folders {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         if folder.join("store.json").exists() {
             measure(&name, &Store::open(&folder).unwrap(), None);
             continue;
         }
-        for codec in if std::env::var("SIZES").is_ok() { vec![Codec::Zstd] } else { vec![Codec::Zstd, Codec::Lz4] } {
-            let sizes: Vec<usize> = std::env::var("SIZES")
-                .map_or(vec![256, 16, 32, 64, 128, 512, 1024], |s| s.split(',').map(|n| n.parse().unwrap()).collect());
+        for codec in [Codec::Zstd, Codec::Lz4] {
             let mut at_256 = None;
-            for frame_kib in sizes {
+            for frame_kib in [256, 16, 32, 64, 128, 512, 1024] {
                 let root = work.path().join("store");
                 let frames = FrameSettings::new(codec, 3, frame_kib << 10).unwrap();
                 let store = Store::init(&root, Settings { profile: Profile::default(), frames }).unwrap();
@@ -84,72 +71,96 @@ fn measure(name: &str, store: &Store, at_256: Option<u64>) -> u64 {
     let paths: Vec<&Path> = reader.paths().filter(|path| SIZES.contains(&reader.size(path).unwrap())).collect();
     assert!(!paths.is_empty(), "{name} has no file of {SIZES:?} bytes");
     let bytes: usize = paths.iter().map(|path| reader.read(path).unwrap().len()).sum();
-    let one = (0..ROUNDS).map(|round| run(&reader, &paths, 1, round)).collect();
-    let two = (0..ROUNDS).map(|round| run(&reader, &paths, 2, round)).collect();
-    let (one, mut times) = summary(one);
-    let (two, _) = summary(two);
-    times.sort_unstable();
-    let quantile = |q: f64| f64::from(times[((times.len() - 1) as f64 * q) as usize]) / 1e3;
+    let one = Rounds::run(&reader, &paths, 1);
+    let two = Rounds::run(&reader, &paths, 2);
     println!(
-        "{name:14} {:5} {:>4} KiB {:>12} {:>6.3}  {:>9.0} {:>7.0}-{:<7.0}  {:>9.0} {:>7.0}-{:<7.0}  {:>6.1} {:>6.1}  {:>3} ms {:>7.0}",
-        store.settings().frames.codec().to_string(),
+        "| {name} | {} | {} KiB | {:.1} MB | {:.3} | {} | {:.0} | {} | {:.1} | {:.1} |",
+        store.settings().frames.codec(),
         store.settings().frames.frame_bytes() >> 10,
-        stored,
+        stored as f64 / 1e6,
         stored as f64 / at_256.unwrap_or(stored) as f64,
-        one[ROUNDS / 2],
-        one[0],
-        one[ROUNDS - 1],
-        two[ROUNDS / 2],
-        two[0],
-        two[ROUNDS - 1],
-        quantile(0.5),
-        quantile(0.99),
-        open.as_millis(),
-        reader.table_bytes() as f64 / reader.len() as f64,
+        one.wall(),
+        one.by_processor[ROUNDS / 2],
+        two.wall(),
+        one.microseconds(0.5),
+        one.microseconds(0.99),
     );
     if at_256.is_none() {
-        println!(
-            "# {} files of {:.0} bytes on average, of {} files",
+        eprintln!(
+            "{name}: {} files of {:.0} bytes on average, of {} files; opened in {} ms, {:.0} bytes of memory a file",
             paths.len(),
             bytes as f64 / paths.len() as f64,
-            reader.len()
+            reader.len(),
+            open.as_millis(),
+            reader.table_bytes() as f64 / reader.len() as f64,
         );
     }
     stored
 }
 
-/// Reads for a while; says how many reads a second that is, and how many nanoseconds each took.
-fn run(reader: &Reader<'_>, paths: &[&Path], threads: u64, round: usize) -> (f64, Vec<u32>) {
-    let begun = Instant::now();
-    let work = |seed: u64| {
-        let mut times = Vec::with_capacity(1 << 18);
-        let mut state = seed;
-        let mut before = Instant::now();
-        while begun.elapsed() < ROUND {
-            for _ in 0..64 {
-                let path = paths[(random(&mut state) % paths.len() as u64) as usize];
-                std::hint::black_box(reader.read(path).unwrap());
-                let now = Instant::now();
-                times.push((now - before).as_nanos() as u32);
-                before = now;
-            }
-        }
-        times
-    };
-    let times: Vec<u32> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|n| scope.spawn(move || work(n << 32 | round as u64))).collect();
-        let mut times = work(round as u64);
-        times.extend(others.into_iter().flat_map(|other| other.join().unwrap()));
-        times
-    });
-    (times.len() as f64 / begun.elapsed().as_secs_f64(), times)
+/// What rounds of reading came to. Reads a second are ascending.
+#[derive(Default)]
+struct Rounds {
+    by_clock: Vec<f64>,
+    by_processor: Vec<f64>,
+    /// Of each read, in nanoseconds, ascending.
+    times: Vec<u32>,
 }
 
-/// The speeds, ascending, and all times.
-fn summary(rounds: Vec<(f64, Vec<u32>)>) -> (Vec<f64>, Vec<u32>) {
-    let (mut speeds, times): (Vec<f64>, Vec<Vec<u32>>) = rounds.into_iter().unzip();
-    speeds.sort_unstable_by(f64::total_cmp);
-    (speeds, times.concat())
+impl Rounds {
+    fn run(reader: &Reader<'_>, paths: &[&Path], threads: u64) -> Self {
+        let mut rounds = Self::default();
+        for round in 0..ROUNDS as u64 {
+            let begun = Instant::now();
+            let work = |seed: u64| {
+                let processor = processor_time();
+                let mut times = Vec::with_capacity(1 << 18);
+                let mut state = seed;
+                let mut before = Instant::now();
+                while begun.elapsed() < ROUND {
+                    for _ in 0..64 {
+                        let path = paths[(random(&mut state) % paths.len() as u64) as usize];
+                        std::hint::black_box(reader.read(path).unwrap());
+                        let now = Instant::now();
+                        times.push((now - before).as_nanos() as u32);
+                        before = now;
+                    }
+                }
+                (times, processor_time() - processor)
+            };
+            let work = &work;
+            let done: Vec<(Vec<u32>, Duration)> = std::thread::scope(|scope| {
+                let others: Vec<_> = (0..threads).map(|n| scope.spawn(move || work(n << 32 | round))).collect();
+                others.into_iter().map(|other| other.join().unwrap()).collect()
+            });
+            let wall = begun.elapsed();
+            let reads: usize = done.iter().map(|(times, _)| times.len()).sum();
+            let processor: Duration = done.iter().map(|(_, time)| *time).sum();
+            rounds.by_clock.push(reads as f64 / wall.as_secs_f64());
+            rounds.by_processor.push(reads as f64 / processor.as_secs_f64());
+            rounds.times.extend(done.into_iter().flat_map(|(times, _)| times));
+        }
+        rounds.by_clock.sort_unstable_by(f64::total_cmp);
+        rounds.by_processor.sort_unstable_by(f64::total_cmp);
+        rounds.times.sort_unstable();
+        rounds
+    }
+
+    /// The median, the least and the most.
+    fn wall(&self) -> String {
+        let [least, median, most] = [0, ROUNDS / 2, ROUNDS - 1].map(|n| self.by_clock[n]);
+        format!("{median:.0} ({least:.0} to {most:.0})")
+    }
+
+    fn microseconds(&self, quantile: f64) -> f64 {
+        f64::from(self.times[((self.times.len() - 1) as f64 * quantile) as usize]) / 1e3
+    }
+}
+
+/// Processor time of this thread.
+fn processor_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 /// SplitMix64.

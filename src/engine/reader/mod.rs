@@ -268,18 +268,21 @@ impl Reader<'_> {
         if range.is_empty() {
             return Ok(());
         }
-        let length = usize::try_from(range.end - range.start);
-        bytes.resize(length.map_err(|_| Error::Usage("a range that does not fit in memory".to_owned()))?, 0);
+        let too_long = |_| Error::Usage("a range that does not fit in memory".to_owned());
+        let length = usize::try_from(range.end - range.start).map_err(too_long)?;
         let mut wants = chunks.wants(range, 0);
-        let (Some(first), second) = (wants.next(), wants.next()) else { return Ok(()) };
+        let (first, second) = (wants.next(), wants.next());
         let mut reader = self.take_reader()?;
-        let mut put = |want: &Want, part: &[u8]| put(want, part, bytes);
-        let served = match second {
-            None => self.serve(&mut reader, &[first], &mut put),
-            Some(second) => {
-                let mut all: Vec<Want> = [first, second].into_iter().chain(wants).collect();
+        let served = match (first, second) {
+            (Some(only), None) if (only.part_end - only.part_start) as usize == length => {
+                self.serve(&mut reader, &[only], &mut |_, part| bytes.extend_from_slice(part))
+            }
+            _ => {
+                bytes.resize(length, 0);
+                let mut all: Vec<Want> = first.into_iter().chain(second).chain(wants).collect();
                 all.sort_unstable_by_key(|want| (want.frame, want.start));
                 let mut groups = all.chunk_by(|a, b| a.frame == b.frame);
+                let mut put = |want: &Want, part: &[u8]| put(want, part, bytes);
                 groups.try_for_each(|group| self.serve(&mut reader, group, &mut put))
             }
         };

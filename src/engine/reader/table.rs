@@ -171,10 +171,12 @@ impl Table {
     pub(super) fn content(&self, row: u32) -> Known<'_> {
         let (before, own) = self.ends(row);
         let chunks = self.chunks.get(before.chunks_end..own.chunks_end).unwrap_or_default();
-        match self.names.get(&row) {
-            Some((content, size)) if chunks.is_empty() => Known::Name(*content, *size),
-            _ => Known::Chunks(Chunks { frames: &self.frames, chunks, start: 0 }),
+        if chunks.is_empty()
+            && let Some((content, size)) = self.names.get(&row)
+        {
+            return Known::Name(*content, *size);
         }
+        Known::Chunks(Chunks { frames: &self.frames, chunks, start: 0 })
     }
 
     /// Whether there are files whose chunks are not here.

@@ -109,6 +109,9 @@ fn fill(bench: &Bench) {
     for n in 0..12 {
         bench.write(&format!("images/{n}"), &noise(1000 + n, 5_000 + 700 * n as usize));
     }
+    // What is in front of a run cannot be decoded without it.
+    bench.write("runs/a", &text(90, 3_000));
+    bench.write("runs/b", &[b'x'; 7_000]);
     bench.write("large text", &text(100, 700_000));
     bench.write("large noise", &noise(200, 900_000));
     let twice = noise(300, 90_000);
@@ -123,7 +126,13 @@ fn fill(bench: &Bench) {
 }
 
 fn read_of(store: &Store, path: &Path, range: Option<Range<u64>>) -> Result<Vec<u8>> {
-    let request = GetRequest { path: path.to_owned(), snapshot: Selector::Latest, overwrite: false, threads: 1 };
+    let request = GetRequest {
+        path: path.to_owned(),
+        snapshot: Selector::Latest,
+        overwrite: false,
+        memory_bytes: 64 << 20,
+        threads: 1,
+    };
     let mut bytes = Vec::new();
     store.read(&request, range, &mut bytes, Path::new("memory"), &Control::default())?;
     Ok(bytes)
