@@ -133,7 +133,8 @@ impl Error {
             Self::Index { .. } => Some("run `store repair --index` to rebuild it from the packs".into()),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull => Some("free some space and run the same command again".into()),
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                io::ErrorKind::ReadOnlyFilesystem => Some("mount it so that it can be written, or choose another place".into()),
+                io::ErrorKind::PermissionDenied => {
                     Some("check the permissions of that path, or run as its owner".into())
                 }
                 _ => None,

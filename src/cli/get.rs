@@ -125,7 +125,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let begun = std::time::Instant::now();
     let report =
         context.report.progress(&context.control, |_| None, || store.get(&request, &output, &context.control))?;
-    tell(&report, begun.elapsed().as_secs_f64(), context)?;
+    tell(&report, &output, begun.elapsed().as_secs_f64(), context)?;
     Ok(if report.losses.iter().any(|loss| loss.damaged) {
         Exit::Damaged
     } else if report.losses.is_empty() {
@@ -150,12 +150,13 @@ fn create(output: &Path, overwrite: bool) -> Result<std::fs::File> {
     })
 }
 
-fn tell(report: &GetReport, seconds: f64, context: &Context) -> Result<()> {
+fn tell(report: &GetReport, output: &Path, seconds: f64, context: &Context) -> Result<()> {
     for warning in &report.warnings {
         context.report.warning(warning);
     }
     for loss in &report.losses {
-        context.report.warning(&format!("{} was not restored: {}", line_of(&loss.path), loss.what));
+        let what = if loss.path.is_root() { format!("{output:?}") } else { line_of(&loss.path) };
+        context.report.warning(&format!("{what} was not restored: {}", loss.what));
     }
     if context.report.is_json() {
         let losses = report.losses.iter().map(|loss| JsonLoss {

@@ -74,6 +74,7 @@ impl<'a, 's> TreeRestore<'a, 's> {
         }
         for (first, path) in std::mem::take(&mut self.links) {
             let made = place.destination.make_hard_link(&first, &path);
+            self.report.others += u64::from(made.is_ok());
             self.note_made(&path, made)?;
         }
         while let Some((path, entry)) = self.directories.pop() {
@@ -111,7 +112,6 @@ impl<'a, 's> TreeRestore<'a, 's> {
         if let Some(identity) = first_name {
             if let Some(first) = self.linked.get(&identity) {
                 self.links.push((first.clone(), path));
-                self.report.others += 1;
                 return Ok(());
             }
             self.linked.insert(identity, path.clone());
