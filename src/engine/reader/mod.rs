@@ -101,7 +101,7 @@ pub struct Reader<'s> {
     recent: RecentPieces,
     cache: Option<FrameCache>,
     /// Frame readers at rest: as many as there were reads at once.
-    idle: Mutex<Vec<Box<FrameReader>>>,
+    idle: Mutex<Vec<FrameReader>>,
 }
 
 impl Store {
@@ -325,12 +325,12 @@ impl Reader<'_> {
         hand_on(raw, wants, put).map_err(|id| reader.damaged(storage, pack, frame.offset, &id))
     }
 
-    fn take_reader(&self) -> Result<Box<FrameReader>> {
+    fn take_reader(&self) -> Result<FrameReader> {
         let idle = self.lock_idle().pop();
-        idle.map_or_else(|| FrameReader::new().map(Box::new), Ok)
+        idle.map_or_else(FrameReader::new, Ok)
     }
 
-    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Box<FrameReader>>> {
+    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<FrameReader>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
