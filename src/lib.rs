@@ -58,6 +58,9 @@
 //! # }
 //! ```
 //!
+//! Many small reads of one snapshot, from many threads, are a [`Reader`]'s: opened once by [`Store::reader`], it finds a
+//! file's bytes without asking anybody, and decodes no more than it must.
+//!
 //! # Cut points alone
 //!
 //! [`chunk`] is of use without any store. However a file is chunked, whole, read by read, or in parallel, the cuts are
@@ -100,5 +103,6 @@ pub use chunk::Profile;
 pub use engine::add::{AddReport, AddRequest};
 pub use engine::control::Control;
 pub use engine::get::{GetReport, GetRequest, Selector};
+pub use engine::reader::{Reader, ReaderOptions};
 pub use engine::{Settings, Store};
 pub use error::{Error, Result};

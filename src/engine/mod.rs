@@ -2,9 +2,11 @@
 
 pub mod add;
 pub mod control;
+mod frames;
 pub mod gc;
 pub mod get;
 mod locate;
+pub mod reader;
 pub mod remove;
 pub mod repair;
 pub mod stats;

@@ -169,4 +169,65 @@ impl Decompressor {
             }
         }
     }
+
+    /// Replaces `out` by the first `end` bytes, at least, of what [`Self::decompress`] gives, for those who can tell
+    /// whether they are right. Says whether it tried.
+    ///
+    /// A zstd frame of one block cannot be taken in part, but its decoder stops where it has no more room. It has then
+    /// written all sequences before that, and says that there was too little room.
+    pub(super) fn decompress_front(
+        &mut self,
+        codec: Codec,
+        payload: &[u8],
+        raw_bytes: usize,
+        end: usize,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let room = front_room(end, raw_bytes);
+        if codec != Codec::Zstd || room >= raw_bytes {
+            return false;
+        }
+        out.resize(room, 0);
+        // That there is too little room is no news.
+        let _ = self.zstd.decompress(out.as_mut_slice(), payload);
+        true
+    }
+}
+
+/// The room in which a decoder gets to `end`: the sequence that passes it has to fit, and one block's literals, which
+/// are decoded first. (Of pairs of kernel files of up to 9 KB, 0.5 % of the first ones need more room; with 256 bytes for
+/// a sequence 1.2 %, with 1024 0.1 %, which does not pay for what it decodes more.)
+fn front_room(end: usize, raw_bytes: usize) -> usize {
+    const SEQUENCE_BYTES: usize = 512;
+    const LITERALS_SHARE: usize = 3;
+    end.saturating_add(SEQUENCE_BYTES).max(raw_bytes.min(128 << 10) / LITERALS_SHARE)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    #[test]
+    fn the_front_is_right_or_seen_to_be_wrong() {
+        let lines: Vec<u8> =
+            (0..900_u32).flat_map(|n| format!("line {} of many\n", n * n % 977).into_bytes()).collect();
+        let then_a_run = [&lines[..3000], &[b'x'; 20_000]].concat();
+        let mut compressor = Compressor::new(Codec::Zstd, 3).unwrap();
+        let mut decompressor = Decompressor::new().unwrap();
+        let (mut payload, mut out) = (Vec::new(), Vec::new());
+        for (raw, end, right) in [(&lines, 4000, true), (&lines, 7, true), (&then_a_run, 3000, false)] {
+            compressor.compress(raw, Effort::Level, &mut payload).unwrap();
+            assert!(decompressor.decompress_front(Codec::Zstd, &payload, raw.len(), end, &mut out));
+            assert!(out.len() < raw.len() && out.len() >= end);
+            // The run is one sequence with the last line before it, and does not fit.
+            assert_eq!(out[..end] == raw[..end], right, "up to {end}");
+            // The decoder is none the worse for it.
+            assert_eq!(decompressor.decompress(Codec::Zstd, &payload, raw.len(), &mut out), Ok(raw.len()));
+            assert!(out == *raw);
+        }
+        assert!(!decompressor.decompress_front(Codec::Zstd, &payload, 23_000, 22_900, &mut out), "near the end");
+        assert!(!decompressor.decompress_front(Codec::Lz4, &payload, 23_000, 10, &mut out), "another codec");
+    }
 }

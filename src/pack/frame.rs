@@ -33,9 +33,9 @@ impl Default for FrameSettings {
 }
 
 impl FrameSettings {
-    /// The least bytes a full frame may be set to hold.
+    /// The least that the bytes of a frame may be set to.
     pub const FRAME_BYTES_MIN: usize = 16 << 10;
-    /// The most bytes a full frame may be set to hold.
+    /// The most that the bytes of a frame may be set to.
     pub const FRAME_BYTES_MAX: usize = 4 << 20;
     /// The levels a codec may be given: those of zstd but the ultra ones, whose memory is out of proportion.
     pub const LEVELS: std::ops::RangeInclusive<i32> = -7..=19;
@@ -66,17 +66,17 @@ impl FrameSettings {
         self.level
     }
 
-    /// How many bytes of chunks make a frame full.
+    /// How many bytes of chunks a frame holds at most, unless one chunk alone is longer.
     #[must_use]
     pub fn frame_bytes(&self) -> usize {
         self.frame_bytes
     }
 
-    /// Whether a frame with these chunks takes no more: the next chunk begins another. A frame that was not full may
-    /// be given one more chunk of any length and is still within the format's bounds.
+    /// Whether a frame with these chunks takes another of `next_bytes`. It does as long as it then holds no more than
+    /// [`FrameSettings::frame_bytes`]; its first chunk may be of any length and is still within the format's bounds.
     #[must_use]
-    pub fn is_full(&self, raw_bytes: usize, chunk_count: usize) -> bool {
-        raw_bytes >= self.frame_bytes || chunk_count >= FRAME_CHUNKS_MAX
+    pub fn takes(&self, raw_bytes: usize, chunk_count: usize, next_bytes: usize) -> bool {
+        chunk_count == 0 || (raw_bytes + next_bytes <= self.frame_bytes && chunk_count < FRAME_CHUNKS_MAX)
     }
 }
 
@@ -115,7 +115,7 @@ impl FrameEncoder {
     /// chunks and settings give the same frame, whatever was encoded before.
     ///
     /// # Errors
-    /// [`Error::Usage`] if no frame may hold these chunks: see [`FrameSettings::is_full`]. The codec failed.
+    /// [`Error::Usage`] if no frame may hold these chunks: see [`FrameSettings::takes`]. The codec failed.
     pub fn encode(&mut self, raw: &[u8], lengths: &[u32], out: &mut Vec<u8>) -> Result<()> {
         let sum: u64 = lengths.iter().map(|length| u64::from(*length)).sum();
         let chunk_ok = |length: &u32| (1..=CHUNK_BYTES_MAX as u32).contains(length);
@@ -239,6 +239,8 @@ fn gains(raw_bytes: usize, payload_bytes: usize) -> bool {
 pub struct FrameDecoder {
     decompressor: Decompressor,
     shuffled: Vec<u8>,
+    /// Whether the frame's checksum is compared.
+    checks: bool,
 }
 
 impl std::fmt::Debug for FrameDecoder {
@@ -254,7 +256,37 @@ impl FrameDecoder {
     /// The codec has no memory for its context.
     pub fn new() -> Result<Self> {
         let decompressor = Decompressor::new().map_err(|e| Error::io("set up zstd for", "a frame", e))?;
-        Ok(Self { decompressor, shuffled: Vec::new() })
+        Ok(Self { decompressor, shuffled: Vec::new(), checks: true })
+    }
+
+    /// A decoder that leaves the frame's checksum alone: for those who compare each chunk with its id, as everyone must
+    /// who hands chunks on (invariant 4). Memory is bounded as ever.
+    ///
+    /// # Errors
+    /// As [`FrameDecoder::new`].
+    pub fn for_checked_chunks() -> Result<Self> {
+        Ok(Self { checks: false, ..Self::new()? })
+    }
+
+    /// Replaces `out` by the first `end` bytes at least of the chunks of `frame`, where that is less work than all of
+    /// them; by all of them otherwise. For those who compare with chunk ids: what is in `out` is not said to be right,
+    /// and if it is not, [`FrameDecoder::decode`] tells why or does better.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] as [`FrameDecoder::decode`], but for what lies after `end`.
+    pub fn decode_front(
+        &mut self,
+        frame: &[u8],
+        pack: &PackId,
+        offset: u64,
+        end: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let view = FrameView::parse(frame).map_err(|flaw| flaw.in_object(&ObjectName::Pack(*pack), offset))?;
+        let FrameHeader { codec, filter, raw_bytes, .. } = *view.header();
+        let front = filter == Filter::None
+            && self.decompressor.decompress_front(codec, view.payload(), raw_bytes as usize, end, out);
+        if front { Ok(()) } else { self.decode(frame, pack, offset, out).map(|_| ()) }
     }
 
     /// Replaces `out` by the chunks of `frame`, one after another. What comes back tells their lengths.
@@ -274,7 +306,9 @@ impl FrameDecoder {
     ) -> Result<FrameView<'a>> {
         let flawed = |flaw: crate::format::flaw::Flaw| flaw.in_object(&ObjectName::Pack(*pack), offset);
         let view = FrameView::parse(frame).map_err(flawed)?;
-        view.check().map_err(flawed)?;
+        if self.checks {
+            view.check().map_err(flawed)?;
+        }
         let raw_bytes = view.header().raw_bytes as usize;
         let FrameHeader { codec, filter, .. } = *view.header();
         let decoded = if filter == Filter::None {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::reader::read_directory;
 use crate::error::{Error, Result};
 use crate::format::directory::{CHUNK_ENTRY_BYTES, ChunkEntry, DIRECTORY_BYTES_MAX, Directory, FRAME_ENTRY_BYTES};
-use crate::format::frame::{Codec, FrameView, append_frame};
+use crate::format::frame::{Codec, Filter, FrameView, append_frame};
 use crate::format::id::{ChunkId, PackId};
 use crate::format::name::ObjectName;
 use crate::format::pack::{PACK_TRAILER_BYTES, Trailer, header};
@@ -116,7 +116,7 @@ impl<'s> PackWriter<'s> {
         while condemned.contains(&pack) {
             let filler = attempt.to_le_bytes();
             let mut frame = Vec::new();
-            append_frame(Codec::None, &[8], 8, &filler, &mut frame);
+            append_frame(Codec::None, Filter::None, &[8], 8, &filler, &mut frame);
             self.push_frame(&frame, &[ChunkId::of(&filler)], &[8])?;
             encoded = self.directory.encode();
             pack = PackId::of_directory(&encoded);

@@ -73,7 +73,8 @@ impl<'a, 's> Sink<'a, 's> {
         self.fresh.insert(*id);
         self.new_bytes += chunk.len() as u64;
         self.new_chunks += 1;
-        if self.open.as_ref().is_some_and(|frame| self.settings.is_full(frame.bytes.len(), frame.ids.len())) {
+        if self.open.as_ref().is_some_and(|frame| !self.settings.takes(frame.bytes.len(), frame.ids.len(), chunk.len()))
+        {
             self.send();
         }
         let frame = self.open.get_or_insert_with(|| OpenFrame {

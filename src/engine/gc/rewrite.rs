@@ -159,7 +159,7 @@ impl<'a> Copier<'a> {
             return pushed;
         }
         for (chunk, range) in wanted {
-            if self.settings.is_full(self.open.len(), self.ids.len()) {
+            if !self.settings.takes(self.open.len(), self.ids.len(), range.len()) {
                 self.end_frame()?;
             }
             self.open.extend_from_slice(self.raw.get(range).unwrap_or_default());

@@ -2,18 +2,18 @@
 //!
 //! A pack may be gone since the plan was made: gc has moved what was needed of it. Its chunks are then looked up again.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::plan::{Plan, Want};
+use crate::engine::frames::{FrameReader, is_chunk};
 use crate::engine::locate::Locator;
 use crate::error::{Error, Result};
 use crate::format::directory::ChunkPlace;
 use crate::format::id::ChunkId;
-use crate::format::name::ObjectName;
 use crate::index::Location;
-use crate::pack::frame::FrameDecoder;
 use crate::pack::reader::read_frame;
 use crate::storage::Storage;
 
@@ -93,18 +93,21 @@ struct Worker<'a, 's> {
     plan: &'a Plan,
     /// How often what is in the plan was moved.
     moves: u32,
-    decoder: FrameDecoder,
-    stored: Vec<u8>,
-    raw: Vec<u8>,
-    /// Chunks of the frame at hand that were checked, by ordinal, with the outcome.
-    checked: Vec<(u32, bool)>,
+    reader: FrameReader,
+    /// Whether chunks of the frame at hand hash to their ids, by ordinal.
+    checked: HashMap<u32, bool>,
 }
 
 impl<'a, 's> Worker<'a, 's> {
     fn new(locator: &'a Locator<'s>, plan: &'a Plan, moves: u32) -> Result<Self> {
-        let (storage, decoder) = (locator.storage(), FrameDecoder::new()?);
-        let (stored, raw, checked) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { locator, storage, plan, moves, decoder, stored, raw, checked })
+        Ok(Self {
+            locator,
+            storage: locator.storage(),
+            plan,
+            moves,
+            reader: FrameReader::new()?,
+            checked: HashMap::new(),
+        })
     }
 
     fn serve(&mut self, group: &Range<usize>, receiver: &dyn Deliver) -> Result<()> {
@@ -122,11 +125,11 @@ impl<'a, 's> Worker<'a, 's> {
             good &= self.is_good(want);
         }
         if good {
-            return receiver.deliver(wants, &self.raw);
+            return receiver.deliver(wants, self.reader.raw());
         }
         for want in wants {
             if self.is_good(want) {
-                receiver.deliver(std::slice::from_ref(want), &self.raw)?;
+                receiver.deliver(std::slice::from_ref(want), self.reader.raw())?;
             } else {
                 receiver.fail(want, &self.damaged(want))?;
             }
@@ -163,20 +166,19 @@ impl<'a, 's> Worker<'a, 's> {
         let missing = || Error::Usage("a planned frame is not in its pack's directory".to_owned());
         let (pack, directory) = self.plan.packs.get(want.pack as usize).ok_or_else(missing)?;
         let frame = directory.frames.get(want.frame as usize).ok_or_else(missing)?;
-        read_frame(self.storage, pack, frame, &mut self.stored)?;
-        self.decoder.decode(&self.stored, pack, frame.offset, &mut self.raw)?;
+        self.reader.frame(pack, frame.offset, |buffer| read_frame(self.storage, pack, frame, buffer))?;
         Ok(())
     }
 
     /// Whether the chunk of a want hashes to its id.
     fn is_good(&mut self, want: &Want) -> bool {
-        if let Some((_, good)) = self.checked.iter().rev().find(|(chunk, _)| *chunk == want.chunk) {
+        if let Some(good) = self.checked.get(&want.chunk) {
             return *good;
         }
         let good = self
             .place_of(want)
-            .is_some_and(|(id, range)| self.raw.get(range).is_some_and(|bytes| ChunkId::of(bytes) == id));
-        self.checked.push((want.chunk, good));
+            .is_some_and(|(id, range)| self.reader.raw().get(range).is_some_and(|bytes| is_chunk(&id, bytes)));
+        self.checked.insert(want.chunk, good);
         good
     }
 
@@ -189,10 +191,13 @@ impl<'a, 's> Worker<'a, 's> {
     }
 
     fn damaged(&self, want: &Want) -> Error {
-        let pack = self.plan.packs.get(want.pack as usize);
-        let file = pack.map(|(pack, _)| self.storage.describe(&ObjectName::Pack(*pack))).unwrap_or_default();
-        let offset = pack.and_then(|(_, directory)| directory.frames.get(want.frame as usize)).map_or(0, |f| f.offset);
-        let id = self.place_of(want).map(|(id, _)| id.to_hex()).unwrap_or_default();
-        Error::damaged(file, offset, format!("the bytes of chunk {id} in this frame do not hash to its id"))
+        let places = self.plan.packs.get(want.pack as usize).and_then(|(pack, directory)| {
+            let frame = directory.frames.get(want.frame as usize)?;
+            Some((pack, frame.offset, self.place_of(want)?.0))
+        });
+        match places {
+            Some((pack, offset, id)) => self.reader.damaged(self.storage, pack, offset, &id),
+            None => Error::damaged("packs", 0, "a planned chunk is not in its pack's directory"),
+        }
     }
 }
