@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::catalog::recipe::{KeptRecipes, RecipePlace, RecipesFile};
 use crate::error::{Error, Result};
@@ -32,6 +32,10 @@ pub struct Locator<'s> {
     kept_recipes: KeptRecipes,
     /// What the index was told when it was opened.
     reconciled: Reconciled,
+    /// Packs in which chunks were found that the asker may come to rely on: one for each directory that packs are in.
+    relied: [OnceLock<PackId>; 256],
+    /// A recipes file in which a recipe was found, likewise.
+    relied_recipes: OnceLock<RecipesFileId>,
 }
 
 impl<'s> Locator<'s> {
@@ -60,7 +64,8 @@ impl<'s> Locator<'s> {
     }
 
     fn open_with(root: &Path, storage: &'s dyn Storage, options: &IndexOptions) -> Result<Self> {
-        let index = Index::open(&root.join(INDEX_FILE), options)?;
+        let options = IndexOptions { disk: storage.cache_disk(), ..options.clone() };
+        let index = Index::open(&root.join(INDEX_FILE), &options)?;
         let packs: Vec<PackId> = listed(storage, ObjectKind::Pack, |name| match name {
             ObjectName::Pack(id) => Some(id),
             _ => None,
@@ -75,6 +80,8 @@ impl<'s> Locator<'s> {
             recipes_files: Mutex::default(),
             kept_recipes: KeptRecipes::default(),
             reconciled: Reconciled::default(),
+            relied: [const { OnceLock::new() }; 256],
+            relied_recipes: OnceLock::new(),
         };
         locator.reconciled =
             locator.index.reconcile(&packs, &recipes, &|pack| locator.load_directory(pack), &|file| {
@@ -99,13 +106,29 @@ impl<'s> Locator<'s> {
         self.index.statistics()
     }
 
-    /// Whether a chunk is in the store.
+    /// Whether a chunk is in the store. Before anything that is to last names it, [`Self::settle_packs`].
     pub(super) fn contains(&self, id: &ChunkId) -> Result<bool> {
-        match self.index.contains(id, &|pack| self.load_directory(pack)) {
+        match self.index.pack_of(id, &|pack| self.load_directory(pack)) {
             // In a pack that cannot be read: it is as good as new, and adding it again heals what lost it.
             Err(Error::Damaged { .. } | Error::NotFound { .. }) => Ok(false),
-            found => found,
+            found => Ok(found?.is_some_and(|pack| {
+                let [folder, ..] = pack.0;
+                if let Some(relied) = self.relied.get(usize::from(folder)) {
+                    let _ = relied.set(pack);
+                }
+                true
+            })),
         }
+    }
+
+    /// Makes durable that the packs are there in which [`Self::contains`] found chunks.
+    pub(super) fn settle_packs(&self) -> Result<()> {
+        self.relied.iter().filter_map(OnceLock::get).try_for_each(|pack| self.storage.settle(&ObjectName::Pack(*pack)))
+    }
+
+    /// Makes durable that the files are there in which [`Self::has_recipe`] found recipes.
+    pub(super) fn settle_recipes(&self) -> Result<()> {
+        self.relied_recipes.get().map_or(Ok(()), |file| self.storage.settle(&ObjectName::Recipes(*file)))
     }
 
     /// Where a chunk of this length is.
@@ -136,11 +159,12 @@ impl<'s> Locator<'s> {
         self.index.add_recipes(file, &index_rows(rows))
     }
 
-    /// Whether a recipe is in the store.
+    /// Whether a recipe is in the store. Before anything that is to last names it, [`Self::settle_recipes`].
     pub(super) fn has_recipe(&self, id: &RecipeId) -> Result<bool> {
         for (file, row) in self.index.find_recipe(id)? {
             // Nearly always one candidate, and nearly always the right one; a damaged file has no recipe.
             if self.read_recipe(file, row).is_ok_and(|(found, _)| found == *id) {
+                let _ = self.relied_recipes.set(file);
                 return Ok(true);
             }
         }

@@ -41,6 +41,7 @@ use self::packer::FinishedPack;
 use self::pool::Pool;
 use self::worker::{Done, Queues, Tools};
 use super::Store;
+use super::commit::PacksDurable;
 use super::control::Control;
 use crate::catalog::snapshot::{Root, Snapshot, SnapshotInfo, read_info};
 use crate::chunk::finder::Finder;
@@ -75,7 +76,7 @@ enum Event {
     /// A pack is durable.
     Packed(FinishedPack),
     /// Everything sent before the flush is durable.
-    Flushed,
+    Flushed(PacksDurable),
     /// The add cannot go on.
     Fatal(Error),
 }
@@ -122,7 +123,7 @@ impl Store {
             }
             drop(queues);
             let storage = self.storage();
-            scope.spawn(move || packer::run(storage, &for_packer, &events));
+            scope.spawn(move || packer::run(storage, self.pack_bytes, &for_packer, &events));
             // Dropping the conductor closes the queues, and with them ends every thread of the scope.
             let locator = &locator;
             let (parent, tools) = (parent.as_ref(), &tools);
