@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::catalog::recipe::{KeptRecipes, RecipePlace, RecipesFile};
 use crate::error::{Error, Result};
@@ -37,6 +37,10 @@ pub struct Locator<'s> {
     condemned: Condemned,
     /// Held while the index is brought up to date for a reader.
     refreshing: Mutex<()>,
+    /// Packs in which chunks were found that the asker may come to rely on: one for each directory that packs are in.
+    relied: [OnceLock<PackId>; 256],
+    /// A recipes file in which a recipe was found, likewise.
+    relied_recipes: OnceLock<RecipesFileId>,
 }
 
 impl<'s> Locator<'s> {
@@ -75,16 +79,18 @@ impl<'s> Locator<'s> {
     }
 
     fn open_with(root: &Path, storage: &'s dyn Storage, options: &IndexOptions, condemned: Condemned) -> Result<Self> {
-        let index = Index::open(&root.join(INDEX_FILE), options)?;
-        let reconciled = Reconciled::default();
+        let options = IndexOptions { disk: storage.cache_disk(), ..options.clone() };
+        let index = Index::open(&root.join(INDEX_FILE), &options)?;
         let mut locator = Self {
             index,
             storage,
             recipes_files: Mutex::default(),
             kept_recipes: KeptRecipes::default(),
-            reconciled,
+            reconciled: Reconciled::default(),
             condemned,
             refreshing: Mutex::default(),
+            relied: [const { OnceLock::new() }; 256],
+            relied_recipes: OnceLock::new(),
         };
         locator.reconciled = locator.reconcile()?;
         Ok(locator)
@@ -113,6 +119,7 @@ impl<'s> Locator<'s> {
     /// # Errors
     /// As [`Locator::open`].
     fn refresh(&self) -> Result<()> {
+        let _refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         self.reconcile().map(|_| ())
     }
 
@@ -123,18 +130,18 @@ impl<'s> Locator<'s> {
     pub(super) fn vanished(&self, pack: &PackId) -> Result<()> {
         // Others that miss it wait until the index is up to date.
         let _refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.index.remove_pack(pack) { self.refresh() } else { Ok(()) }
+        if self.index.remove_pack(pack) { self.reconcile().map(|_| ()) } else { Ok(()) }
     }
 
-    /// Asks, and asks once more if what the index named is gone.
-    fn ask<T>(&self, question: impl Fn() -> Result<T>) -> Result<T> {
+    /// Asks, and asks once more if what the index named is gone, or if it may have been asked while it was brought up
+    /// to date and was between what is gone and what took its place.
+    fn ask<T>(&self, question: impl Fn() -> Result<Option<T>>) -> Result<Option<T>> {
         match question() {
-            Err(Error::NotFound { .. }) => {
-                self.refresh()?;
-                question()
-            }
-            answer => answer,
+            Err(Error::NotFound { .. }) => self.refresh()?,
+            Ok(None) => drop(self.refreshing.lock().unwrap_or_else(PoisonError::into_inner)),
+            answer => return answer,
         }
+        question()
     }
 
     /// What is as good as gone.
@@ -176,13 +183,29 @@ impl<'s> Locator<'s> {
         self.index.statistics()
     }
 
-    /// Whether a chunk is in the store.
+    /// Whether a chunk is in the store. Before anything that is to last names it, [`Self::settle_packs`].
     pub(super) fn contains(&self, id: &ChunkId) -> Result<bool> {
-        match self.index.contains(id, &|pack| self.load_directory(pack)) {
+        match self.index.pack_of(id, &|pack| self.load_directory(pack)) {
             // In a pack that cannot be read: it is as good as new, and adding it again heals what lost it.
             Err(Error::Damaged { .. } | Error::NotFound { .. }) => Ok(false),
-            found => found,
+            found => Ok(found?.is_some_and(|pack| {
+                let [folder, ..] = pack.0;
+                if let Some(relied) = self.relied.get(usize::from(folder)) {
+                    let _ = relied.set(pack);
+                }
+                true
+            })),
         }
+    }
+
+    /// Makes durable that the packs are there in which [`Self::contains`] found chunks.
+    pub(super) fn settle_packs(&self) -> Result<()> {
+        self.relied.iter().filter_map(OnceLock::get).try_for_each(|pack| self.storage.settle(&ObjectName::Pack(*pack)))
+    }
+
+    /// Makes durable that the files are there in which [`Self::has_recipe`] found recipes.
+    pub(super) fn settle_recipes(&self) -> Result<()> {
+        self.relied_recipes.get().map_or(Ok(()), |file| self.storage.settle(&ObjectName::Recipes(*file)))
     }
 
     /// Where a chunk of this length is.
@@ -213,11 +236,12 @@ impl<'s> Locator<'s> {
         self.index.add_recipes(file, &index_rows(rows))
     }
 
-    /// Whether a recipe is in the store.
+    /// Whether a recipe is in the store. Before anything that is to last names it, [`Self::settle_recipes`].
     pub(super) fn has_recipe(&self, id: &RecipeId) -> Result<bool> {
         for (file, row) in self.index.find_recipe(id)? {
             // Nearly always one candidate, and nearly always the right one; a damaged file has no recipe.
             if self.read_recipe(file, row).is_ok_and(|(found, _)| found == *id) {
+                let _ = self.relied_recipes.set(file);
                 return Ok(true);
             }
         }
@@ -252,20 +276,20 @@ impl<'s> Locator<'s> {
 
     /// The pieces of a recipe.
     pub(super) fn recipe(&self, id: &RecipeId) -> Result<Vec<Piece>> {
-        self.ask(|| self.recipe_as_known(id))
+        let lost = || Error::damaged("recipes", 0, format!("recipe {id} is in no file that can be read"));
+        self.ask(|| self.recipe_as_known(id))?.ok_or_else(lost)
     }
 
-    fn recipe_as_known(&self, id: &RecipeId) -> Result<Vec<Piece>> {
+    fn recipe_as_known(&self, id: &RecipeId) -> Result<Option<Vec<Piece>>> {
         let mut failure = None;
         for (file, row) in self.index.find_recipe(id)? {
             match self.read_recipe(file, row) {
-                Ok((found, pieces)) if found == *id => return Ok(pieces),
+                Ok((found, pieces)) if found == *id => return Ok(Some(pieces)),
                 Ok(_) => {}
                 Err(error) => failure = Some(error),
             }
         }
-        Err(failure
-            .unwrap_or_else(|| Error::damaged("recipes", 0, format!("recipe {id} is in no file that can be read"))))
+        failure.map_or(Ok(None), Err)
     }
 
     fn read_recipe(&self, file: RecipesFileId, row: RecipeRow) -> Result<(RecipeId, Vec<Piece>)> {

@@ -1,7 +1,10 @@
 //! The only place where the parts meet: a store, and what can be done with it.
 
 pub mod add;
+mod commit;
 pub mod control;
+#[cfg(test)]
+mod crash;
 mod frames;
 pub mod gc;
 pub mod get;
@@ -25,7 +28,8 @@ use crate::format::id::SnapshotId;
 use crate::format::name::{ObjectKind, ObjectName};
 use crate::index::IndexStatistics;
 use crate::pack::frame::FrameSettings;
-use crate::storage::disk::Disk;
+use crate::pack::writer::PACK_BYTES_TARGET;
+use crate::storage::disk::{Disk, SystemDisk};
 use crate::storage::{LocalStorage, Put, Storage};
 
 pub use locate::Locator;
@@ -64,6 +68,8 @@ pub struct Store {
     storage: LocalStorage,
     config: StoreConfig,
     settings: Settings,
+    /// A pack that is this long is ended.
+    pack_bytes: u64,
 }
 
 impl Store {
@@ -72,12 +78,20 @@ impl Store {
     /// # Errors
     /// [`Error::Exists`] if there is a store, or anything else, already.
     pub fn init(root: &Path, settings: Settings) -> Result<Self> {
+        Self::init_on(Arc::new(SystemDisk), root, settings)
+    }
+
+    /// As [`Store::init`], on another disk.
+    ///
+    /// # Errors
+    /// As [`Store::init`].
+    pub fn init_on(disk: Arc<dyn Disk>, root: &Path, settings: Settings) -> Result<Self> {
         // Temporary files are of somebody who is making this store right now, or was killed doing so.
         let is_other = |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != "tmp");
         if std::fs::read_dir(root).is_ok_and(|mut entries| entries.any(is_other)) {
             return Err(Error::Exists { path: root.to_owned() });
         }
-        let storage = LocalStorage::create(root)?;
+        let storage = LocalStorage::create_on(Arc::clone(&disk), root.to_owned())?;
         let config = StoreConfig::new(
             random_id()?,
             settings.profile.name(),
@@ -86,7 +100,7 @@ impl Store {
             settings.frames.level(),
         );
         match storage.put_if_absent(&ObjectName::Config, &config.to_bytes())? {
-            Put::Created => Self::open(root),
+            Put::Created => Self::open_on(disk, root),
             Put::Present => Err(Error::Exists { path: root.join("store.json") }),
         }
     }
@@ -99,7 +113,7 @@ impl Store {
         Self::open_at(root, LocalStorage::open(root)?)
     }
 
-    /// As [`Store::open`], on another disk. (The index is not an object, and stays on the system's.)
+    /// As [`Store::open`], on another disk.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -128,7 +142,7 @@ impl Store {
         let frames = FrameSettings::new(codec, config.level, config.frame_bytes as usize)
             .map_err(|e| bad(format!("its frame settings: {e}")))?;
         let settings = Settings { profile, frames };
-        Ok(Self { root: root.to_owned(), storage, config, settings })
+        Ok(Self { root: root.to_owned(), storage, config, settings, pack_bytes: PACK_BYTES_TARGET })
     }
 
     /// Opens a store, or makes one where there is none yet.

@@ -26,7 +26,9 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use blocks::{BLOCK_BYTES, HEADER_BYTES, Header, STORED_BYTES, Target, damaged, physical, read_blocks, write_blocks};
+use crate::storage::disk::{ChangeFile, Disk, SystemDisk};
+
+use blocks::{BLOCK_BYTES, HEADER_BYTES, Header, STORED_BYTES, damaged, physical, read_blocks, write_blocks};
 
 /// How long to wait for a process that is copying its top into the base: so long, and a second for so many bytes of the
 /// base. To make a great index anew takes longer.
@@ -50,6 +52,8 @@ pub(super) enum Persisted {
 #[derive(Debug)]
 pub(super) struct Layers {
     path: PathBuf,
+    /// What the base is written to.
+    disk: Arc<dyn Disk>,
     base: Option<Arc<Base>>,
     /// Whether what is in the base is a part of this, where the top does not cover it.
     shows_base: bool,
@@ -156,9 +160,16 @@ impl Layers {
         Self::over(path, base.map(Arc::new), true, seen, fresh, top)
     }
 
+    /// The same, the base written to another disk.
+    pub(super) fn on_disk(self, disk: Arc<dyn Disk>) -> Self {
+        Self { disk, ..self }
+    }
+
     /// Layers that look at nothing, and will replace what these look at.
     pub(super) fn successor(&self) -> io::Result<Self> {
-        Self::over(&self.path, self.base.clone(), false, self.seen, self.fresh, temporary_beside(&self.path)?)
+        let top = temporary_beside(&self.path)?;
+        let over = Self::over(&self.path, self.base.clone(), false, self.seen, self.fresh, top)?;
+        Ok(over.on_disk(Arc::clone(&self.disk)))
     }
 
     fn over(
@@ -173,6 +184,7 @@ impl Layers {
         let extent = Extent { bytes, base_blocks: bytes.div_ceil(BLOCK_BYTES as u64), in_top: Vec::new() };
         Ok(Self {
             path: path.to_owned(),
+            disk: Arc::new(SystemDisk),
             shows_base: shows_base && base.is_some(),
             base,
             seen,
@@ -293,15 +305,16 @@ impl Layers {
         if self.failed.load(Ordering::Relaxed) {
             return Err(io::Error::other("an earlier write failed"));
         }
-        let file = match OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path) {
-            Ok(file) => file,
+        let changed = match self.disk.open_to_change(&self.path) {
+            Ok(changed) => changed,
             Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
                 return Ok(Persisted::No);
             }
             Err(e) => return Err(e),
         };
+        let file = changed.file();
         if let Some(base) = &self.base {
-            if !same_file(&base.file, &file)? {
+            if !same_file(&base.file, file)? {
                 return Ok(Persisted::No);
             }
             // A lock belongs to an open file: the shared one would stand in the way of the exclusive one. What may
@@ -314,13 +327,13 @@ impl Layers {
             // No locks on this file system: nobody can know whether it is in use.
             Err(TryLockError::Error(_)) => return Ok(Persisted::No),
         }
-        let found = Header::read(&file)?;
+        let found = Header::read(file)?;
         // Made or changed by another process meanwhile, if not. One that is not whole is nobody's.
         let unchanged = found == self.seen || found.is_none_or(|found| !found.whole) && self.base.is_none();
         if !unchanged && !self.fresh {
             return Ok(Persisted::No);
         }
-        self.replace(&file, found.map_or(0, |found| found.generation), false)?;
+        self.replace(&*changed, found.map_or(0, |found| found.generation), false)?;
         Ok(Persisted::Yes)
     }
 
@@ -336,23 +349,25 @@ impl Layers {
         }
         let mut name = self.path.clone().into_os_string();
         name.push(".new");
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&name)?;
+        let name = PathBuf::from(name);
+        let changed = self.disk.open_to_change(&name)?;
+        let file = changed.file();
         // One at a time; and what was in the place of the base by the time of the lock is left alone.
-        if file.try_lock().is_err() || !File::open(&name).is_ok_and(|now| same_file(&now, &file).unwrap_or(false)) {
+        if file.try_lock().is_err() || !File::open(&name).is_ok_and(|now| same_file(&now, file).unwrap_or(false)) {
             return Ok(Persisted::No);
         }
-        file.set_len(0)?;
-        self.replace(&file, base.header.generation, true)?;
+        changed.set_len(0)?;
+        self.replace(&*changed, base.header.generation, true)?;
         if !File::open(&self.path).is_ok_and(|now| same_file(&now, &base.file).unwrap_or(false)) {
-            std::fs::remove_file(&name)?;
+            self.disk.remove(&name)?;
             return Ok(Persisted::No);
         }
-        std::fs::rename(&name, &self.path)?;
+        self.disk.rename_over(&name, &self.path)?;
         Ok(Persisted::Yes)
     }
 
     /// Writes the top over `file`, and the base too if it is `elsewhere`. First the file says that it is not whole, last that it is; syncs keep them apart.
-    fn replace(&self, file: &impl Target, generation: u64, elsewhere: bool) -> io::Result<()> {
+    fn replace(&self, file: &dyn ChangeFile, generation: u64, elsewhere: bool) -> io::Result<()> {
         let extent = self.extent.read().unwrap_or_else(PoisonError::into_inner);
         let mut header = Header { generation: generation.wrapping_add(1), bytes: extent.bytes, whole: false };
         header.write(file)?;
@@ -377,7 +392,7 @@ impl Layers {
                 from.read_exact_at(&mut buffer, physical(block))?;
                 // Checksums go along, so what is damaged stays so. Holes stay holes.
                 if buffer.iter().any(|byte| *byte != 0) {
-                    file.write(&buffer, physical(block))?;
+                    file.write_at(&buffer, physical(block))?;
                 }
             }
             block = stop;

@@ -35,6 +35,7 @@ use crate::error::{Error, Result};
 use crate::format::directory::Directory;
 use crate::format::id::{ChunkId, PackId, RecipeId, RecipesFileId};
 use crate::format::name::ObjectName;
+use crate::storage::disk::{Disk, SystemDisk};
 use cache::{Directories, Known};
 use layers::{Layers, Persisted};
 use run::Place;
@@ -58,11 +59,19 @@ pub struct IndexOptions {
     pub table_cache_bytes: usize,
     /// Keep what is not in the file yet in memory, not in a temporary file: for where a disk is full.
     pub in_memory: bool,
+    /// What the file is written to.
+    pub disk: Arc<dyn Disk>,
 }
 
 impl Default for IndexOptions {
     fn default() -> Self {
-        Self { fresh: false, directory_cache_bytes: 64 << 20, table_cache_bytes: 32 << 20, in_memory: false }
+        Self {
+            fresh: false,
+            directory_cache_bytes: 64 << 20,
+            table_cache_bytes: 32 << 20,
+            in_memory: false,
+            disk: Arc::new(SystemDisk),
+        }
     }
 }
 
@@ -197,7 +206,7 @@ impl Index {
     fn open_layers(path: &Path, options: &IndexOptions, fresh: bool) -> Result<Self> {
         let layers = if options.in_memory { Layers::open_in_memory(path, fresh) } else { Layers::open(path, fresh) };
         let layers = layers.map_err(|e| Error::io("create a temporary file beside", path, e))?;
-        let layers = Arc::new(layers);
+        let layers = Arc::new(layers.on_disk(Arc::clone(&options.disk)));
         let tables = Tables::open(Arc::clone(&layers), path, options.table_cache_bytes)?;
         let view = tables.view()?;
         let state = State {
@@ -334,6 +343,14 @@ impl Index {
     /// As [`Index::find`].
     pub fn contains(&self, id: &ChunkId, load: LoadDirectory<'_>) -> Result<bool> {
         Ok(self.find_known(id, load)?.is_some())
+    }
+
+    /// As [`Index::contains`]: which pack has it.
+    ///
+    /// # Errors
+    /// As [`Index::find`].
+    pub fn pack_of(&self, id: &ChunkId, load: LoadDirectory<'_>) -> Result<Option<PackId>> {
+        Ok(self.find_known(id, load)?.map(|(known, _)| known.pack))
     }
 
     fn find_known(&self, id: &ChunkId, load: LoadDirectory<'_>) -> Result<Option<(Arc<Known>, u32)>> {

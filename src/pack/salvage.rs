@@ -5,13 +5,14 @@
 //! begins and its checksum is right.
 //!
 //! Invariant: a frame that is handed out has the checksum it was written with, decodes, and its chunk ids were
-//! computed from its chunks in this call; nothing in the pack is believed about them. Time is bounded by the pack's
+//! computed from its chunks in this call; nothing in the pack is believed about them. Or it was made here, of chunks
+//! that came out of a damaged frame and hash to the ids that the directory has for them. Time is bounded by the pack's
 //! size even if every byte of it is made to look like the beginning of a frame.
 
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::frame::FrameDecoder;
+use super::frame::{FrameDecoder, FrameEncoder, FrameSettings};
 use super::reader::{check_pack_header, read_directory, read_trailer};
 use crate::error::{Error, Result};
 use crate::format::directory::Directory;
@@ -27,12 +28,12 @@ pub(super) const WINDOW_BYTES: usize = 2 * FRAME_STORED_BYTES_MAX;
 /// What fails to be read as a whole is read in pieces of this size, so that a bad sector costs little around it.
 const PAGE_BYTES: usize = 4096;
 
-/// One intact frame of a damaged pack.
+/// One intact frame of a damaged pack, or one made of the intact chunks of a damaged frame.
 #[derive(Debug)]
 pub struct SalvagedFrame<'a> {
     /// Where it was found, in bytes from the start of the pack.
     pub offset: u64,
-    /// The frame as it is stored: what [`super::PackWriter::push_frame`] takes.
+    /// The frame as it is to be stored: what [`super::PackWriter::push_frame`] takes.
     pub encoded: &'a [u8],
     /// The ids of its chunks, computed from their bytes.
     pub ids: &'a [ChunkId],
@@ -40,7 +41,7 @@ pub struct SalvagedFrame<'a> {
     pub lengths: &'a [u32],
 }
 
-/// A stretch of a pack that holds nothing intact.
+/// A stretch of a pack that holds no intact frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
     /// Which bytes of the pack.
@@ -52,7 +53,7 @@ pub struct Lost {
 /// What came out of a pack.
 #[derive(Debug, Default)]
 pub struct Salvage {
-    /// Intact frames.
+    /// Intact frames, and those made of intact chunks.
     pub frames: u64,
     /// Chunks in them.
     pub chunks: u64,
@@ -62,7 +63,8 @@ pub struct Salvage {
     pub lost_chunks: Option<Vec<ChunkId>>,
 }
 
-/// Hands every intact frame of a pack to `take`, in the order of their offsets, and reports what is lost.
+/// Hands every intact frame of a pack to `take`, in the order of their offsets, and reports what is lost. Where the
+/// directory is there, what is intact in a damaged frame is handed over as a frame of its own.
 ///
 /// # Errors
 /// [`Error::NotFound`] if there is no such pack; what `take` returns. Bytes that cannot be read count as damaged.
@@ -87,24 +89,29 @@ pub fn salvage(
     let mut saved = HashSet::new();
     let mut at = PACK_HEADER_BYTES as u64;
     while at < frames_end {
-        let lost = match walk.read_frame(at) {
-            Ok(()) => {
-                take(&walk.frame(at))?;
-                report.frames += 1;
-                report.chunks += walk.ids.len() as u64;
-                if directory.is_ok() {
-                    saved.extend(walk.ids.iter().copied());
-                }
-                at += walk.encoded.len() as u64;
+        let next = match (walk.read_frame(at), &directory) {
+            (Ok(()), _) => at + walk.encoded.len() as u64,
+            (Err(why), Ok(directory)) => {
+                let next = next_in(directory, at);
+                report.lost.push(Lost { bytes: at..next, why: why.to_string() });
+                walk.rescue(directory, at)?;
+                next
+            }
+            (Err(why), Err(_)) => {
+                let next = walk.search(at + 1);
+                report.lost.push(Lost { bytes: at..next, why: why.to_string() });
+                at = next;
                 continue;
             }
-            Err(e) => e,
         };
-        let next = match &directory {
-            Ok(directory) => next_in(directory, at),
-            Err(_) => walk.search(at + 1),
-        };
-        report.lost.push(Lost { bytes: at..next, why: lost.to_string() });
+        if !walk.ids.is_empty() {
+            take(&walk.frame(at))?;
+            report.frames += 1;
+            report.chunks += walk.ids.len() as u64;
+            if directory.is_ok() {
+                saved.extend(walk.ids.iter().copied());
+            }
+        }
         at = next;
     }
     match directory {
@@ -183,6 +190,34 @@ impl<'a> Walk<'a> {
             rest = after;
         }
         Ok(())
+    }
+
+    /// Makes a frame of those chunks of a damaged one that are as the directory says; of none if there are none.
+    fn rescue(&mut self, directory: &Directory, at: u64) -> Result<()> {
+        self.ids.clear();
+        self.lengths.clear();
+        let found = directory.frames.binary_search_by_key(&at, |frame| frame.offset);
+        let Some(entry) = found.ok().and_then(|n| directory.frames.get(n)) else { return Ok(()) };
+        let Ok(stored) = self.bytes(at, entry.stored_bytes as usize).map(<[u8]>::to_vec) else { return Ok(()) };
+        if FrameDecoder::for_checked_chunks()?.decode(&stored, &self.pack, at, &mut self.raw).is_err() {
+            return Ok(());
+        }
+        let mut intact = Vec::new();
+        let mut rest = self.raw.as_slice();
+        for chunk in directory.chunks_of(entry) {
+            let (bytes, after) = rest.split_at_checked(chunk.length as usize).unwrap_or((rest, &[]));
+            rest = after;
+            if ChunkId::of(bytes) == chunk.id {
+                intact.extend_from_slice(bytes);
+                self.ids.push(chunk.id);
+                self.lengths.push(chunk.length);
+            }
+        }
+        self.encoded.clear();
+        if self.ids.is_empty() {
+            return Ok(());
+        }
+        FrameEncoder::new(FrameSettings::default())?.encode(&intact, &self.lengths, &mut self.encoded)
     }
 
     /// The frame that was read last.

@@ -19,6 +19,9 @@ pub trait Disk: Send + Sync + Debug {
     /// Makes a file that was not there, to write to.
     fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>>;
 
+    /// Opens a file that is changed in place, and makes it if it is not there: for caches, never for objects.
+    fn open_to_change(&self, path: &Path) -> io::Result<Box<dyn ChangeFile>>;
+
     /// Opens a file to read from.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>>;
 
@@ -80,6 +83,21 @@ pub trait WriteFile: Send + Debug {
     fn start_writeback(&mut self, offset: u64, bytes: u64);
 }
 
+/// A file that is changed in place.
+pub trait ChangeFile: Send + Sync + Debug {
+    /// Writes all of the bytes at an offset.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes the file this long; what is new reads as zeros.
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
+
+    /// Makes the bytes, and their number, durable.
+    fn sync(&self) -> io::Result<()>;
+
+    /// The file itself, to be locked, looked at and read.
+    fn file(&self) -> &File;
+}
+
 /// A file being read, by any number of threads.
 pub trait ReadFile: Send + Sync + Debug {
     /// Reads some bytes at an offset, says how many; 0 at the end.
@@ -93,6 +111,10 @@ pub struct SystemDisk;
 impl Disk for SystemDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
         Ok(Box::new(OpenOptions::new().write(true).create_new(true).open(path)?))
+    }
+
+    fn open_to_change(&self, path: &Path) -> io::Result<Box<dyn ChangeFile>> {
+        Ok(Box::new(OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
@@ -190,6 +212,24 @@ impl WriteFile for File {
     fn start_writeback(&mut self, offset: u64, bytes: u64) {
         // On Linux this begins to write dirty pages and waits for nothing. It is a hint: its failure means nothing.
         let _ = rustix::fs::fadvise(&*self, offset, std::num::NonZeroU64::new(bytes), Advice::DontNeed);
+    }
+}
+
+impl ChangeFile for File {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.set_len(bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn file(&self) -> &File {
+        self
     }
 }
 

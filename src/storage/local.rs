@@ -10,7 +10,9 @@
 //! Invariants: what is visible was synced before (so an object found present needs its directory synced, no more); a
 //! failed sync is final (invariant 9): of a file, it is dropped; of a directory, this storage takes no more writes,
 //! because a later sync of the same directory may succeed without having written what the failed one lost.
-//! Directories that hold objects are themselves durable before the first object in them is.
+//! Directories that hold objects are themselves durable before the first object in them is. What is visible need not be
+//! durable: its maker may have been killed before the last step, or be at it. Whoever relies on an object that he found
+//! makes its name durable himself (`Storage::settle`).
 
 mod lease;
 mod quarantine;
@@ -182,6 +184,16 @@ impl Storage for LocalStorage {
             }
         }
         Ok(listed)
+    }
+
+    fn settle(&self, name: &ObjectName) -> Result<()> {
+        let path = self.inner.path(name);
+        self.inner.make_durable(path.parent().unwrap_or(&self.inner.root))?;
+        self.inner.sync_parent(&path)
+    }
+
+    fn cache_disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.inner.disk)
     }
 
     fn delete(&self, name: &ObjectName) -> Result<()> {
@@ -371,21 +383,27 @@ fn make_dir(disk: &dyn Disk, path: &Path) -> Result<()> {
     }
 }
 
-/// Makes a directory and those above it, their names durable.
+/// Makes a directory and those above it, their names durable: also of those that are there, because whoever made them
+/// may not have come to that.
 fn make_dirs(disk: &dyn Disk, path: &Path) -> Result<()> {
     let parent = match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
         None => return Ok(()),
-    };
-    match disk.make_dir(path) {
-        Ok(()) => disk.sync_dir(parent).map_err(|e| Error::io("sync", parent, e)),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => {
             make_dirs(disk, parent)?;
-            make_dir(disk, path)?;
-            disk.sync_dir(parent).map_err(|e| Error::io("sync", parent, e))
+            parent
         }
-        Err(e) => Err(Error::io("create", path, e)),
+    };
+    let is_new = match disk.make_dir(path) {
+        Ok(()) => true,
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
+        Err(e) => return Err(Error::io("create", path, e)),
+    };
+    match disk.sync_dir(parent) {
+        // One that is somebody else's, or of a kind that cannot be synced, was there before anybody thought of a store.
+        Err(e) if !is_new && matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) => {
+            Ok(())
+        }
+        synced => synced.map_err(|e| Error::io("sync", parent, e)),
     }
 }

@@ -10,10 +10,12 @@ pub mod memory;
 
 use std::fmt::Debug;
 use std::io;
+use std::sync::Arc;
 
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
 
+use self::disk::{Disk, SystemDisk};
 use crate::error::{Error, Result};
 use crate::format::name::{ObjectKind, ObjectName};
 
@@ -58,6 +60,17 @@ pub trait Storage: Send + Sync + Debug {
 
     /// All objects of a kind, in no particular order. Files that are no objects are passed over.
     fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>>;
+
+    /// Makes it durable that an object is there that was found there. Whoever made it may not have come to that: it was
+    /// killed, or is just about to. Where what is visible is durable, as in object stores, there is nothing to do.
+    fn settle(&self, _name: &ObjectName) -> Result<()> {
+        Ok(())
+    }
+
+    /// The disk on which a cache of what is in the storage is kept.
+    fn cache_disk(&self) -> Arc<dyn Disk> {
+        Arc::new(SystemDisk)
+    }
 
     /// Removes an object. Removing what is not there is fine.
     fn delete(&self, name: &ObjectName) -> Result<()>;

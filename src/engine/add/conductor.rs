@@ -19,6 +19,7 @@ use super::{AddReport, AddRequest, AddTotals, Event};
 use crate::catalog::recipe::RecipesWriter;
 use crate::catalog::snapshot::{Snapshot, SnapshotInfo, SnapshotWriter};
 use crate::engine::Store;
+use crate::engine::commit::{self, PacksDurable};
 use crate::engine::control::Control;
 use crate::engine::gc::filler;
 use crate::engine::locate::Locator;
@@ -273,7 +274,7 @@ impl<'a, 's> Conductor<'a, 's> {
             }
             Event::Packed(pack) => self.sink.packed(pack),
             Event::Fatal(error) => Err(error),
-            Event::Written | Event::Flushed => Ok(()),
+            Event::Written | Event::Flushed(_) => Ok(()),
         }
     }
 
@@ -376,18 +377,16 @@ impl<'a, 's> Conductor<'a, 's> {
 
     // ---- committing --------------------------------------------------------------------------------------------
 
-    /// Packs, then recipes, then the snapshot: invariants 1 and 2.
+    /// In the order that [`commit`] proves: invariants 1 and 2.
     fn commit(mut self) -> Result<AddReport> {
-        self.flush()?;
-        let mut stored_bytes = self.sink.pack_bytes;
+        let packs = self.flush()?;
+        let chunks = commit::chunks(packs, self.locator)?;
         if let Some(filler) = filler(self.locator.condemned()).filter(|_| !self.recipes.is_empty()) {
             // A file of the same recipes may be condemned: this one must have a name of its own.
             self.recipes.push(recipe_id(&[filler]), &[filler])?;
         }
-        if let Some(recipes) = self.recipes.finish(self.locator.storage())? {
-            stored_bytes += recipes.bytes;
-            self.locator.add_recipes(recipes.id, &recipes.places)?;
-        }
+        let (recipes, recipes_bytes) = commit::recipes(chunks, self.recipes, self.locator)?;
+        let stored_bytes = self.sink.pack_bytes + recipes_bytes;
         self.totals.new_bytes = self.sink.new_bytes;
         self.totals.new_chunks = self.sink.new_chunks;
         self.totals.stored_bytes = stored_bytes;
@@ -399,7 +398,7 @@ impl<'a, 's> Conductor<'a, 's> {
             stored_bytes: self.sink.pack_bytes,
             ..self.info
         };
-        let snapshot = self.rows.finish(info)?;
+        let snapshot = commit::snapshot(recipes, self.rows, info)?;
         self.totals.stored_bytes += snapshot.bytes;
         Ok(AddReport {
             snapshot: Some(snapshot.id),
@@ -410,13 +409,13 @@ impl<'a, 's> Conductor<'a, 's> {
     }
 
     /// Returns when every chunk taken so far is durable and in the index.
-    fn flush(&mut self) -> Result<()> {
+    fn flush(&mut self) -> Result<PacksDurable> {
         let before = self.sink.flush();
         // If the packer is gone, the reason is among the events.
         let _ = self.to_pack.send(ToPack::Flush { before });
         loop {
             match self.events.recv().map_err(|_| stopped_early())? {
-                Event::Flushed => return Ok(()),
+                Event::Flushed(durable) => return Ok(durable),
                 Event::Done(..) => {}
                 event => self.handle(event)?,
             }
@@ -427,7 +426,7 @@ impl<'a, 's> Conductor<'a, 's> {
     fn interrupted(mut self) -> Error {
         let kept = self.flush();
         match kept {
-            Ok(()) => Error::Interrupted {
+            Ok(_) => Error::Interrupted {
                 kept: format!(
                     "no snapshot was made; {} new chunks ({} bytes in {} packs) are kept, and the next add reuses them",
                     self.sink.new_chunks, self.sink.new_bytes, self.sink.packs

@@ -37,10 +37,11 @@ pub use report::{AddReport, AddTotals, Problem};
 
 use self::budget::Budget;
 use self::conductor::{Conductor, Ends, Setting};
-use self::packer::FinishedPack;
+use self::packer::{FinishedPack, Packing};
 use self::pool::Pool;
 use self::worker::{Done, Queues, Tools};
 use super::Store;
+use super::commit::PacksDurable;
 use super::control::Control;
 use super::locate::Locator;
 use crate::catalog::snapshot::{Root, Snapshot, SnapshotInfo, read_info};
@@ -76,7 +77,7 @@ enum Event {
     /// A pack is durable.
     Packed(FinishedPack),
     /// Everything sent before the flush is durable.
-    Flushed,
+    Flushed(PacksDurable),
     /// The add cannot go on.
     Fatal(Error),
 }
@@ -127,7 +128,8 @@ impl Store {
             drop(queues);
             let storage = self.storage();
             let locator = &locator;
-            scope.spawn(move || packer::run(storage, &locator.condemned().packs, &for_packer, &events));
+            let packing = Packing { storage, pack_bytes: self.pack_bytes, condemned: &locator.condemned().packs };
+            scope.spawn(move || packer::run(&packing, &for_packer, &events));
             // Dropping the conductor closes the queues, and with them ends every thread of the scope.
             let (parent, tools) = (parent.as_ref(), &tools);
             let setting = Setting { store: self, locator, parent, info, request, control, tools, budget };

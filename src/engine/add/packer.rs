@@ -11,10 +11,11 @@ use crossbeam_channel::{Receiver, Sender};
 use super::Event;
 use super::budget::Held;
 use super::pool::Buffer;
+use crate::engine::commit::PacksDurable;
 use crate::error::Result;
 use crate::format::directory::Directory;
 use crate::format::id::{ChunkId, PackId};
-use crate::pack::writer::{PACK_BYTES_TARGET, PackWriter};
+use crate::pack::writer::PackWriter;
 use crate::storage::Storage;
 
 /// A frame, compressed, on its way to a pack.
@@ -47,15 +48,19 @@ pub(super) struct FinishedPack {
     pub(super) bytes: u64,
 }
 
+/// What packs are made with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Packing<'a> {
+    pub(super) storage: &'a dyn Storage,
+    /// A pack ends once it has this many bytes.
+    pub(super) pack_bytes: u64,
+    /// No pack is given the name of one of these: gc deletes by name.
+    pub(super) condemned: &'a BTreeSet<PackId>,
+}
+
 /// Works until its queue closes. Errors are sent as an event, after which nothing more is packed.
-///
-/// No pack is given the name of a condemned one: gc deletes by name.
-pub(super) fn run<'a>(
-    storage: &'a dyn Storage,
-    condemned: &'a BTreeSet<PackId>,
-    queue: &Receiver<ToPack>,
-    events: &Sender<Event>,
-) {
+pub(super) fn run<'a>(packing: &Packing<'a>, queue: &Receiver<ToPack>, events: &Sender<Event>) {
+    let Packing { storage, pack_bytes, condemned } = *packing;
     // Two packs may be syncing while the next one fills.
     let (permits, returned) = crossbeam_channel::bounded(2);
     for () in [(), ()] {
@@ -99,18 +104,18 @@ pub(super) fn run<'a>(
                 }
                 // The conductor may be waiting for room.
                 let _ = events.send(Event::Written);
-                if open.as_ref().is_some_and(|pack| pack.bytes() >= PACK_BYTES_TARGET) {
+                if open.as_ref().is_some_and(|pack| pack.bytes() >= pack_bytes) {
                     open.take().into_iter().for_each(&finish);
                 }
             }
             if flush_before.is_some_and(|before| next >= before) {
                 flush_before = None;
                 open.take().into_iter().for_each(&finish);
-                // Both permits back: every pack before this point is durable or has failed.
+                // Both permits back: every pack before this point is durable, or its failure is among the events.
                 if let (Ok(()), Ok(())) = (returned.recv(), returned.recv()) {
                     let _ = (permits.send(()), permits.send(()));
                 }
-                let _ = events.send(Event::Flushed);
+                let _ = events.send(Event::Flushed(PacksDurable::said_by_packer()));
             }
         }
     });

@@ -90,10 +90,13 @@ impl Store {
     /// [`Error::Interrupted`] likewise. [`Error::Locked`] while a gc is at work.
     pub fn repair(&self, request: &RepairRequest, control: &Control) -> Result<RepairReport> {
         // No gc meanwhile, which might count on a pack that is moved away. Where there are no locks there is no gc either.
-        let _sole = match self.storage.sole() {
-            _ if request.dry_run => None,
-            Err(Error::Io { .. }) => None,
-            sole => Some(sole?),
+        let _sole = if request.dry_run {
+            None
+        } else {
+            match self.storage.sole() {
+                Err(Error::Io { .. }) => None,
+                sole => Some(sole?),
+            }
         };
         let verify = VerifyRequest { depth: request.depth, threads: request.threads };
         let before = self.verify(&verify, control)?;

@@ -12,7 +12,7 @@ use super::*;
 use crate::engine::trial::{Key, Numbers, Trial, hash_of};
 use crate::format::name::ObjectKind;
 use crate::pack::reader::read_directory;
-use crate::storage::disk::{Disk, ReadFile, SystemDisk, WriteFile};
+use crate::storage::disk::{ChangeFile, Disk, ReadFile, SystemDisk, WriteFile};
 use crate::storage::{LocalStorage, Storage};
 
 const REQUEST: RepairRequest = RepairRequest { depth: Depth::Stored, dry_run: false, threads: 2 };
@@ -223,6 +223,10 @@ impl Disk for EndingDisk {
         self.0.go()?;
         Ok(Box::new(EndingFile(Arc::clone(&self.0), SystemDisk.create(path)?)))
     }
+    /// Only the index is written so, and it is a cache.
+    fn open_to_change(&self, path: &Path) -> io::Result<Box<dyn ChangeFile>> {
+        SystemDisk.open_to_change(path)
+    }
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
         SystemDisk.open(path)
     }
@@ -296,7 +300,9 @@ fn much_damage(trial: &Trial) {
     change(of("packs")[0], &|bytes| bytes[200] ^= 1);
     change(of("packs")[1], &|bytes| bytes.truncate(bytes.len() - 1));
     change(of("recipes")[0], &|bytes| bytes[2] ^= 1);
-    change(of("snapshots")[0], &|bytes| bytes.truncate(bytes.len() / 2));
+    // Names of packs and recipes files come from their contents; those of snapshots from the time, too.
+    let (snapshot, _) = trial.files.keys().find(|(_, path)| path.as_path().ends_with("trees/a/below/1")).unwrap();
+    change(ObjectName::Snapshot(*snapshot).path().as_ref(), &|bytes| bytes.truncate(bytes.len() / 2));
 }
 
 #[test]
@@ -308,7 +314,8 @@ fn a_repair_that_is_cut_short_anywhere_costs_nothing_and_is_gone_on_with() {
     let reference = damaged.copy(false);
     repair(&reference);
     let expected = (reference.readable(), reference.verify(Depth::Full));
-    assert!(before.is_subset(&expected.0) && before.len() < expected.0.len() && expected.1.damages.is_empty());
+    assert_eq!(expected.1.damages, []);
+    assert!(before.is_subset(&expected.0) && before.len() < expected.0.len(), "{before:?}");
     let mut operations = 0;
     loop {
         let trial = damaged.copy(false);

@@ -21,32 +21,13 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
+use crate::storage::disk::ChangeFile;
+
 const MAGIC: [u8; 8] = *b"SEAMIDX1";
 pub(super) const HEADER_BYTES: u64 = 4096;
 pub(super) const BLOCK_BYTES: usize = 4096;
 const SUM_BYTES: usize = 8;
 pub(super) const STORED_BYTES: usize = BLOCK_BYTES + SUM_BYTES;
-
-/// What a base is written to.
-pub(super) trait Target {
-    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    fn set_len(&self, bytes: u64) -> io::Result<()>;
-    fn sync(&self) -> io::Result<()>;
-}
-
-impl Target for File {
-    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.write_all_at(bytes, offset)
-    }
-
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.set_len(bytes)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.sync_data()
-    }
-}
 
 /// What the base says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,14 +55,14 @@ impl Header {
         Ok(Some(Self { generation, bytes: length, whole: whole == 1 }))
     }
 
-    pub(super) fn write(&self, file: &impl Target) -> io::Result<()> {
+    pub(super) fn write(&self, file: &dyn ChangeFile) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(Self::BYTES);
         bytes.extend_from_slice(&MAGIC);
         for word in [self.generation, self.bytes, u64::from(self.whole)] {
             bytes.extend_from_slice(&word.to_le_bytes());
         }
         bytes.extend_from_slice(&checksum(&bytes, u64::MAX).to_le_bytes());
-        file.write(&bytes, 0)
+        file.write_at(&bytes, 0)
     }
 }
 

@@ -1,31 +1,34 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::cell::{Cell, RefCell};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU32;
 
 use super::*;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// Fails from some operation on, as if the process had been killed; the last write is torn.
+#[derive(Debug)]
 struct Mortal<'a> {
     file: &'a File,
-    left: Cell<u32>,
+    left: AtomicU32,
 }
 
 impl Mortal<'_> {
     fn step(&self) -> io::Result<()> {
-        self.left.set(self.left.get().checked_sub(1).ok_or_else(|| io::Error::other("killed"))?);
+        let left = self.left.load(Ordering::Relaxed);
+        self.left.store(left.checked_sub(1).ok_or_else(|| io::Error::other("killed"))?, Ordering::Relaxed);
         Ok(())
     }
 }
 
-impl Target for Mortal<'_> {
-    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+impl ChangeFile for Mortal<'_> {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         if let Err(e) = self.step() {
-            Target::write(self.file, &bytes[..bytes.len() / 2], offset)?;
+            self.file.write_all_at(&bytes[..bytes.len() / 2], offset)?;
             return Err(e);
         }
-        Target::write(self.file, bytes, offset)
+        self.file.write_all_at(bytes, offset)
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
@@ -35,6 +38,10 @@ impl Target for Mortal<'_> {
 
     fn sync(&self) -> io::Result<()> {
         self.step()
+    }
+
+    fn file(&self) -> &File {
+        self.file
     }
 }
 
@@ -125,7 +132,7 @@ fn a_process_killed_while_it_writes_the_base_leaves_the_old_the_new_or_none() {
         let new = content(&layers).unwrap();
         let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let generation = layers.base.as_ref().unwrap().header.generation;
-        let written = layers.replace(&Mortal { file: &file, left: Cell::new(left) }, generation, false);
+        let written = layers.replace(&Mortal { file: &file, left: AtomicU32::new(left) }, generation, false);
         drop((layers, file));
         let after = Layers::open(&path, false).unwrap();
         if after.has_base() {
@@ -147,30 +154,42 @@ fn a_process_killed_while_it_writes_the_base_leaves_the_old_the_new_or_none() {
     assert!(olds == 0 && nones > 4 && news >= 1, "{olds} {nones} {news}");
 }
 
-/// Notes what is done.
-#[derive(Default)]
-struct Recorder(RefCell<Vec<Done>>);
+/// Notes what is done to a file, and does not do it.
+#[derive(Debug)]
+struct Recorder {
+    done: Mutex<Vec<Done>>,
+    file: File,
+}
 
+#[derive(Debug)]
 enum Done {
     Write(Vec<u8>, u64),
     SetLen(u64),
     Sync,
 }
 
-impl Target for Recorder {
-    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.borrow_mut().push(Done::Write(bytes.to_vec(), offset));
+impl Recorder {
+    fn note(&self, done: Done) -> io::Result<()> {
+        self.done.lock().unwrap().push(done);
         Ok(())
+    }
+}
+
+impl ChangeFile for Recorder {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.note(Done::Write(bytes.to_vec(), offset))
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.0.borrow_mut().push(Done::SetLen(bytes));
-        Ok(())
+        self.note(Done::SetLen(bytes))
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.borrow_mut().push(Done::Sync);
-        Ok(())
+        self.note(Done::Sync)
+    }
+
+    fn file(&self) -> &File {
+        &self.file
     }
 }
 
@@ -192,10 +211,10 @@ fn power_lost_while_the_base_is_written_leaves_the_old_the_new_or_none() {
         layers.write(number * BLOCK, &block(1000 + number)).unwrap();
     }
     let new = content(&layers).unwrap();
-    let recorder = Recorder::default();
+    let recorder = Recorder { done: Mutex::default(), file: File::open(&path).unwrap() };
     layers.replace(&recorder, 1, false).unwrap();
     drop(layers);
-    let done = recorder.0.into_inner();
+    let done = recorder.done.into_inner().unwrap();
     let mut state = 11u64;
     let mut random = move |below: u64| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -217,9 +236,9 @@ fn power_lost_while_the_base_is_written_leaves_the_old_the_new_or_none() {
                 match op {
                     Done::Write(bytes, offset) if torn => {
                         let part = (bytes.len() / 512).max(1) * 512 / 2;
-                        Target::write(&file, &bytes[..part.min(bytes.len())], *offset).unwrap();
+                        file.write_all_at(&bytes[..part.min(bytes.len())], *offset).unwrap();
                     }
-                    Done::Write(bytes, offset) => Target::write(&file, bytes, *offset).unwrap(),
+                    Done::Write(bytes, offset) => file.write_all_at(bytes, *offset).unwrap(),
                     Done::SetLen(bytes) => file.set_len(*bytes).unwrap(),
                     Done::Sync => {}
                 }

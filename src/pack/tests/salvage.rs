@@ -1,5 +1,6 @@
 //! What comes out of packs that are cut off, overwritten or made to mislead.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::super::salvage::{Lost, Salvage, WINDOW_BYTES, salvage};
@@ -55,11 +56,12 @@ fn a_pack_cut_off_anywhere_gives_the_frames_before_the_cut() {
 }
 
 #[test]
-fn one_damaged_frame_costs_that_frame_only_with_or_without_the_directory() {
+fn one_damaged_frame_costs_that_frame_only_and_with_the_directory_its_damaged_chunks_only() {
     let storage = MemoryStorage::new();
     let (pack, directory) = write_pack(&storage, FrameSettings::default(), &some_frames());
     let name = ObjectName::Pack(pack);
     let whole = storage.bytes(&name).unwrap();
+    let mut outcomes = BTreeSet::new();
     for (n, frame) in directory.frames.iter().enumerate() {
         for at in frame.offset..frame.end() {
             for keeps_end in [true, false] {
@@ -71,13 +73,21 @@ fn one_damaged_frame_costs_that_frame_only_with_or_without_the_directory() {
                 storage.overwrite(&name, bytes);
                 let (found, report) = salvaged(&storage, pack);
                 let mut others = expected(&directory);
-                let (_, gone) = others.remove(n);
-                assert_eq!(found, others, "byte {at}");
+                let (_, own) = others.remove(n);
+                let (rescued, intact): (Vec<_>, Vec<_>) =
+                    found.into_iter().partition(|(offset, _)| *offset == frame.offset);
+                assert_eq!(intact, others, "byte {at}");
                 assert_eq!(report.lost[0].bytes, frame.offset..frame.end());
-                assert_eq!(report.lost_chunks, keeps_end.then_some(gone));
+                let saved: Vec<ChunkId> = rescued.into_iter().flat_map(|(_, ids)| ids).collect();
+                let lost: Vec<ChunkId> = own.into_iter().filter(|id| !saved.contains(id)).collect();
+                assert!(keeps_end || saved.is_empty());
+                outcomes.insert((saved.is_empty(), lost.is_empty()));
+                assert_eq!(report.lost_chunks, keeps_end.then_some(lost));
             }
         }
     }
+    // All is lost, all is saved, and some of each.
+    assert_eq!(outcomes.len(), 3);
 }
 
 #[test]

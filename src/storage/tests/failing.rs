@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::super::disk::{Disk, ReadFile, SystemDisk, WriteFile};
+use super::super::disk::{ChangeFile, Disk, ReadFile, SystemDisk, WriteFile};
 use super::*;
 
 /// Passes all on to the system, writes it down, and fails one operation.
@@ -44,6 +44,10 @@ impl Disk for TestDisk {
         let file = SystemDisk.create(path)?;
         Ok(Box::new(TestFile { disk: self.clone(), path: path.to_owned(), file, interrupted: false }))
     }
+    fn open_to_change(&self, path: &Path) -> io::Result<Box<dyn ChangeFile>> {
+        self.note("open to change", path)?;
+        SystemDisk.open_to_change(path)
+    }
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
         self.note("open", path)?;
         SystemDisk.open(path)
@@ -57,11 +61,11 @@ impl Disk for TestDisk {
         SystemDisk.rename_new(from, to)
     }
     fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.note("rename over", to)?;
+        self.note("replace", to)?;
         SystemDisk.rename_over(from, to)
     }
     fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.note("link to", to)?;
+        self.note("link as", to)?;
         SystemDisk.link_new(from, to)
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
