@@ -46,6 +46,19 @@ fn prepared(for_init: bool) -> Bench {
     bench
 }
 
+/// The line with two snapshots of the store in the place of those that it names.
+fn with_snapshots(bench: &Bench, line: &str) -> String {
+    let ids = [["add", "linux-6.1"], ["add", "linux-6.6"]].map(|add| {
+        let said = bench.ok(["--json"].iter().chain(&add));
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        said["snapshot"].as_str().unwrap().to_owned()
+    });
+    assert!(line.contains(" 5a6f"), "{line}");
+    line.replace("5a6f430eef18", &ids[0])
+        .replace("5a6f ", &format!("{} ", &ids[0][..20]))
+        .replace("97eeb6", &ids[1][..20])
+}
+
 #[test]
 fn every_help_has_examples_and_they_run() {
     let bench = Bench::new();
@@ -78,8 +91,9 @@ fn every_help_has_examples_and_they_run() {
                 skipped("an example that takes minutes where it is not built for speed");
                 continue;
             }
-            // Places outside of the folder are taken to be in it.
+            // Places outside of the folder are taken to be in it, and snapshots are those that are there.
             let line = example.replace(" /srv", " srv");
+            let line = if name == "rm" { with_snapshots(&bench, &line) } else { line };
             let output = Command::new("bash")
                 .args(["-o", "pipefail", "-c", &line])
                 .current_dir(bench.path(""))

@@ -8,13 +8,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::plan::{Plan, Want};
-use crate::engine::frames::{FrameReader, is_chunk};
+use crate::engine::frames::{FrameReader, is_chunk, read_stored};
 use crate::engine::locate::Locator;
 use crate::error::{Error, Result};
 use crate::format::directory::ChunkPlace;
 use crate::format::id::ChunkId;
 use crate::index::Location;
-use crate::pack::reader::read_frame;
 use crate::storage::Storage;
 
 /// A worker takes up to this many frames at a time …
@@ -166,7 +165,9 @@ impl<'a, 's> Worker<'a, 's> {
         let missing = || Error::Usage("a planned frame is not in its pack's directory".to_owned());
         let (pack, directory) = self.plan.packs.get(want.pack as usize).ok_or_else(missing)?;
         let frame = directory.frames.get(want.frame as usize).ok_or_else(missing)?;
-        self.reader.frame(pack, frame.offset, |buffer| read_frame(self.storage, pack, frame, buffer))?;
+        let read =
+            |buffer: &mut Vec<u8>| read_stored(self.storage, pack, frame.offset, frame.stored_bytes as usize, buffer);
+        self.reader.frame(pack, frame.offset, read)?;
         Ok(())
     }
 
