@@ -101,9 +101,9 @@ impl<'b> Session<'b> {
     fn round(&mut self, blow: &Blow<'_>) {
         let work = match self.below(20) {
             _ if self.kept.len() > 6 => Work::Remove,
-            0..8 => Work::Add,
-            8..11 => Work::Get,
-            11..14 if self.kept.len() > 2 => Work::Remove,
+            0..7 => Work::Add,
+            7..11 => Work::Get,
+            11..15 if self.kept.len() > 2 => Work::Remove,
             _ => Work::Collect,
         };
         let any = self.below(self.kept.len() as u64) as usize;
@@ -243,19 +243,21 @@ fn kill_until(kills: usize, rounds_max: usize, seed: u64) {
     let bench = Bench::new();
     let mut session = Session::new(&bench, bench.path(".store"), seed);
     let mut rounds = 0;
-    while session.cut_short_in_all() < kills && rounds < rounds_max {
+    let is_enough = |session: &Session<'_>| {
+        session.cut_short_in_all() >= kills && session.counts.iter().all(|count| count.cut_short > kills / 20)
+    };
+    while !is_enough(&session) && rounds < rounds_max {
         session.round(&Blow::Kill);
         rounds += 1;
     }
     session.end();
     session.report("kill -9");
-    assert!(session.cut_short_in_all() >= kills, "{rounds} rounds");
-    assert!(session.counts.iter().all(|count| count.cut_short > 0), "each is killed");
+    assert!(is_enough(&session), "not enough was killed in {rounds} rounds");
 }
 
 #[test]
 fn killed_at_any_moment_it_loses_nothing() {
-    kill_until(30, 100, 1);
+    kill_until(30, 150, 1);
 }
 
 #[test]

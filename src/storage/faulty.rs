@@ -127,6 +127,8 @@ struct Plan {
     /// So many of these go well.
     left: usize,
     struck: Option<Asked>,
+    /// What was asked since.
+    since: Vec<Asked>,
 }
 
 #[derive(Debug, Default)]
@@ -158,7 +160,7 @@ impl FaultyDisk {
 
     /// After `well` operations of those that are `among`, the next meets this.
     pub(crate) fn fault(&self, fault: Fault, well: usize, among: fn(Op) -> bool) {
-        self.state().plan = Some(Plan { fault, among, left: well, struck: None });
+        self.state().plan = Some(Plan { fault, among, left: well, struck: None, since: Vec::new() });
     }
 
     /// The process is killed after so many changes.
@@ -176,6 +178,11 @@ impl FaultyDisk {
     /// The operation that met the fault, if it came to that.
     pub(crate) fn struck(&self) -> Option<Asked> {
         self.state().plan.as_ref().and_then(|plan| plan.struck.clone())
+    }
+
+    /// What was asked since.
+    pub(crate) fn since_struck(&self) -> Vec<Asked> {
+        self.state().plan.as_ref().map(|plan| plan.since.clone()).unwrap_or_default()
     }
 
     /// All that was asked so far; it is forgotten.
@@ -205,6 +212,7 @@ impl FaultyDisk {
         let Some(plan) = &mut state.plan else { return Ok(false) };
         let killed = || io::Error::other("killed");
         if plan.struck.is_some() {
+            plan.since.push(asked);
             return if plan.fault == Fault::Killed { Err(killed()) } else { Ok(false) };
         }
         if !(plan.among)(op) {

@@ -129,16 +129,16 @@ fn power_lost_at_any_moment(subsets: u64, seed: u64) -> Counts {
 
 #[test]
 fn power_lost_at_any_moment_costs_no_acknowledged_snapshot() {
-    let counts = power_lost_at_any_moment(2, 1);
+    let counts = power_lost_at_any_moment(1, 1);
     report("power lost at any moment", &counts);
-    assert!(counts.operations > 400 && counts.prefixes == counts.operations + 1, "{counts:?}");
-    assert!(counts.subsets == 2 * counts.prefixes && counts.distinct > counts.prefixes, "{counts:?}");
+    assert!(counts.operations > 350 && counts.prefixes == counts.operations + 1, "{counts:?}");
+    assert!(counts.subsets == counts.prefixes && counts.distinct > counts.prefixes, "{counts:?}");
 }
 
 #[test]
 #[ignore = "takes minutes: the same, many more times"]
 fn power_lost_at_any_moment_many_times() {
-    report("power lost at any moment, many times", &power_lost_at_any_moment(60, 2));
+    report("power lost at any moment, many times", &power_lost_at_any_moment(24, 2));
 }
 
 /// `first` is killed after each of its operations in turn, or each `stride`-th; then `second` runs on the same system;

@@ -83,7 +83,7 @@ impl Shelf {
         files_in(&output)
     }
 
-    fn assert_whole(&self, id: SnapshotId, name: &str, expected: &Files) {
+    pub(in crate::engine) fn assert_whole(&self, id: SnapshotId, name: &str, expected: &Files) {
         assert!(self.files(id, name) == *expected, "{name} in {id} is not what was added");
     }
 
