@@ -20,6 +20,9 @@ use crate::index::{Index, IndexOptions, IndexStatistics, Location, RecipeRow, Re
 use crate::pack::reader::read_directory;
 use crate::storage::Storage;
 
+#[cfg(test)]
+mod tests;
+
 /// The name of the index below a store's root.
 pub(super) const INDEX_FILE: &str = "index.redb";
 

@@ -12,12 +12,9 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::stage::{self, Due, NEXT, Stage, Step};
-use crate::engine::gc::tests::{Shelf, copy_tree, noise};
+use crate::engine::gc::tests::copy_tree;
 use crate::error::{Error, Result, chain};
 use crate::format::id::SnapshotId;
-use crate::format::name::{ObjectKind, ObjectName};
-use crate::index::{Index, IndexOptions};
-use crate::pack::reader::read_directory;
 use crate::storage::faulty::{Asked, Fault, FaultyDisk, Op};
 
 /// What is asked of a store.
@@ -144,6 +141,10 @@ impl Prepared {
             Err(error) => chain(error),
         };
         assert!(!carried_on, "{case}: {said}");
+        if self.command == Command::Repair && result.is_ok() && !asked.op.changes() {
+            // It ends with a verification: what seems lost for a read that failed is told by file and snapshot.
+            return;
+        }
         let names = [Some(&asked.path), asked.from.as_ref()];
         let mut names = names.iter().flatten().filter_map(|path| Some(path.file_name()?.to_string_lossy()));
         assert!(names.any(|name| said.contains(&*name)), "{case}: {said:?} does not name it");
@@ -255,7 +256,7 @@ const FAULTS: &[(Fault, fn(Op) -> bool)] = &[
 ];
 
 #[expect(clippy::print_stderr, reason = "tests report to whoever runs them")]
-fn sweep(command: Command, least: usize) {
+fn sweep(command: Command, stride: usize, least: usize) {
     let prepared = Arc::new(Prepared::new(command));
     for (fault, among) in FAULTS {
         let (next, ended) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
@@ -264,7 +265,7 @@ fn sweep(command: Command, least: usize) {
             for _ in 0..2 {
                 scope.spawn(|| {
                     loop {
-                        let well = next.fetch_add(1, Ordering::Relaxed);
+                        let well = next.fetch_add(stride, Ordering::Relaxed);
                         if well >= ended.load(Ordering::Relaxed) {
                             break;
                         }
@@ -283,56 +284,37 @@ fn sweep(command: Command, least: usize) {
 
 #[test]
 fn whichever_operation_of_an_add_fails() {
-    sweep(Command::Add, 50);
+    sweep(Command::Add, 1, 50);
 }
 
 #[test]
 fn whichever_operation_of_a_get_fails() {
-    sweep(Command::Get, 15);
+    sweep(Command::Get, 1, 15);
 }
 
 #[test]
 fn whichever_operation_of_an_rm_fails() {
-    sweep(Command::Remove, 5);
+    sweep(Command::Remove, 1, 5);
 }
 
 #[test]
+fn many_an_operation_of_a_gc_fails() {
+    sweep(Command::Collect, 3, 30);
+}
+
+#[test]
+#[ignore = "takes a minute: every one"]
 fn whichever_operation_of_a_gc_fails() {
-    sweep(Command::Collect, 50);
+    sweep(Command::Collect, 1, 100);
 }
 
 #[test]
+fn many_an_operation_of_a_repair_fails() {
+    sweep(Command::Repair, 13, 20);
+}
+
+#[test]
+#[ignore = "takes minutes: every one"]
 fn whichever_operation_of_a_repair_fails() {
-    sweep(Command::Repair, 50);
-}
-
-/// What an add or a get has begun is not ended by a cache.
-#[test]
-fn an_index_that_is_damaged_while_it_is_open_is_made_again() {
-    let shelf = Shelf::new();
-    // So many chunks that the index does not have them all in memory.
-    shelf.write("big", &noise(9, 8_000_000));
-    let id = shelf.add("big");
-    let store = shelf.store();
-    let path = store.root().join("index.redb");
-    let locator = store.locator().unwrap();
-    let other = Index::open(&path, &IndexOptions::default()).unwrap();
-    let file = std::fs::File::options().write(true).open(&path).unwrap();
-    let bytes = std::fs::read(&path).unwrap();
-    let damaged: Vec<u8> = bytes[4096..].iter().map(|byte| byte ^ 0x55).collect();
-    std::os::unix::fs::FileExt::write_all_at(&file, &damaged, 4096).unwrap();
-    let mut noticed = 0;
-    for listed in store.storage().list(ObjectKind::Pack).unwrap() {
-        let ObjectName::Pack(pack) = listed.name else { panic!("{listed:?}") };
-        let directory = Arc::new(read_directory(store.storage(), pack).unwrap());
-        for chunk in &directory.chunks {
-            let asked = other.find(&chunk.id, &|_| Ok(Arc::clone(&directory)));
-            noticed += usize::from(matches!(asked, Err(Error::Index { .. })));
-            assert!(locator.contains(&chunk.id).unwrap());
-        }
-    }
-    assert!(noticed > 0, "nobody would have noticed");
-    drop(other);
-    locator.close().unwrap();
-    shelf.assert_whole(id, "big", &shelf.source("big"));
+    sweep(Command::Repair, 1, 200);
 }
