@@ -14,6 +14,7 @@ mod chunk_xet;
 mod damage;
 mod errors;
 mod every_byte;
+mod few_files;
 mod full_disk;
 mod gc;
 #[path = "../proofs/gc_model.rs"]
@@ -21,6 +22,7 @@ mod gc_model;
 mod golden_stores;
 mod help;
 mod interrupt;
+mod kills;
 mod plain_data;
 mod property;
 mod sharing;

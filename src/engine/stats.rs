@@ -3,7 +3,7 @@
 //! Each distinct content is looked at once, with the first snapshot that has it and whether others have it too; what
 //! holds for a chunk follows from the contents it is in. Memory: about 60 bytes a distinct content and 20 a chunk.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -124,6 +124,8 @@ pub struct ExtensionStats {
     pub stored_bytes: u64,
 }
 
+/// How often all is counted if snapshots are removed meanwhile.
+const ATTEMPTS_MAX: usize = 8;
 /// How many extensions are reported.
 const EXTENSIONS_MAX: usize = 12;
 /// Extensions longer than this are no extensions.
@@ -183,6 +185,19 @@ impl Store {
     /// # Errors
     /// Fails if a snapshot, a recipe or a pack's directory is damaged or missing.
     pub fn dedup_stats(&self, control: &Control) -> Result<DedupStats> {
+        for _ in 1..ATTEMPTS_MAX {
+            let listed = self.snapshot_ids()?.into_iter().collect::<BTreeSet<_>>();
+            match self.count(control) {
+                // It, or what it needed, was removed since it was listed.
+                Err(Error::NotFound { .. }) => {}
+                Err(Error::Damaged { .. }) if self.snapshot_ids()?.into_iter().collect::<BTreeSet<_>>() != listed => {}
+                counted => return counted,
+            }
+        }
+        self.count(control)
+    }
+
+    fn count(&self, control: &Control) -> Result<DedupStats> {
         let locator = self.locator()?;
         let mut snapshots = self.snapshots()?;
         snapshots.reverse();
