@@ -20,6 +20,7 @@ mod gc;
 mod gc_model;
 mod golden_stores;
 mod help;
+mod hostile;
 mod interrupt;
 mod plain_data;
 mod property;
