@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::missing_panics_doc, missing_docs, unreachable_pub)]
 
 mod arrow;
+#[cfg(test)]
+mod bombs;
 mod catalog;
 mod frame;
 mod pack;

@@ -171,7 +171,7 @@ impl World {
                 0 => [outside, b"/new"].concat(),
                 1 => b"../outside/new".to_vec(),
                 2 => names[(at + 1) % names.len()].clone(),
-                _ => b"d/".repeat(1 + script.below(40_000)),
+                _ => [&b"d/".repeat(script.pick(&[3, 300, 9000, 40_000]))[..], b"d"].concat(),
             };
         }
         let mut rows: Vec<Row> = Vec::new();
