@@ -84,7 +84,7 @@ fn check_recipes(bytes: &[u8], honest: bool) {
         seen.push((id, place));
         Ok(())
     });
-    assert!(read.is_ok() || is_damage(&read.as_ref().unwrap_err()), "{read:?}");
+    assert!(read.is_ok() || is_damage(read.as_ref().unwrap_err()), "{read:?}");
     assert!(!honest || read.is_ok() && ids.is_ok());
     if let Ok(ids) = ids {
         assert!(ids.starts_with(&seen));

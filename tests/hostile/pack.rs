@@ -19,9 +19,12 @@ pub(super) struct ForgedPack {
     pub(super) honest: bool,
 }
 
+/// A frame, and what a directory is to say of its chunks.
+pub(super) type Listed = (Vec<u8>, Vec<(ChunkId, u32)>);
+
 /// A pack of frames with their chunks' lengths and ids, in which the script may change the directory, under the name
 /// that goes with that, and whatever is not in the directory.
-pub(super) fn forge(script: &mut Script<'_>, frames: &[(Vec<u8>, Vec<(ChunkId, u32)>)]) -> ForgedPack {
+pub(super) fn forge(script: &mut Script<'_>, frames: &[Listed]) -> ForgedPack {
     let mut directory = Directory::default();
     let mut bytes = header().to_vec();
     for (frame, list) in frames {
@@ -53,7 +56,7 @@ pub(super) fn forge(script: &mut Script<'_>, frames: &[(Vec<u8>, Vec<(ChunkId, u
 }
 
 /// Frames of a script, with what a directory would say of them.
-fn frames(script: &mut Script<'_>) -> (Vec<(Vec<u8>, Vec<(ChunkId, u32)>)>, bool) {
+fn frames(script: &mut Script<'_>) -> (Vec<Listed>, bool) {
     let mut encoder = encoder(script);
     let mut honest = true;
     let frames = (0..=script.below(4)).map(|_| {

@@ -15,10 +15,6 @@ impl<'a> Script<'a> {
         self.0
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(super) fn byte(&mut self) -> u8 {
         let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
         self.0 = rest;
