@@ -3,10 +3,14 @@
 //! Each distinct content is looked at once, with the first snapshot that has it and whether others have it too; what
 //! holds for a chunk follows from the contents it is in. Memory: about 60 bytes a distinct content and 20 a chunk.
 
+mod groups;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Serialize;
+
+pub use groups::{GroupChunks, GroupPart, GroupStats};
 
 use super::control::Control;
 use super::locate::{INDEX_FILE, Locator};
@@ -193,7 +197,7 @@ impl Store {
         let mut packs = self.load_packs()?;
         for (content, (holders, size)) in &contents {
             if control.is_stopped() {
-                return Err(Error::Interrupted { kept: "nothing was changed".to_owned() });
+                return Err(interrupted());
             }
             mark(&locator, &mut packs, *content, *size, *holders)?;
         }
@@ -230,7 +234,7 @@ impl Store {
                 let entry = entry?;
                 *entries += 1;
                 if control.is_stopped() {
-                    return Err(Error::Interrupted { kept: "nothing was changed".to_owned() });
+                    return Err(interrupted());
                 }
                 if entry.kind != EntryKind::File {
                     continue;
@@ -283,6 +287,10 @@ impl Store {
         stats.stored_bytes = pack_bytes + metadata.recipe_bytes + metadata.snapshot_bytes + config;
         Ok(())
     }
+}
+
+fn interrupted() -> Error {
+    Error::Interrupted { kept: "nothing was changed".to_owned() }
 }
 
 fn ratio(a: u64, b: u64) -> f64 {

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::id::{ChunkId, RecipeId};
+use super::label::Labels;
 
 /// A path in a snapshot: bytes, relative, parts joined by single `/`, no `.` or `..` part, no NUL.
 /// The empty path is the root itself (`store add .`).
@@ -234,4 +235,6 @@ pub struct Entry {
     pub identity: Identity,
     /// Extended attributes, ascending by name.
     pub xattrs: Vec<Xattr>,
+    /// What the add that made the snapshot says of it. Nothing of a restored file tells of these.
+    pub labels: Labels,
 }

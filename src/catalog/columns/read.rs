@@ -63,6 +63,8 @@ pub(in crate::catalog) struct TableFile<'s> {
     storage: &'s dyn Storage,
     name: ObjectName,
     stored: SchemaRef,
+    /// The keys that it has columns of labels for.
+    label_keys: Vec<Arc<str>>,
     raw_bytes_max: u64,
     batches: Vec<Block>,
     dictionaries: Vec<Block>,
@@ -124,7 +126,11 @@ impl<'s> TableFile<'s> {
         let metadata: BTreeMap<String, String> =
             schema.metadata().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         check_kind(&name, table, &metadata, &bad)?;
-        if schema.fields() != table.schema().fields() {
+        let label_keys = match table {
+            Table::Snapshot => super::labels::keys_of(schema.fields(), table.fields().len()).map_err(&bad)?,
+            Table::Recipes => Vec::new(),
+        };
+        if schema.fields() != table.schema(&label_keys).fields() {
             return Err(bad(format!("the columns are not those of a {} file", table.object())));
         }
         if footer.version() != MetadataVersion::V5 {
@@ -136,7 +142,8 @@ impl<'s> TableFile<'s> {
         Ok(Self {
             storage,
             name,
-            stored: Arc::new(table.stored_schema()),
+            stored: Arc::new(table.stored_schema(&label_keys)),
+            label_keys,
             raw_bytes_max: table.batch_raw_bytes_max(),
             batches: blocks(footer.recordBatches())?,
             dictionaries: blocks(footer.dictionaries())?,
@@ -184,6 +191,11 @@ impl<'s> TableFile<'s> {
     /// The file's metadata.
     pub(in crate::catalog) fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
+    }
+
+    /// The keys of the labels that it has columns for, ascending.
+    pub(in crate::catalog) fn label_keys(&self) -> &[Arc<str>] {
+        &self.label_keys
     }
 
     /// How many batches there are.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod damage;
+mod labels;
 mod recipes;
 mod rows;
 mod snapshots;
