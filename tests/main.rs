@@ -11,6 +11,9 @@ mod chunk_script;
 mod chunk_seams;
 mod chunk_stream;
 mod chunk_xet;
+#[path = "../examples/compress_walk.rs"]
+#[allow(unreachable_pub)]
+mod compress_walk;
 mod damage;
 mod errors;
 mod every_byte;
@@ -21,6 +24,7 @@ mod gc_model;
 mod golden_stores;
 mod help;
 mod interrupt;
+mod labels;
 mod plain_data;
 mod property;
 mod sharing;
@@ -28,4 +32,5 @@ mod stats;
 mod support;
 mod system;
 mod verify;
+mod writer;
 mod xattrs;

@@ -25,7 +25,7 @@ const RUN_TEXT_BYTES: usize = 16 << 20;
 /// Rows on their way to a snapshot.
 #[derive(Debug)]
 pub(super) enum Rows {
-    Ascending(SnapshotWriter),
+    Ascending(Box<SnapshotWriter>),
     InAnyOrder(Sorter),
 }
 
@@ -38,7 +38,8 @@ impl Default for Rows {
 impl Rows {
     /// Rows that ascend, with labels of these keys.
     pub(super) fn ascending(storage: &dyn Storage, label_keys: &[Arc<str>]) -> Result<Self> {
-        Ok(Self::Ascending(SnapshotWriter::begin(storage.writer()?)?.with_labels(label_keys.to_vec())?))
+        let writer = SnapshotWriter::begin(storage.writer()?)?.with_labels(label_keys.to_vec())?;
+        Ok(Self::Ascending(Box::new(writer)))
     }
 
     /// Rows in any order, with labels of these keys and of any others.
@@ -68,7 +69,7 @@ impl Rows {
         make: &mut dyn FnMut(EntryPath) -> Entry,
     ) -> Result<SnapshotWriter> {
         match self {
-            Self::Ascending(writer) => Ok(writer),
+            Self::Ascending(writer) => Ok(*writer),
             Self::InAnyOrder(sorter) => sorter.finish(storage, make),
         }
     }
