@@ -20,14 +20,15 @@ pub(super) fn field(key: &str) -> Field {
     Field::new(format!("{PREFIX}{key}"), words(arrow_schema::DataType::Int32), true)
 }
 
-/// The keys that a file's columns behind the first `fixed` are of. That the columns are of the right type is for the
-/// caller to see.
-pub(super) fn keys_of(fields: &arrow_schema::Fields, fixed: usize) -> Result<Vec<Arc<str>>, String> {
+/// The keys of the label columns that a file's columns end with. That they are of the right type, and all others what they
+/// must be, is for the caller to see.
+pub(super) fn keys_of(fields: &arrow_schema::Fields) -> Result<Vec<Arc<str>>, String> {
     let key_of = |field: &Arc<Field>| {
         let key = field.name().strip_prefix(PREFIX).filter(|key| check_key(key).is_ok());
         key.map(Arc::from).ok_or_else(|| format!("column {:?} is none that a snapshot has", field.name()))
     };
-    let keys: Vec<Arc<str>> = fields.iter().skip(fixed).map(key_of).collect::<Result<_, _>>()?;
+    let keys: Vec<Arc<str>> =
+        fields.iter().skip_while(|field| !field.name().starts_with(PREFIX)).map(key_of).collect::<Result<_, _>>()?;
     check_keys(&keys)?;
     Ok(keys)
 }

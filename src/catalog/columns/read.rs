@@ -127,7 +127,7 @@ impl<'s> TableFile<'s> {
             schema.metadata().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         check_kind(&name, table, &metadata, &bad)?;
         let label_keys = match table {
-            Table::Snapshot => super::labels::keys_of(schema.fields(), table.fields().len()).map_err(&bad)?,
+            Table::Snapshot => super::labels::keys_of(schema.fields()).map_err(&bad)?,
             Table::Recipes => Vec::new(),
         };
         if schema.fields() != table.schema(&label_keys).fields() {

@@ -125,7 +125,7 @@ impl<'a, 's> Conductor<'a, 's> {
         let sink = Sink::new(locator, frames, budget.clone(), store.settings().frames, tools.small.clone());
         let rows = match &given {
             None => Rows::ascending(store.storage(), labeller.keys())?,
-            Some(_) => Rows::in_any_order(labeller.keys()),
+            Some(_) => Rows::in_any_order(store.root(), labeller.keys()),
         };
         let recipes = RecipesWriter::begin(store.storage().writer()?)?;
         Ok(Self {
@@ -471,16 +471,16 @@ impl<'a, 's> Conductor<'a, 's> {
 
     /// In the order that [`commit`] proves: invariants 1 and 2.
     fn commit(mut self) -> Result<AddReport> {
+        let packs = self.flush()?;
+        let chunks = commit::chunks(packs, self.locator)?;
         let now = made_now(EntryPath::default(), EntryKind::Directory);
-        let rows = std::mem::take(&mut self.rows).finish(self.locator.storage(), &mut |path| {
+        let rows = self.rows.finish(self.locator.storage(), &mut |path| {
             let mut entry = Entry { path, ..now.clone() };
             entry.labels = self.labeller.labels_of(&entry.path, None, &Labels::default());
             self.totals.count(&entry);
             self.control.count(1, 0);
             entry
         })?;
-        let packs = self.flush()?;
-        let chunks = commit::chunks(packs, self.locator)?;
         if let Some(filler) = filler(self.locator.condemned()).filter(|_| !self.recipes.is_empty()) {
             // A file of the same recipes may be condemned: this one must have a name of its own.
             self.recipes.push(recipe_id(&[filler]), &[filler])?;

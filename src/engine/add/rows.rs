@@ -1,21 +1,22 @@
 //! In which order do rows reach the snapshot? In its own, whatever order entries came in.
 //!
 //! From disk they come in order, and are written as they come. From a [`Writer`] they come in any order: they are
-//! gathered, and every [`RUN_ROWS`] of them become a *run*, sorted and encoded as a snapshot's file is (some 50 bytes a
-//! row). At the end the runs are merged. Then two entries with one path are found, and an entry below one that is no
+//! gathered, and every [`RUN_ROWS`] of them become a *run*: sorted, and written to a file without a name as a snapshot is
+//! (some 50 bytes a row). At the end the runs are merged, a batch of each in memory. Then two entries with one path are found, and an entry below one that is no
 //! directory; directories that nobody gave but that lead to something are made.
 //!
 //! [`Writer`]: super::Writer
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::catalog::snapshot::{Snapshot, SnapshotInfo, SnapshotWriter};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::format::id::SnapshotId;
-use crate::storage::{MemoryStorage, Storage};
+use crate::storage::{ScratchStorage, Storage};
 
 /// Rows in memory as they are before they become a run: some 20 MB.
 const RUN_ROWS: usize = 64 << 10;
@@ -29,12 +30,6 @@ pub(super) enum Rows {
     InAnyOrder(Sorter),
 }
 
-impl Default for Rows {
-    fn default() -> Self {
-        Self::in_any_order(&[])
-    }
-}
-
 impl Rows {
     /// Rows that ascend, with labels of these keys.
     pub(super) fn ascending(storage: &dyn Storage, label_keys: &[Arc<str>]) -> Result<Self> {
@@ -43,9 +38,12 @@ impl Rows {
     }
 
     /// Rows in any order, with labels of these keys and of any others.
-    pub(super) fn in_any_order(label_keys: &[Arc<str>]) -> Self {
-        let label_keys = label_keys.iter().cloned().collect();
-        Self::InAnyOrder(Sorter { label_keys, ..Sorter::default() })
+    ///
+    /// What is too much for memory goes to the file system of `folder`.
+    pub(super) fn in_any_order(folder: &Path, label_keys: &[Arc<str>]) -> Self {
+        let (rows, ids) = (Vec::new(), Vec::new());
+        let (folder, label_keys) = (folder.to_owned(), label_keys.iter().cloned().collect());
+        Self::InAnyOrder(Sorter { rows, text_bytes: 0, folder, runs: None, ids, label_keys })
     }
 
     /// Appends a row.
@@ -76,11 +74,12 @@ impl Rows {
 }
 
 /// Puts rows in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sorter {
     rows: Vec<Entry>,
     text_bytes: usize,
-    runs: MemoryStorage,
+    folder: PathBuf,
+    runs: Option<ScratchStorage>,
     ids: Vec<SnapshotId>,
     label_keys: BTreeSet<Arc<str>>,
 }
@@ -100,21 +99,27 @@ impl Sorter {
         Ok(())
     }
 
-    fn end_run(&mut self) -> Result<()> {
+    /// The rows that are gathered, in order; none are left.
+    fn take_sorted(&mut self) -> Result<Vec<Entry>> {
         self.text_bytes = 0;
         let mut rows = std::mem::take(&mut self.rows);
         rows.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        let keys = self.label_keys.iter().cloned().collect();
-        let mut writer = SnapshotWriter::begin(self.runs.writer()?)?.with_labels(keys)?;
-        let mut before: Option<&Entry> = None;
-        for entry in &rows {
-            if before.is_some_and(|before| before.path == entry.path) {
-                return Err(given_twice(entry));
-            }
-            writer.push(entry)?;
-            before = Some(entry);
+        match rows.windows(2).find_map(|pair| pair.first().zip(pair.last()).filter(|(a, b)| a.path == b.path)) {
+            Some((entry, _)) => Err(given_twice(entry)),
+            None => Ok(rows),
         }
-        // Runs of the same rows would be one object; such rows are refused when they are merged.
+    }
+
+    fn end_run(&mut self) -> Result<()> {
+        let rows = self.take_sorted()?;
+        let runs = match &self.runs {
+            Some(runs) => runs,
+            None => self.runs.insert(ScratchStorage::create(&self.folder)?),
+        };
+        let keys = self.label_keys.iter().cloned().collect();
+        let mut writer = SnapshotWriter::begin(runs.writer()?)?.with_labels(keys)?;
+        rows.iter().try_for_each(|entry| writer.push(entry))?;
+        // With its number each has a name of its own.
         let number = self.ids.len();
         let info = SnapshotInfo { tags: vec![number.to_string()], ..SnapshotInfo::default() };
         self.ids.push(writer.finish(info)?.id);
@@ -122,12 +127,15 @@ impl Sorter {
     }
 
     fn finish(mut self, storage: &dyn Storage, make: &mut dyn FnMut(EntryPath) -> Entry) -> Result<SnapshotWriter> {
-        self.end_run()?;
+        let rest = self.take_sorted()?;
         let keys = self.label_keys.iter().cloned().collect();
         let mut tree =
             Tree { writer: SnapshotWriter::begin(storage.writer()?)?.with_labels(keys)?, above: Vec::new(), make };
-        let runs = self.ids.iter().map(|id| Snapshot::open(&self.runs, *id)).collect::<Result<Vec<_>>>()?;
-        let mut runs: Vec<_> = runs.iter().map(Snapshot::entries).collect();
+        let written = self.runs.iter().flat_map(|runs| self.ids.iter().map(move |id| Snapshot::open(runs, *id)));
+        let runs = written.collect::<Result<Vec<_>>>()?;
+        type Run<'r> = Box<dyn Iterator<Item = Result<Entry>> + 'r>;
+        let mut runs: Vec<Run<'_>> = runs.iter().map(|run| Box::new(run.entries()) as Run<'_>).collect();
+        runs.push(Box::new(rest.into_iter().map(Ok)));
         let mut heads: Vec<Option<Entry>> = Vec::new();
         let mut order = BinaryHeap::new();
         for (place, run) in runs.iter_mut().enumerate() {

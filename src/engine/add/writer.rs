@@ -44,7 +44,7 @@ const ENTRY_BYTES: usize = 1 << 10;
 #[derive(Debug, Clone)]
 pub struct WriterOptions {
     /// At most about this many bytes of data in flight, 32 MiB at least. Besides, each thread that gives a file holds up
-    /// to 8 MiB of it, and 64 Ki rows are gathered before they are encoded (some 20 MB; 50 bytes for each row after that).
+    /// to 8 MiB of it, and up to 64 Ki rows are gathered before they go to a temporary file (some 20 MB).
     pub memory_bytes: usize,
     /// Worker threads that cut, hash and compress; at least 1.
     pub threads: usize,
