@@ -51,6 +51,7 @@ fn main() {
                     memory_bytes: 256 << 20,
                     threads: 2,
                     tags: Vec::new(),
+                    archives: seamstore::Archives::default(),
                 };
                 store.add(&request, &Control::default()).unwrap();
                 let stored = measure(&name, &store, at_256);

@@ -35,6 +35,7 @@
 //!     memory_bytes: 64 << 20,
 //!     threads: 2,
 //!     tags: vec!["first".to_owned()],
+//!     archives: seamstore::Archives::default(),
 //! };
 //! let report = store.add(&request, &control)?;
 //! assert_eq!((report.totals.files, report.totals.new_bytes), (1, 11));
@@ -81,12 +82,13 @@
 //! Imports point down only. What stands between bars never imports its neighbours; they meet in [`engine`].
 //!
 //! ```text
-//! cli  →  engine  →  chunk | pack | index | catalog | ingest | restore  →  storage  →  format
+//! cli  →  engine  →  archive | chunk | pack | index | catalog | ingest | restore  →  storage  →  format
 //! ```
 //!
 //! Every module begins with the question it answers and the invariant it keeps. `docs/design.md` in the repository has
 //! the words, a table for every byte of a store, and the nine invariants by the numbers that modules cite.
 
+pub mod archive;
 pub mod catalog;
 pub mod chunk;
 pub mod cli;
@@ -100,7 +102,7 @@ pub mod restore;
 pub mod storage;
 
 pub use chunk::Profile;
-pub use engine::add::{AddReport, AddRequest};
+pub use engine::add::{AddReport, AddRequest, Archives};
 pub use engine::control::Control;
 pub use engine::get::{GetReport, GetRequest, Selector};
 pub use engine::reader::{Reader, ReaderOptions};

@@ -43,6 +43,7 @@ fn make_store(folder: &Path) -> BTreeMap<PathBuf, String> {
         memory_bytes: 64 << 20,
         threads: 1,
         tags: Vec::new(),
+        archives: seamstore::Archives::default(),
     };
     let report = store.add(&request, &Control::default()).unwrap();
     assert_eq!(report.problems, []);

@@ -68,7 +68,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let mut text = Vec::new();
     let mut above: Option<EntryPath> = None;
     let begin = &found.path;
-    for entry in found.snapshot.within(begin)? {
+    for entry in found.entries()? {
         let entry = entry?;
         let shown = args.recursive || is_next_level(begin, &entry, &mut above);
         if !shown {
@@ -124,7 +124,7 @@ fn json_of(entry: &Entry) -> JsonEntry {
     let (chunk, recipe) = match entry.content {
         Content::Empty => (None, None),
         Content::Chunk(id) => (Some(id.to_hex()), None),
-        Content::Recipe(id) => (None, Some(id.to_hex())),
+        Content::Recipe(id) | Content::Archive(id, _) => (None, Some(id.to_hex())),
     };
     JsonEntry {
         path: JsonPath::new(entry.path.as_bytes()),

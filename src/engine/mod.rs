@@ -8,6 +8,7 @@ mod crash;
 mod frames;
 pub mod gc;
 pub mod get;
+mod layout;
 mod locate;
 pub mod reader;
 pub mod remove;

@@ -87,6 +87,7 @@ impl Trial {
             memory_bytes: 64 << 20,
             threads: 2,
             tags: Vec::new(),
+            archives: crate::engine::add::Archives::default(),
         }
     }
 

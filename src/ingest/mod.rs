@@ -18,6 +18,7 @@ mod owners;
 mod roots;
 mod stat;
 mod stdin;
+mod unpack;
 mod walk;
 
 #[cfg(test)]
@@ -29,4 +30,5 @@ pub use metadata::{Completed, Metadata};
 pub use roots::Root;
 pub use stat::Stat;
 pub use stdin::standard_input;
+pub use unpack::{MAGIC_BYTES, compression_of, unpack};
 pub use walk::{Found, Walk, WalkOptions, Walked};

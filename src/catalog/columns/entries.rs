@@ -1,12 +1,13 @@
 //! Snapshot rows as columns: an [`Entry`] a row.
 //!
 //! `chunk_id` and `recipe_id` tell where a file's bytes are; at most one is set, and neither for a file without bytes.
-//! So a join of a snapshot with recipes files by `recipe_id` finds the chunks.
+//! So a join of a snapshot with recipes files by `recipe_id` finds the chunks. `archive` says that the recipe is that of
+//! an archive; snapshots from before there were archives do not have it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow_array::builder::{ArrayBuilder, BinaryBuilder, FixedSizeBinaryBuilder, Int32Builder};
+use arrow_array::builder::{ArrayBuilder, BinaryBuilder, FixedSizeBinaryBuilder, Int32Builder, StringBuilder};
 use arrow_array::{
     Array, ArrayRef, BinaryArray, FixedSizeBinaryArray, Int8Array, Int32Array, ListArray, RecordBatch, StringArray,
     StructArray, TimestampNanosecondArray, UInt16Array, UInt32Array, UInt64Array,
@@ -15,11 +16,12 @@ use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Field, Fields};
 
 use super::{Table, column, id_at, id_type, time_type};
+use crate::format::archive::ArchiveForm;
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity, Xattr};
 use crate::format::id::{ChunkId, RecipeId};
 
 /// The words of the `kind` column; a kind's place is its key.
-const KINDS: [(&str, EntryKind); 7] = [
+pub(super) const KINDS: [(&str, EntryKind); 7] = [
     ("file", EntryKind::File),
     ("directory", EntryKind::Directory),
     ("symlink", EntryKind::Symlink),
@@ -29,15 +31,15 @@ const KINDS: [(&str, EntryKind); 7] = [
     ("socket", EntryKind::Socket),
 ];
 
-fn xattr_fields() -> Fields {
+pub(super) fn xattr_fields() -> Fields {
     vec![Field::new("name", DataType::Binary, false), Field::new("value", DataType::Binary, false)].into()
 }
 
-fn xattr_field() -> Arc<Field> {
+pub(super) fn xattr_field() -> Arc<Field> {
     Arc::new(Field::new("item", DataType::Struct(xattr_fields()), false))
 }
 
-fn words(key: DataType) -> DataType {
+pub(super) fn words(key: DataType) -> DataType {
     DataType::Dictionary(Box::new(key), Box::new(DataType::Utf8))
 }
 
@@ -61,19 +63,23 @@ pub(super) fn fields() -> Fields {
         Field::new("links", DataType::UInt64, false),
         Field::new("ctime", time_type(), false),
         Field::new("xattrs", DataType::List(xattr_field()), false),
+        Field::new("archive", DataType::Utf8, true),
     ]
     .into()
 }
 
+/// How many columns the first snapshots had.
+pub(super) const FIRST_COLUMNS: usize = 18;
+
 /// Names met so far, each with the key that stands for it.
 #[derive(Debug, Default)]
-struct Words {
+pub(super) struct Words {
     keys: HashMap<Arc<str>, i32>,
     list: Vec<Arc<str>>,
 }
 
 impl Words {
-    fn key(&mut self, word: &Arc<str>) -> Option<i32> {
+    pub(super) fn key(&mut self, word: &Arc<str>) -> Option<i32> {
         if let Some(key) = self.keys.get(word) {
             return Some(*key);
         }
@@ -83,7 +89,7 @@ impl Words {
         Some(key)
     }
 
-    fn values(&self) -> ArrayRef {
+    pub(super) fn values(&self) -> ArrayRef {
         Arc::new(StringArray::from_iter_values(&self.list))
     }
 }
@@ -118,6 +124,7 @@ struct Columns {
     xattr_ends: Vec<i32>,
     xattr_names: BinaryBuilder,
     xattr_values: BinaryBuilder,
+    archive: StringBuilder,
 }
 
 impl Default for Columns {
@@ -143,6 +150,7 @@ impl Default for Columns {
             xattr_ends: Vec::new(),
             xattr_names: BinaryBuilder::new(),
             xattr_values: BinaryBuilder::new(),
+            archive: StringBuilder::new(),
         }
     }
 }
@@ -174,9 +182,13 @@ impl EntryRows {
             _ => c.chunk_id.append_null(),
         }
         match &entry.content {
-            Content::Recipe(id) => c.recipe_id.append_value(id.as_bytes())?,
+            Content::Recipe(id) | Content::Archive(id, _) => c.recipe_id.append_value(id.as_bytes())?,
             _ => c.recipe_id.append_null(),
         }
+        c.archive.append_option(match &entry.content {
+            Content::Archive(_, form) => Some(form.word()),
+            _ => None,
+        });
         c.link_target.append_option((!entry.link_target.is_empty()).then_some(&entry.link_target));
         c.rdev.push(entry.rdev);
         c.device.push(entry.identity.device);
@@ -217,6 +229,7 @@ impl EntryRows {
             Arc::new(UInt64Array::from(c.links)),
             time(c.ctime),
             Arc::new(ListArray::try_new(xattr_field(), lists, Arc::new(xattrs), None)?),
+            Arc::new(c.archive.finish()),
         ];
         RecordBatch::try_new(Arc::new(Table::Snapshot.stored_schema()), columns)
     }
@@ -274,6 +287,7 @@ pub(in crate::catalog) struct EntryBatch {
     xattrs: OffsetBuffer<i32>,
     xattr_names: BinaryArray,
     xattr_values: BinaryArray,
+    archive: Option<StringArray>,
 }
 
 impl EntryBatch {
@@ -305,6 +319,7 @@ impl EntryBatch {
             xattrs: xattrs.offsets().clone(),
             xattr_names: part(0)?,
             xattr_values: part(1)?,
+            archive: if batch.num_columns() > FIRST_COLUMNS { Some(column(batch, FIRST_COLUMNS)?) } else { None },
         };
         batch.check_order()?;
         Ok(batch)
@@ -351,7 +366,10 @@ impl EntryBatch {
         let content = match (set_id(&self.chunk_id, row), set_id(&self.recipe_id, row)) {
             (None, None) => Content::Empty,
             (Some(id), None) => Content::Chunk(ChunkId(id)),
-            (None, Some(id)) => Content::Recipe(RecipeId(id)),
+            (None, Some(id)) => match self.archive_form(row).map_err(&bad)? {
+                Some(form) => Content::Archive(RecipeId(id), form),
+                None => Content::Recipe(RecipeId(id)),
+            },
             (Some(_), Some(_)) => return Err(bad("it has both a chunk and a recipe".into())),
         };
         let link_target = if self.link_target.is_valid(row) { self.link_target.value(row) } else { &[] };
@@ -378,6 +396,13 @@ impl EntryBatch {
         };
         check_entry(&entry).map_err(&bad)?;
         Ok(entry)
+    }
+
+    fn archive_form(&self, row: usize) -> Result<Option<ArchiveForm>, String> {
+        let Some(word) = self.archive.as_ref().filter(|words| words.is_valid(row)).map(|words| words.value(row)) else {
+            return Ok(None);
+        };
+        ArchiveForm::of_word(word).map(Some).ok_or_else(|| format!("{word:?} is no form of an archive"))
     }
 
     fn xattrs(&self, row: usize) -> Result<Vec<Xattr>, String> {
@@ -426,7 +451,7 @@ fn entry_path(paths: &BinaryArray, row: usize) -> Result<EntryPath, String> {
     EntryPath::new(bytes).map_err(|e| format!("row {row}, {:?}: {e}", String::from_utf8_lossy(bytes)))
 }
 
-fn number(column: &UInt64Array, row: usize) -> u64 {
+pub(super) fn number(column: &UInt64Array, row: usize) -> u64 {
     column.values().get(row).copied().unwrap_or_default()
 }
 
@@ -434,7 +459,7 @@ fn set_id(column: &FixedSizeBinaryArray, row: usize) -> Option<[u8; 32]> {
     id_at(column, row).filter(|_| column.is_valid(row))
 }
 
-fn name(column: &Int32Array, row: usize, names: &[Arc<str>]) -> Result<Option<Arc<str>>, String> {
+pub(super) fn name(column: &Int32Array, row: usize, names: &[Arc<str>]) -> Result<Option<Arc<str>>, String> {
     if row >= column.len() || column.is_null(row) {
         return Ok(None);
     }

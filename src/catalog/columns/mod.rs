@@ -9,11 +9,13 @@
 
 mod check;
 mod entries;
+mod members;
 mod read;
 mod recipes;
 mod write;
 
 pub(super) use entries::{EntryBatch, EntryRows, Names, check_entry};
+pub(super) use members::{MemberBatch, MemberNames, MemberRows};
 pub(super) use read::{TableFile, Trust};
 pub(super) use recipes::{RecipeBatch, RecipeRows};
 pub(super) use write::TableWriter;
@@ -39,6 +41,8 @@ pub(super) enum Table {
     Recipes,
     /// A snapshot.
     Snapshot,
+    /// The members of an archive.
+    Members,
 }
 
 impl Table {
@@ -46,6 +50,7 @@ impl Table {
         match self {
             Self::Recipes => "recipes",
             Self::Snapshot => "snapshot",
+            Self::Members => "members",
         }
     }
 
@@ -55,7 +60,7 @@ impl Table {
     fn zstd_level(self) -> i32 {
         match self {
             Self::Recipes => 9,
-            Self::Snapshot => 3,
+            Self::Snapshot | Self::Members => 3,
         }
     }
 
@@ -64,7 +69,7 @@ impl Table {
     fn batch_raw_bytes_max(self) -> u64 {
         match self {
             Self::Recipes => 48 * ITEMS_MAX as u64,
-            Self::Snapshot => 128 << 20,
+            Self::Snapshot | Self::Members => 128 << 20,
         }
     }
 
@@ -73,19 +78,33 @@ impl Table {
         let fields = match self {
             Self::Recipes => recipes::fields(),
             Self::Snapshot => entries::fields(),
+            Self::Members => members::fields(),
         };
         let metadata = [(KEY_OBJECT, self.object().to_owned()), (KEY_VERSION, FORMAT_VERSION.to_string())];
         Schema::new_with_metadata(fields, metadata)
     }
 
+    /// Whether a file of this kind may have these columns: those of today, or those of the first version, which are the
+    /// first of them.
+    fn takes(self, fields: &Fields) -> bool {
+        let own = self.schema().fields;
+        let first = if self == Self::Snapshot { entries::FIRST_COLUMNS } else { own.len() };
+        fields.len() >= first && own.get(..fields.len()) == Some(fields.as_ref())
+    }
+
     /// The columns as a batch stores them: a dictionary column is its keys.
     fn stored_schema(self) -> Schema {
-        let keys_only = |field: &std::sync::Arc<Field>| match field.data_type() {
-            DataType::Dictionary(key, _) => field.as_ref().clone().with_data_type(key.as_ref().clone()),
-            _ => field.as_ref().clone(),
-        };
-        Schema::new(self.schema().fields().iter().map(keys_only).collect::<Fields>())
+        stored(&self.schema().fields)
     }
+}
+
+/// Columns as a batch stores them.
+fn stored(fields: &Fields) -> Schema {
+    let keys_only = |field: &std::sync::Arc<Field>| match field.data_type() {
+        DataType::Dictionary(key, _) => field.as_ref().clone().with_data_type(key.as_ref().clone()),
+        _ => field.as_ref().clone(),
+    };
+    Schema::new(fields.iter().map(keys_only).collect::<Fields>())
 }
 
 fn id_type() -> DataType {

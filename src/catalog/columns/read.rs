@@ -124,7 +124,7 @@ impl<'s> TableFile<'s> {
         let metadata: BTreeMap<String, String> =
             schema.metadata().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         check_kind(&name, table, &metadata, &bad)?;
-        if schema.fields() != table.schema().fields() {
+        if !table.takes(schema.fields()) {
             return Err(bad(format!("the columns are not those of a {} file", table.object())));
         }
         if footer.version() != MetadataVersion::V5 {
@@ -136,7 +136,7 @@ impl<'s> TableFile<'s> {
         Ok(Self {
             storage,
             name,
-            stored: Arc::new(table.stored_schema()),
+            stored: Arc::new(super::stored(schema.fields())),
             raw_bytes_max: table.batch_raw_bytes_max(),
             batches: blocks(footer.recordBatches())?,
             dictionaries: blocks(footer.dictionaries())?,

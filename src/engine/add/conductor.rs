@@ -6,14 +6,15 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::archive::{ArchiveDone, Assembled, Assembly, Ending, Feed, SmallArchive};
 use super::batch::{Batch, BatchDone, Item, Outcome};
 use super::budget::Budget;
 use super::packer::ToPack;
 use super::parent::Parent;
 use super::report::Problem;
-use super::segment::{Assembling, SegmentDone, Segments};
-use super::sink::Sink;
-use super::stream::Stream;
+use super::segment::{Assembling, Origin, SegmentDone, Segments};
+use super::sink::{Lane, Sink};
+use super::stream::{StopReader, Stream};
 use super::worker::{Done, Job, RawFrame, Tools};
 use super::{AddReport, AddRequest, AddTotals, Event};
 use crate::catalog::recipe::RecipesWriter;
@@ -53,13 +54,15 @@ pub(super) struct Conductor<'a, 's> {
     walk: Peekable<Walk>,
     parent: Option<Parent<'a, 's>>,
     stream: Option<Stream>,
-    /// Segments of the file that is being handed out.
-    big: Option<Segments>,
+    /// What is being handed out bit by bit.
+    big: Option<Big>,
 
     next_job: u64,
     next_done: u64,
     done: BTreeMap<u64, Done>,
     assembling: Option<Assembling>,
+    /// The archive whose parts are being taken back.
+    archive: Option<Assembly>,
 
     sink: Sink<'a, 's>,
     rows: SnapshotWriter,
@@ -70,6 +73,13 @@ pub(super) struct Conductor<'a, 's> {
     totals: AddTotals,
     problems: Vec<Problem>,
     begun: Instant,
+}
+
+/// Something large, handed out bit by bit.
+#[derive(Debug)]
+enum Big {
+    File(Segments),
+    Archive(Box<Feed>),
 }
 
 /// What an add works with.
@@ -130,6 +140,7 @@ impl<'a, 's> Conductor<'a, 's> {
             next_done: 0,
             done: BTreeMap::new(),
             assembling: None,
+            archive: None,
             sink,
             rows,
             info,
@@ -172,19 +183,44 @@ impl<'a, 's> Conductor<'a, 's> {
     /// Hands out the next job, if there is one.
     fn begin_job(&mut self) -> Result<bool> {
         if self.big.is_none() && self.stream_is_next() {
-            self.big = self.stream.take().map(Segments::of_stream);
+            self.big = self.stream.take().map(|stream| self.begin_stream(stream)).transpose()?;
         }
-        if let Some(segments) = &mut self.big {
-            match segments.next(&self.tools.segments, &|| self.control.is_stopped())? {
-                Some(segment) => {
-                    let held = self.budget.hold(segment.weight());
-                    self.send(Job::Segment(segment.holding(held)));
-                }
-                None => self.big = None,
+        let next = match &mut self.big {
+            None => return self.begin_batch(),
+            Some(Big::File(segments)) => {
+                segments.next(&self.tools.segments, &|| self.control.is_stopped())?.map(Job::Segment)
             }
-            return Ok(true);
+            Some(Big::Archive(feed)) => feed.next(self.tools),
+        };
+        match next {
+            Some(job) => {
+                let held = self.budget.hold(job.weight());
+                self.send(job.holding(held));
+            }
+            None => self.big = None,
         }
-        self.begin_batch()
+        Ok(true)
+    }
+
+    fn begin_stream(&self, stream: Stream) -> Result<Big> {
+        if !self.tools.archives.stdin_is_tar {
+            return Ok(Big::File(Segments::of_stream(stream)));
+        }
+        let origin = Origin::Stream { entry: Box::new(stream.entry().clone()) };
+        let reader = Box::new(StopReader::new(self.control.stop_flag()));
+        let feed = Feed::of_stream(origin, reader).map_err(|source| Error::io("read", "standard input", source))?;
+        Ok(Big::Archive(Box::new(feed)))
+    }
+
+    /// Opens a big file, and looks whether it is an archive.
+    fn begin_big(&self, found: Found) -> Result<Big, Problem> {
+        let disk = found.disk.clone();
+        let origin = Origin::open(found).map_err(|error| Problem::skipped(&disk, &error))?;
+        let feed = Feed::of_file(&origin, self.tools.archives).map_err(|error| origin.skipped(error))?;
+        Ok(match feed {
+            Some(feed) => Big::Archive(Box::new(feed)),
+            None => Big::File(Segments::of_origin(&origin).map_err(|error| origin.skipped(error))?),
+        })
     }
 
     /// Whether standard input comes before what the walk yields next, in path order.
@@ -209,13 +245,12 @@ impl<'a, 's> Conductor<'a, 's> {
                     Some(entry) => Item::Row(Box::new(entry)),
                     None if is_big(&found) => {
                         // What was gathered so far goes first.
-                        let disk = found.disk.clone();
-                        match Segments::of_file(found) {
-                            Ok(segments) => {
-                                self.big = Some(segments);
+                        match self.begin_big(found) {
+                            Ok(big) => {
+                                self.big = Some(big);
                                 break;
                             }
-                            Err(error) => Item::Failed(Problem::skipped(&disk, &error)),
+                            Err(problem) => Item::Failed(problem),
                         }
                     }
                     None => {
@@ -249,6 +284,11 @@ impl<'a, 's> Conductor<'a, 's> {
             return Ok(None);
         }
         let Some(entry) = parent.unchanged(found)? else { return Ok(None) };
+        if let Content::Archive(_, form) = entry.content
+            && !self.tools.archives.takes(form)
+        {
+            return Ok(None);
+        }
         if !self.locator.keeps(entry.content, entry.size)? {
             return Ok(None);
         }
@@ -285,6 +325,7 @@ impl<'a, 's> Conductor<'a, 's> {
             match done {
                 Done::Batch(batch) => self.take_batch(batch)?,
                 Done::Segment(segment) => self.take_segment(*segment)?,
+                Done::Archive(archive) => self.take_archive(*archive)?,
             }
         }
         Ok(())
@@ -307,7 +348,7 @@ impl<'a, 's> Conductor<'a, 's> {
                         if !piece.is_hole() {
                             // A chunk's length is that of its bytes in `data`.
                             let range = cut.start..cut.start + cut.length as usize;
-                            self.sink.take(&cut.id, batch.data.get(range).unwrap_or_default())?;
+                            self.sink.take(&cut.id, batch.data.get(range).unwrap_or_default(), Lane::Contents)?;
                         }
                         pieces.push(piece);
                     }
@@ -315,12 +356,97 @@ impl<'a, 's> Conductor<'a, 's> {
                     self.problems.extend(problems);
                     self.push_row(&entry)?;
                 }
+                Outcome::Archive { entry, archive, problems } => {
+                    self.problems.extend(problems);
+                    let SmallArchive { form, parts, findings, original } = *archive;
+                    let mut assembly = Assembly::new(form, self.tools.finder.clone())?;
+                    assembly.take_parts(parts, &batch.data, &mut self.sink)?;
+                    assembly.take_original(&original, &batch.data, &mut self.sink)?;
+                    let assembled = assembly.finish(&findings, None, &mut self.sink)?;
+                    self.keep_archive(*entry, assembled)?;
+                }
+                Outcome::Unpack(found) => self.unpack(*found)?,
             }
         }
         Ok(())
     }
 
+    /// Adds an archive that was met among small files and turned out to be large, here and now: its place in the
+    /// snapshot is the next one.
+    fn unpack(&mut self, found: Found) -> Result<()> {
+        let mut big = match self.begin_big(found) {
+            Ok(big) => big,
+            Err(problem) => {
+                self.problems.push(problem);
+                return Ok(());
+            }
+        };
+        loop {
+            let next = match &mut big {
+                Big::File(segments) => segments.next(&self.tools.segments, &|| false)?.map(Job::Segment),
+                Big::Archive(feed) => feed.next(self.tools),
+            };
+            match next.map(|job| job.run(self.tools)) {
+                Some(Done::Archive(done)) => self.take_archive(*done)?,
+                Some(Done::Segment(done)) => self.take_segment(*done)?,
+                Some(Done::Batch(_)) => {}
+                None => return Ok(()),
+            }
+            if self.control.is_stopped() {
+                return Err(self.interrupted());
+            }
+        }
+    }
+
+    fn take_archive(&mut self, mut done: ArchiveDone) -> Result<()> {
+        let mut assembly = match self.archive.take() {
+            Some(assembly) => assembly,
+            None => Assembly::new(done.form, self.tools.finder.clone())?,
+        };
+        assembly.take(&mut done, &mut self.sink)?;
+        let Some(ending) = done.ending else {
+            self.archive = Some(assembly);
+            return Ok(());
+        };
+        let problem = match (assembly.take_failure(), ending.findings()) {
+            (Some(error), _) => done.origin.skipped(error),
+            (None, Some((findings, cut))) => {
+                let assembled = assembly.finish(findings, cut, &mut self.sink)?;
+                match done.origin.entry(assembled.size, assembled.shrank, &self.tools.metadata) {
+                    Ok((entry, problems)) => {
+                        self.problems.extend(problems);
+                        return self.keep_archive(entry, assembled);
+                    }
+                    Err(problem) => problem,
+                }
+            }
+            (None, None) => match ending {
+                Ending::Opaque(error) => {
+                    let what = format!("cannot be unpacked to its end ({error}); kept as the file that it is");
+                    Problem::kept(done.origin.path(), what)
+                }
+                Ending::Failed(error) | Ending::Cut(_, error) => done.origin.skipped(error),
+                Ending::Whole(_) => return Ok(()),
+            },
+        };
+        self.problems.push(problem);
+        Ok(())
+    }
+
+    /// Makes the row of an archive.
+    fn keep_archive(&mut self, mut entry: Entry, assembled: Assembled) -> Result<()> {
+        let Assembled { pieces, size, form, remarks, .. } = assembled;
+        entry.size = size;
+        entry.content = Content::Archive(self.keep_recipe(&pieces)?, form);
+        let path = entry.path.as_path().to_owned();
+        self.problems.extend(remarks.into_iter().map(|what| Problem::kept(&path, what)));
+        self.push_row(&entry)
+    }
+
     fn take_segment(&mut self, segment: SegmentDone) -> Result<()> {
+        if let Some(archive) = &mut self.archive {
+            return archive.take_segment(segment, &mut self.sink);
+        }
         let mut assembling = match self.assembling.take() {
             Some(assembling) => assembling,
             None => Assembling::new(segment.origin(), self.tools.finder.clone()),
@@ -349,15 +475,18 @@ impl<'a, 's> Conductor<'a, 's> {
         match pieces {
             [] => Ok(Content::Empty),
             [piece] if !piece.is_hole() => Ok(Content::Chunk(piece.id)),
-            _ => {
-                let id = recipe_id(pieces);
-                if !self.fresh_recipes.contains(&id) && !self.locator.has_recipe(&id)? {
-                    self.recipes.push(id, pieces)?;
-                    self.fresh_recipes.insert(id);
-                }
-                Ok(Content::Recipe(id))
-            }
+            _ => self.keep_recipe(pieces).map(Content::Recipe),
         }
+    }
+
+    /// Makes sure that the recipe of these pieces can be found again.
+    fn keep_recipe(&mut self, pieces: &[Piece]) -> Result<RecipeId> {
+        let id = recipe_id(pieces);
+        if !self.fresh_recipes.contains(&id) && !self.locator.has_recipe(&id)? {
+            self.recipes.push(id, pieces)?;
+            self.fresh_recipes.insert(id);
+        }
+        Ok(id)
     }
 
     fn push_row(&mut self, entry: &Entry) -> Result<()> {
@@ -423,7 +552,7 @@ impl<'a, 's> Conductor<'a, 's> {
     }
 
     /// Keeps what was packed so far, for the next add to reuse, and makes no snapshot.
-    fn interrupted(mut self) -> Error {
+    fn interrupted(&mut self) -> Error {
         let kept = self.flush();
         match kept {
             Ok(_) => Error::Interrupted {

@@ -12,6 +12,7 @@
 //! out the same, byte for byte, however many workers there are. The order of commits is that of the invariants: packs are
 //! durable before the recipes that name their chunks (1), recipes before the snapshot that names them (2).
 
+mod archive;
 mod batch;
 mod budget;
 mod conductor;
@@ -33,6 +34,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::unbounded;
 
+pub use archive::Archives;
 pub use report::{AddReport, AddTotals, Problem};
 
 use self::budget::Budget;
@@ -65,6 +67,8 @@ pub struct AddRequest {
     pub threads: usize,
     /// Words to find the snapshot by.
     pub tags: Vec<String>,
+    /// What becomes of archives.
+    pub archives: Archives,
 }
 
 /// What workers and the packer tell the conductor.
@@ -114,6 +118,7 @@ impl Store {
             finder,
             metadata: Metadata::new(),
             frames: settings.frames,
+            archives: request.archives,
             segments: Pool::default(),
             small: Pool::default(),
         };

@@ -158,6 +158,7 @@ impl Stage {
             memory_bytes: MEMORY_BYTES,
             threads: 1,
             tags: vec![tree.to_string()],
+            archives: crate::engine::add::Archives::default(),
         };
         let report = store.add(&request, &Control::default())?;
         assert!(report.problems.is_empty(), "{:?}", report.problems);

@@ -54,6 +54,7 @@ impl Shelf {
             memory_bytes: 64 << 20,
             threads: 2,
             tags: Vec::new(),
+            archives: crate::engine::add::Archives::default(),
         };
         Ok(store.add(&request, &Control::default())?.snapshot.unwrap())
     }

@@ -8,6 +8,7 @@
 //! stream       write in order into a stream
 //! ```
 
+pub(super) mod archive;
 mod fetch;
 mod plan;
 mod resolve;
@@ -23,10 +24,14 @@ use std::path::{Path, PathBuf};
 
 pub use resolve::{Found, Selector};
 
-use self::tree::{Limits, TreeRestore};
+use self::archive::layout_of;
+use self::resolve::Inside;
+use self::tree::{Limits, Placed, TreeRestore};
 use self::window::Workplace;
 use super::Store;
 use super::control::Control;
+use super::layout::Layout;
+use super::locate::Locator;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::format::id::SnapshotId;
@@ -114,12 +119,21 @@ impl Store {
         let limits = Limits { window_bytes: request.memory_bytes / 4, open_files: open_files() };
         let restore = TreeRestore::new(place, limits);
         let root = found.path.clone();
-        let restored = found.snapshot.within(&root).and_then(|entries| {
-            restore.run(entries.filter_map(|entry| match entry {
-                Ok(entry) => entry.path.below(&root).map(|path| Ok((path, entry))),
-                Err(error) => Some(Err(error)),
-            }))
-        });
+        let restored = match &found.inside {
+            None => found.snapshot.within(&root).and_then(|entries| {
+                restore.run(entries.filter_map(|entry| match entry {
+                    Ok(entry) => entry.path.below(&root).map(|path| Ok(Placed { path, entry, member: None })),
+                    Err(error) => Some(Err(error)),
+                }))
+            }),
+            Some(Inside { archive, base, named }) => restore.run(named.iter().filter_map(|named| {
+                let placed = archive.entry(base, named).map(|entry| {
+                    let member = (entry.kind == EntryKind::File).then(|| archive.member_layout(named.row));
+                    entry.path.below(&root).map(|path| Placed { path, entry, member })
+                });
+                placed.transpose()
+            })),
+        };
         let is_whole = restored.as_ref().is_ok_and(|report| !report.losses.iter().any(|loss| loss.damaged));
         if is_whole { restored } else { self.unless_removed(found.snapshot.id(), restored) }
     }
@@ -150,17 +164,27 @@ impl Store {
     ) -> Result<u64> {
         let found = self.resolve(&request.path, &request.snapshot)?;
         let id = found.snapshot.id();
-        let row = found.snapshot.find(&found.path).or_else(|error| self.unless_removed(id, Err(error)));
-        let entry = row?
-            .filter(|entry| entry.kind == EntryKind::File)
-            .ok_or_else(|| Error::Usage(format!("{:?} is not a file; only a file can be streamed", found.path)))?;
-        let range = range.map_or(0..entry.size, |range| range.start.min(entry.size)..range.end.min(entry.size));
         let locator = self.locator()?;
+        let layout = file_layout(&locator, &found).or_else(|error| self.unless_removed(id, Err(error)))?;
+        let size = layout.bytes();
+        let range = range.map_or(0..size, |range| range.start.min(size)..range.end.min(size));
         let output = stream::Output { writer: output, name };
-        let streamed = stream::stream(&locator, &entry, range.clone(), output, control, request.threads);
+        let streamed = stream::stream(&locator, &layout, range.clone(), output, control, request.threads);
         streamed.or_else(|error| self.unless_removed(id, Err(error)))?;
         Ok(range.end.saturating_sub(range.start))
     }
+}
+
+/// Where the bytes are of what was found, which must be a file.
+fn file_layout(locator: &Locator<'_>, found: &Found<'_>) -> Result<Layout> {
+    let no_file = || Error::Usage(format!("{:?} is not a file; only a file can be streamed", found.path));
+    let Some(Inside { archive, base, named }) = &found.inside else {
+        let entry = found.snapshot.find(&found.path)?.filter(|entry| entry.kind == EntryKind::File);
+        return layout_of(locator, &entry.ok_or_else(no_file)?);
+    };
+    let named = named.first().filter(|named| base.below_this(&named.path) == found.path).ok_or_else(no_file)?;
+    let is_file = archive.entry(base, named)?.kind == EntryKind::File;
+    if is_file { archive.member_layout(named.row) } else { Err(no_file()) }
 }
 
 /// How many files a restore may have open: half of what the process may, the rest is for packs, directories and its user.

@@ -50,6 +50,7 @@ impl Bench {
             memory_bytes: 64 << 20,
             threads: 2,
             tags: Vec::new(),
+            archives: crate::engine::add::Archives::default(),
         };
         store.add(&request, &Control::default()).unwrap();
     }
