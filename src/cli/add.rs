@@ -9,7 +9,7 @@ use super::init::SettingsArgs;
 use super::labels::LabelArgs;
 use super::{Context, Exit, size};
 use crate::engine::Store;
-use crate::engine::add::{AddReport, AddRequest, AddTotals, measure};
+use crate::engine::add::{AddReport, AddRequest, AddTotals, Archives, measure};
 use crate::error::{Error, Result};
 
 /// Keep files and trees, as one snapshot.
@@ -43,6 +43,15 @@ pub(super) struct Args {
     /// A word to find the snapshot by; may be given several times.
     #[arg(long, value_name = "WORD")]
     tag: Vec<String>,
+    /// Take standard input for a tar. (Files are known by their content.)
+    #[arg(long)]
+    tar: bool,
+    /// Keep tars as files like any other.
+    #[arg(long, conflicts_with_all = ["tar", "keep_compressed"])]
+    no_tar: bool,
+    /// Keep a compressed tar beside what is in it, so that `get` gives the compressed file back.
+    #[arg(long, conflicts_with = "tar")]
+    keep_compressed: bool,
     #[command(flatten)]
     labels: LabelArgs,
     #[command(flatten)]
@@ -84,6 +93,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         threads: super::threads(args.threads),
         tags: args.tag.clone(),
         labels: args.labels.labelling(),
+        archives: Archives { recognise: !args.no_tar, stdin_is_tar: args.tar, keep_compressed: args.keep_compressed },
     };
     let totals = |is_ended: &dyn Fn() -> bool| measure(&paths, is_ended);
     let report = context.report.progress(&context.control, totals, || store.add(&request, &context.control))?;

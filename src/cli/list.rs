@@ -83,7 +83,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let filter = args.labels.filter();
     // An entry of the next level that waits for something in it that has the labels.
     let mut waiting: Option<Entry> = None;
-    for entry in found.snapshot.within(begin)? {
+    for entry in found.entries()? {
         let entry = entry?;
         let has_labels = filter.takes(&entry.labels);
         let is_shown = args.recursive || is_next_level(begin, &entry, &mut above);
@@ -152,7 +152,7 @@ fn json_of(entry: &Entry) -> JsonEntry {
     let (chunk, recipe) = match entry.content {
         Content::Empty => (None, None),
         Content::Chunk(id) => (Some(id.to_hex()), None),
-        Content::Recipe(id) => (None, Some(id.to_hex())),
+        Content::Recipe(id) | Content::Archive(id, _) => (None, Some(id.to_hex())),
     };
     JsonEntry {
         path: JsonPath::new(entry.path.as_bytes()),

@@ -9,6 +9,7 @@ mod frames;
 pub mod gc;
 pub mod get;
 pub mod labels;
+mod layout;
 mod locate;
 pub mod reader;
 pub mod remove;

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::archive::ArchiveForm;
 use super::id::{ChunkId, RecipeId};
 use super::label::Labels;
 
@@ -127,6 +128,16 @@ impl EntryPath {
         }
     }
 
+    /// The path at which `path` is, if it is counted from this one.
+    #[must_use]
+    pub fn below_this(&self, path: &Self) -> Self {
+        match (self.is_root(), path.is_root()) {
+            (true, _) => path.clone(),
+            (_, true) => self.clone(),
+            _ => Self([self.as_bytes(), b"/", path.as_bytes()].concat()),
+        }
+    }
+
     /// The parent, `None` for the root.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
@@ -179,6 +190,8 @@ pub enum Content {
     Chunk(ChunkId),
     /// The file is listed in this recipe.
     Recipe(RecipeId),
+    /// The file is an archive, put together from what is listed in this recipe: see [`super::archive`].
+    Archive(RecipeId, ArchiveForm),
 }
 
 /// One extended attribute.

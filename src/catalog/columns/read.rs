@@ -128,9 +128,9 @@ impl<'s> TableFile<'s> {
         check_kind(&name, table, &metadata, &bad)?;
         let label_keys = match table {
             Table::Snapshot => super::labels::keys_of(schema.fields()).map_err(&bad)?,
-            Table::Recipes => Vec::new(),
+            Table::Recipes | Table::Members => Vec::new(),
         };
-        if schema.fields() != table.schema(&label_keys).fields() {
+        if !table.takes(schema.fields(), &label_keys) {
             return Err(bad(format!("the columns are not those of a {} file", table.object())));
         }
         if footer.version() != MetadataVersion::V5 {
@@ -142,7 +142,7 @@ impl<'s> TableFile<'s> {
         Ok(Self {
             storage,
             name,
-            stored: Arc::new(table.stored_schema(&label_keys)),
+            stored: Arc::new(super::stored(schema.fields())),
             label_keys,
             raw_bytes_max: table.batch_raw_bytes_max(),
             batches: blocks(footer.recordBatches())?,

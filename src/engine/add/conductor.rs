@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::archive::{ArchiveDone, Assembled, Assembly, Ending, Feed, SmallArchive};
 use super::batch::{Batch, BatchDone, Item, Outcome};
 use super::budget::Budget;
 use super::given::{Given, Step};
@@ -13,9 +14,9 @@ use super::packer::ToPack;
 use super::parent::Parent;
 use super::report::Problem;
 use super::rows::Rows;
-use super::segment::{Assembling, SegmentDone, Segments};
-use super::sink::Sink;
-use super::stream::Stream;
+use super::segment::{Assembling, Origin, SegmentDone, Segments};
+use super::sink::{Lane, Sink};
+use super::stream::{StopReader, Stream};
 use super::worker::{Done, Job, RawFrame, Tools};
 use super::{AddReport, AddRequest, AddTotals, Event};
 use crate::catalog::recipe::RecipesWriter;
@@ -31,7 +32,7 @@ use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::format::id::{ChunkId, RecipeId};
 use crate::format::label::Labels;
 use crate::format::recipe::{Piece, recipe_id};
-use crate::ingest::{Found, HEAD_BYTES, OpenFile, Walk, Walked, made_now, standard_input};
+use crate::ingest::{Found, HEAD_BYTES, OpenFile, Package, Walk, Walked, made_now, standard_input};
 
 /// Files up to this size are read whole, many to a job; bigger ones are cut in segments.
 pub(super) const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
@@ -59,8 +60,8 @@ pub(super) struct Conductor<'a, 's> {
     given: Option<Given>,
     parent: Option<Parent<'a, 's>>,
     stream: Option<Stream>,
-    /// Segments of the file that is being handed out.
-    big: Option<Segments>,
+    /// What is being handed out bit by bit.
+    big: Option<Big>,
 
     next_job: u64,
     next_done: u64,
@@ -69,6 +70,8 @@ pub(super) struct Conductor<'a, 's> {
     ///
     /// [`Writer`]: super::Writer
     assembling: Vec<Assembling>,
+    /// The archive whose parts are being taken back.
+    archive: Option<Assembly>,
 
     sink: Sink<'a, 's>,
     rows: Rows,
@@ -79,6 +82,13 @@ pub(super) struct Conductor<'a, 's> {
     totals: AddTotals,
     problems: Vec<Problem>,
     begun: Instant,
+}
+
+/// Something large, handed out bit by bit.
+#[derive(Debug)]
+enum Big {
+    File(Segments),
+    Archive(Box<Feed>),
 }
 
 /// What an add works with.
@@ -147,6 +157,7 @@ impl<'a, 's> Conductor<'a, 's> {
             next_done: 0,
             done: BTreeMap::new(),
             assembling: Vec::new(),
+            archive: None,
             sink,
             rows,
             info,
@@ -199,22 +210,47 @@ impl<'a, 's> Conductor<'a, 's> {
     /// Hands out the next job, if there is one.
     fn begin_job(&mut self) -> Result<bool> {
         if self.big.is_none() && self.stream_is_next() {
-            self.big = self.stream.take().map(Segments::of_stream);
+            self.big = self.stream.take().map(|stream| self.begin_stream(stream)).transpose()?;
         }
         if self.given.is_some() {
             return self.begin_given();
         }
-        if let Some(segments) = &mut self.big {
-            match segments.next(&self.tools.segments, &|| self.control.is_stopped())? {
-                Some(segment) => {
-                    let held = self.budget.hold(segment.weight());
-                    self.send(Job::Segment(segment.holding(held)));
-                }
-                None => self.big = None,
+        let next = match &mut self.big {
+            None => return self.begin_batch(),
+            Some(Big::File(segments)) => {
+                segments.next(&self.tools.segments, &|| self.control.is_stopped())?.map(Job::Segment)
             }
-            return Ok(true);
+            Some(Big::Archive(feed)) => feed.next(self.tools),
+        };
+        match next {
+            Some(job) => {
+                let held = self.budget.hold(job.weight());
+                self.send(job.holding(held));
+            }
+            None => self.big = None,
         }
-        self.begin_batch()
+        Ok(true)
+    }
+
+    fn begin_stream(&self, stream: Stream) -> Result<Big> {
+        if !self.tools.archives.stdin_is_tar {
+            return Ok(Big::File(Segments::of_stream(stream)));
+        }
+        let origin = Origin::Stream { entry: Box::new(stream.entry().clone()) };
+        let reader = Box::new(StopReader::new(self.control.stop_flag()));
+        let feed = Feed::of_stream(origin, reader).map_err(|source| Error::io("read", "standard input", source))?;
+        Ok(Big::Archive(Box::new(feed)))
+    }
+
+    /// Opens a big file, and looks whether it is an archive.
+    fn begin_big(&self, found: Found) -> Result<Big, Problem> {
+        let disk = found.disk.clone();
+        let origin = Origin::open(found).map_err(|error| Problem::skipped(&disk, &error))?;
+        let feed = Feed::of_file(&origin, self.tools.archives).map_err(|error| origin.skipped(error))?;
+        Ok(match feed {
+            Some(feed) => Big::Archive(Box::new(feed)),
+            None => Big::File(Segments::of_origin(&origin).map_err(|error| origin.skipped(error))?),
+        })
     }
 
     /// Whether standard input comes before what the walk yields next, in path order.
@@ -239,13 +275,12 @@ impl<'a, 's> Conductor<'a, 's> {
                     Some(entry) => Item::Row(Box::new(entry)),
                     None if is_big(&found) => {
                         // What was gathered so far goes first.
-                        let disk = found.disk.clone();
-                        match Segments::of_file(found) {
-                            Ok(segments) => {
-                                self.big = Some(segments);
+                        match self.begin_big(found) {
+                            Ok(big) => {
+                                self.big = Some(big);
                                 break;
                             }
-                            Err(error) => Item::Failed(Problem::skipped(&disk, &error)),
+                            Err(problem) => Item::Failed(problem),
                         }
                     }
                     None => {
@@ -318,6 +353,11 @@ impl<'a, 's> Conductor<'a, 's> {
             return Ok(None);
         }
         let Some(mut entry) = parent.unchanged(found)? else { return Ok(None) };
+        if let Content::Archive(_, form) = entry.content
+            && !self.tools.archives.takes(form)
+        {
+            return Ok(None);
+        }
         if !self.locator.keeps(entry.content, entry.size)? {
             return Ok(None);
         }
@@ -361,6 +401,7 @@ impl<'a, 's> Conductor<'a, 's> {
             match done {
                 Done::Batch(batch) => self.take_batch(batch)?,
                 Done::Segment(segment) => self.take_segment(*segment)?,
+                Done::Archive(archive) => self.take_archive(*archive)?,
             }
         }
         Ok(())
@@ -388,7 +429,7 @@ impl<'a, 's> Conductor<'a, 's> {
                         if !piece.is_hole() {
                             // A chunk's length is that of its bytes in `data`.
                             let range = cut.start..cut.start + cut.length as usize;
-                            self.sink.take(&cut.id, batch.data.get(range).unwrap_or_default())?;
+                            self.sink.take(&cut.id, batch.data.get(range).unwrap_or_default(), Lane::Contents)?;
                         }
                         pieces.push(piece);
                     }
@@ -396,12 +437,102 @@ impl<'a, 's> Conductor<'a, 's> {
                     self.problems.extend(problems);
                     self.push_row(&mut entry)?;
                 }
+                Outcome::Archive { entry, archive, package, problems } => {
+                    self.problems.extend(problems);
+                    let SmallArchive { form, parts, findings, original } = *archive;
+                    let mut assembly = Assembly::new(form, self.tools.finder.clone())?;
+                    assembly.take_parts(parts, &batch.data, &mut self.sink)?;
+                    assembly.take_original(&original, &batch.data, &mut self.sink)?;
+                    let assembled = assembly.finish(&findings, None, &mut self.sink)?;
+                    self.keep_archive(*entry, assembled, package)?;
+                }
+                Outcome::Unpack(found) => self.unpack(*found)?,
             }
         }
         Ok(())
     }
 
+    /// Adds an archive that was met among small files and turned out to be large, here and now: its place in the
+    /// snapshot is the next one.
+    fn unpack(&mut self, found: Found) -> Result<()> {
+        let mut big = match self.begin_big(found) {
+            Ok(big) => big,
+            Err(problem) => {
+                self.problems.push(problem);
+                return Ok(());
+            }
+        };
+        loop {
+            let next = match &mut big {
+                Big::File(segments) => segments.next(&self.tools.segments, &|| false)?.map(Job::Segment),
+                Big::Archive(feed) => feed.next(self.tools),
+            };
+            match next.map(|job| job.run(self.tools)) {
+                Some(Done::Archive(done)) => self.take_archive(*done)?,
+                Some(Done::Segment(done)) => self.take_segment(*done)?,
+                Some(Done::Batch(_)) => {}
+                None => return Ok(()),
+            }
+            if self.control.is_stopped() {
+                return Err(self.interrupted());
+            }
+        }
+    }
+
+    fn take_archive(&mut self, mut done: ArchiveDone) -> Result<()> {
+        let mut assembly = match self.archive.take() {
+            Some(assembly) => assembly,
+            None => Assembly::new(done.form, self.tools.finder.clone())?,
+        };
+        assembly.take(&mut done, &mut self.sink)?;
+        let Some(ending) = done.ending else {
+            self.archive = Some(assembly);
+            return Ok(());
+        };
+        let problem = match (assembly.take_failure(), ending.findings()) {
+            (Some(error), _) => done.origin.skipped(error),
+            (None, Some((findings, cut))) => {
+                let assembled = assembly.finish(findings, cut, &mut self.sink)?;
+                match done.origin.entry(assembled.size, assembled.shrank, &self.tools.metadata) {
+                    Ok((entry, problems)) => {
+                        self.problems.extend(problems);
+                        let package = self.labeller.candidate(&entry);
+                        let package = package.filter(|package| package.is_one(&done.origin.head()));
+                        return self.keep_archive(entry, assembled, package);
+                    }
+                    Err(problem) => problem,
+                }
+            }
+            (None, None) => match ending {
+                Ending::Opaque(error) => {
+                    let what = format!("cannot be unpacked to its end ({error}); kept as the file that it is");
+                    Problem::kept(done.origin.path(), what)
+                }
+                Ending::Failed(error) | Ending::Cut(_, error) => done.origin.skipped(error),
+                Ending::Whole(_) => return Ok(()),
+            },
+        };
+        self.problems.push(problem);
+        Ok(())
+    }
+
+    /// Makes the row of an archive.
+    fn keep_archive(&mut self, mut entry: Entry, assembled: Assembled, package: Option<Package>) -> Result<()> {
+        let Assembled { pieces, size, form, remarks, .. } = assembled;
+        entry.size = size;
+        entry.content = Content::Archive(self.keep_recipe(&pieces)?, form);
+        let path = entry.path.as_path().to_owned();
+        self.problems.extend(remarks.into_iter().map(|what| Problem::kept(&path, what)));
+        if self.labeller.candidate(&entry).is_some() {
+            entry.labels = self.labeller.labels_of(&entry.path, package, &entry.labels);
+        }
+        self.push_row(&mut entry)
+    }
+
     fn take_segment(&mut self, segment: SegmentDone) -> Result<()> {
+        if let Some(archive) = &mut self.archive {
+            return archive.take_segment(segment, &mut self.sink);
+        }
         let mut assembling = match self.assembling.iter().position(|assembling| assembling.is_of(&segment)) {
             Some(place) => self.assembling.swap_remove(place),
             None => Assembling::new(segment.origin(), self.tools.finder.clone()),
@@ -432,15 +563,18 @@ impl<'a, 's> Conductor<'a, 's> {
         match pieces {
             [] => Ok(Content::Empty),
             [piece] if !piece.is_hole() => Ok(Content::Chunk(piece.id)),
-            _ => {
-                let id = recipe_id(pieces);
-                if !self.fresh_recipes.contains(&id) && !self.locator.has_recipe(&id)? {
-                    self.recipes.push(id, pieces)?;
-                    self.fresh_recipes.insert(id);
-                }
-                Ok(Content::Recipe(id))
-            }
+            _ => self.keep_recipe(pieces).map(Content::Recipe),
         }
+    }
+
+    /// Makes sure that the recipe of these pieces can be found again.
+    fn keep_recipe(&mut self, pieces: &[Piece]) -> Result<RecipeId> {
+        let id = recipe_id(pieces);
+        if !self.fresh_recipes.contains(&id) && !self.locator.has_recipe(&id)? {
+            self.recipes.push(id, pieces)?;
+            self.fresh_recipes.insert(id);
+        }
+        Ok(id)
     }
 
     /// Labels a file by what package it is, if that is asked for and it is one.
@@ -523,7 +657,7 @@ impl<'a, 's> Conductor<'a, 's> {
     }
 
     /// Keeps what was packed so far, for the next add to reuse, and makes no snapshot.
-    fn interrupted(mut self) -> Error {
+    fn interrupted(&mut self) -> Error {
         let kept = self.flush();
         match kept {
             Ok(_) => Error::Interrupted {

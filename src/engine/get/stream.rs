@@ -9,9 +9,9 @@ use std::sync::{Mutex, PoisonError};
 use super::fetch::{Deliver, bytes_of, fetch};
 use super::plan::{Plan, Want};
 use crate::engine::control::Control;
+use crate::engine::layout::Layout;
 use crate::engine::locate::Locator;
 use crate::error::{Error, Result};
-use crate::format::entry::Entry;
 
 /// The bytes of a window.
 const WINDOW_BYTES: u64 = 16 << 20;
@@ -25,38 +25,18 @@ pub(super) struct Output<'a> {
 /// Writes the bytes `range` of a file to `output`.
 pub(super) fn stream(
     locator: &Locator<'_>,
-    entry: &Entry,
+    layout: &Layout,
     range: Range<u64>,
     output: Output<'_>,
     control: &Control,
     threads: usize,
 ) -> Result<()> {
     let Output { writer, name } = output;
-    let pieces = locator.pieces_of(entry)?;
     let mut at = range.start;
     let mut buffer = Vec::new();
     while at < range.end {
         let window = at..range.end.min(at + WINDOW_BYTES);
-        let mut plan = Plan::default();
-        let first = pieces.partition_point(|piece| piece.end <= window.start);
-        let mut start = first.checked_sub(1).and_then(|i| pieces.get(i)).map_or(0, |piece| piece.end);
-        for piece in pieces.get(first..).unwrap_or_default() {
-            if start >= window.end {
-                break;
-            }
-            let part = start.max(window.start)..piece.end.min(window.end);
-            if !piece.is_hole() {
-                let (location, place) = locator.locate(&piece.id, piece.end - start)?;
-                // Parts of a chunk are within its length, which is a u32.
-                let inner = (part.start - start) as u32..(part.end - start) as u32;
-                plan.want(&location, place, inner, 0, part.start - window.start);
-            }
-            start = piece.end;
-        }
-        buffer.clear();
-        buffer.resize((window.end - window.start) as usize, 0);
-        let receiver = Buffer { bytes: Mutex::new(&mut buffer) };
-        fetch(locator, &mut plan, threads, &|| control.is_stopped(), &receiver)?;
+        read_window(locator, layout, window.clone(), &mut buffer, threads, &|| control.is_stopped())?;
         if control.is_stopped() {
             return Err(Error::Interrupted { kept: format!("{} bytes were written", at - range.start) });
         }
@@ -65,6 +45,32 @@ pub(super) fn stream(
         at = window.end;
     }
     writer.flush().map_err(|source| Error::io("write", name, source))
+}
+
+/// All bytes of a file that fits into memory.
+pub(super) fn collect(locator: &Locator<'_>, layout: &Layout) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    read_window(locator, layout, 0..layout.bytes(), &mut bytes, 1, &|| false)?;
+    Ok(bytes)
+}
+
+/// Replaces `buffer` by a range of a file, each of its frames decoded once.
+fn read_window(
+    locator: &Locator<'_>,
+    layout: &Layout,
+    window: Range<u64>,
+    buffer: &mut Vec<u8>,
+    threads: usize,
+    is_stopped: &(dyn Fn() -> bool + Sync),
+) -> Result<()> {
+    let mut plan = Plan::default();
+    for part in layout.parts(window.clone()) {
+        plan.want_part(locator, &part, 0, part.offset - window.start)?;
+    }
+    buffer.clear();
+    buffer.resize((window.end - window.start) as usize, 0);
+    let receiver = Buffer { bytes: Mutex::new(buffer) };
+    fetch(locator, &mut plan, threads, is_stopped, &receiver)
 }
 
 struct Buffer<'a> {
