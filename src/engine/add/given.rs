@@ -95,8 +95,8 @@ impl Given {
             }
             Incoming::File(entry, bytes, pass) => {
                 drop(pass);
-                let length = bytes.len();
-                Some(Step::Item(Item::Given(entry, bytes), length))
+                let held_bytes = bytes.capacity();
+                Some(Step::Item(Item::Given(entry, bytes), held_bytes))
             }
             Incoming::Failed(problem) => Some(Step::Item(Item::Failed(problem), 0)),
             Incoming::Part(origin, part, pass) if may_be_segment => {

@@ -121,6 +121,8 @@ struct FromWriter {
     given: Given,
     /// Buffers for parts of long files.
     segments: Pool,
+    /// How much of the memory is for what was given and not taken yet.
+    gate_bytes: usize,
     /// Is told once entries can come.
     ready: Sender<()>,
 }
@@ -155,7 +157,8 @@ impl Store {
         let (to_pack, for_packer) = unbounded();
         let (events, for_conductor) = unbounded();
         let queues = Queues { jobs: for_jobs, frames: for_frames, to_pack: to_pack.clone(), events: events.clone() };
-        let budget = Budget::new(request.memory_bytes);
+        let given_bytes = from.as_ref().map_or(0, |from| from.gate_bytes);
+        let budget = Budget::new(request.memory_bytes.saturating_sub(given_bytes));
         let labeller = Labeller::new(&request.labels)?;
         let settings = self.settings();
         let finder = Finder::new(settings.profile);

@@ -118,7 +118,8 @@ impl Store {
     pub fn writer(&self, options: WriterOptions) -> Result<Writer> {
         let WriterOptions { memory_bytes, threads, tags, labels, control } = options;
         let label_keys = Labeller::new(&labels)?.keys().iter().cloned().collect();
-        let gate = Arc::new(Gate::new(memory_bytes / GATE_SHARE));
+        let gate_bytes = memory_bytes / GATE_SHARE;
+        let gate = Arc::new(Gate::new(gate_bytes));
         let segments = Pool::default();
         let (queue, given) = unbounded();
         let (ready, is_ready) = bounded(1);
@@ -127,7 +128,7 @@ impl Store {
             let (store, control, segments) = (self.clone(), Arc::clone(&control), segments.clone());
             let closing = Closing(Arc::clone(&gate));
             std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
-                let from = FromWriter { given: Given::new(given), segments, ready };
+                let from = FromWriter { given: Given::new(given), segments, gate_bytes, ready };
                 let outcome = store.run_add(&request, &control, Some(from));
                 closing.0.close(&match &outcome {
                     Ok(_) => "it is finished".to_owned(),
@@ -184,7 +185,7 @@ impl Writer {
     }
 
     /// Gives a file and reads its bytes, on this thread, to the end; says how many. Returns once they are on their way,
-    /// waiting where memory is spent. Size and content of `entry` are not looked at.
+    /// waiting where memory is spent. The `size` of `entry` is a hint, its content is not looked at.
     ///
     /// # Errors
     /// [`Error::Io`] if reading fails: then this file is not in the snapshot, named in [`AddReport::problems`] and counted
@@ -192,8 +193,9 @@ impl Writer {
     /// that no snapshot can hold: then nothing is read. Any other error is the writer's end: [`Writer::finish`] returns the
     /// reason.
     pub fn add(&self, entry: Entry, mut bytes: impl Read) -> Result<u64> {
+        let hint = usize::try_from(entry.size.min(SMALL_FILE_BYTES_MAX)).unwrap_or_default();
         let entry = self.checked(entry, true)?;
-        let mut first = Buffer::default();
+        let mut first = Buffer::of(Vec::with_capacity(hint + 1));
         // One byte more than a short file has: if it is there, the file is a long one.
         let read = fill(&mut bytes, &mut first, SMALL_FILE_BYTES_MAX as usize + 1);
         if let Err(error) = read {
@@ -204,6 +206,9 @@ impl Writer {
         }
         let length = first.len();
         if length as u64 <= SMALL_FILE_BYTES_MAX {
+            if first.capacity() > length + length / 4 {
+                first.shrink_to_fit();
+            }
             self.send_file(entry, first)?;
             return Ok(length as u64);
         }
