@@ -135,7 +135,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     })
 }
 
-fn create(output: &Path, overwrite: bool) -> Result<std::fs::File> {
+pub(super) fn create(output: &Path, overwrite: bool) -> Result<std::fs::File> {
     if overwrite {
         match std::fs::remove_file(output) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

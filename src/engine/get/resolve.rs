@@ -3,11 +3,12 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::archive::{Named, OpenArchive};
+use super::archive::{Named, OpenArchive, layout_of};
 use crate::catalog::snapshot::Snapshot;
+use crate::engine::layout::Layout;
 use crate::engine::{Locator, Store};
 use crate::error::{Error, Result};
-use crate::format::entry::{Content, Entry, EntryPath};
+use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::format::id::{RecipeId, SnapshotId};
 
 /// How many names near to a wrong one are offered.
@@ -58,7 +59,35 @@ impl Inside {
     }
 }
 
+/// An entry, and where its bytes are if it is a file in an archive.
+pub(in crate::engine) struct Item {
+    pub(in crate::engine) entry: Entry,
+    pub(in crate::engine) member: Option<Result<Layout>>,
+}
+
+impl Item {
+    /// Where the bytes of the file are that the entry is.
+    pub(in crate::engine) fn layout(member: Option<Result<Layout>>, entry: &Entry, locator: &Locator<'_>) -> Result<Layout> {
+        member.unwrap_or_else(|| layout_of(locator, entry.content, entry.size))
+    }
+}
+
 impl Found<'_> {
+    /// As [`Found::entries`], with what it takes to read them.
+    pub(in crate::engine) fn items(&self) -> Result<Box<dyn Iterator<Item = Result<Item>> + '_>> {
+        match &self.inside {
+            None => {
+                let entries = self.snapshot.within(&self.path)?;
+                Ok(Box::new(entries.map(|entry| entry.map(|entry| Item { entry, member: None }))))
+            }
+            Some(Inside { archive, base, named }) => Ok(Box::new(named.iter().map(|named| {
+                let entry = archive.entry(base, named)?;
+                let member = (entry.kind == EntryKind::File).then(|| archive.member_layout(named.row));
+                Ok(Item { entry, member })
+            }))),
+        }
+    }
+
     /// The entry and all below it, in path order. Members of an archive have paths below the archive's.
     ///
     /// # Errors
