@@ -157,7 +157,15 @@ fn add_and_get(c: &mut Criterion) {
 
 fn add(store: &Store, path: &Path, reread: bool, threads: usize) {
     let paths: Vec<PathBuf> = vec![path.to_owned()];
-    let request = AddRequest { paths, stdin_name: None, reread, memory_bytes: 256 * MIB, threads, tags: Vec::new(), archives: seamstore::Archives::default() };
+    let request = AddRequest {
+        paths,
+        stdin_name: None,
+        reread,
+        memory_bytes: 256 * MIB,
+        threads,
+        tags: Vec::new(),
+        archives: seamstore::Archives::default(),
+    };
     store.add(&request, &Control::default()).unwrap();
 }
 

@@ -27,5 +27,6 @@ mod sharing;
 mod stats;
 mod support;
 mod system;
+mod tars;
 mod verify;
 mod xattrs;

@@ -23,7 +23,8 @@ pub fn begins_tar(bytes: &[u8]) -> bool {
     let is_number = |(offset, length)| octal(field(block, offset, length)).is_some();
     let name = field(block, 0, 100);
     let is_padded = name.iter().skip_while(|b| **b != 0).all(|b| *b == 0);
-    let is_v7 = is_padded && name.first() != Some(&0) && [(100, 8), (108, 8), (116, 8), (136, 12)].into_iter().all(is_number);
+    let is_v7 =
+        is_padded && name.first() != Some(&0) && [(100, 8), (108, 8), (116, 8), (136, 12)].into_iter().all(is_number);
     header.is_ustar() || header.is_gnu() || is_v7
 }
 

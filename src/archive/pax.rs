@@ -110,9 +110,11 @@ impl Both<'_> {
             let numbers = map.split(|b| *b == b',').map(sparse::decimal).collect::<Option<Vec<_>>>()?;
             return Some((size, Sparse::Known(sparse::runs(&numbers)?)));
         }
-        let numbers = self.own.list.iter().filter(|(key, _)| {
-            matches!(key.as_slice(), b"GNU.sparse.offset" | b"GNU.sparse.numbytes")
-        });
+        let numbers = self
+            .own
+            .list
+            .iter()
+            .filter(|(key, _)| matches!(key.as_slice(), b"GNU.sparse.offset" | b"GNU.sparse.numbytes"));
         let numbers = numbers.map(|(_, value)| sparse::decimal(value)).collect::<Option<Vec<_>>>()?;
         Some((size, Sparse::Known(sparse::runs(&numbers)?)))
     }

@@ -76,10 +76,7 @@ pub(super) enum Front {
     /// There is more of it.
     Unfinished,
     /// All of it, and how long it is.
-    Whole {
-        runs: Vec<SparseRun>,
-        bytes: usize,
-    },
+    Whole { runs: Vec<SparseRun>, bytes: usize },
 }
 
 /// Whether a map ascends within a file of this size, and its runs are the content.

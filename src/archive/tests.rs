@@ -95,7 +95,8 @@ fn steps_end_on_any_bytes_at_all() {
     walk(&[header("long", b'L', 3000).to_vec(), padded(&[b'n'; 3000]), huge.to_vec(), file("a", b"first")].concat());
     let mut state = 1u64;
     for round in 0..2000u64 {
-        let mut bytes = [file("a", b"first"), file("b", &[7; 600]), header("s", b'S', 100).to_vec(), vec![0; 1024]].concat();
+        let mut bytes =
+            [file("a", b"first"), file("b", &[7; 600]), header("s", b'S', 100).to_vec(), vec![0; 1024]].concat();
         for _ in 0..=round % 7 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let at = (state >> 33) as usize % bytes.len();

@@ -67,9 +67,17 @@ pub fn append_headers(entry: &Entry, link: Option<&[u8]>, out: &mut Vec<u8>) -> 
         }
     }
     let (prefix, name) = fitting.unwrap_or_else(|| (&[], path.get(..100).unwrap_or(&path)));
-    let header = Header { entry, kind, prefix, name, size, target, seconds: plain_seconds.unwrap_or_default(), major, minor };
+    let header =
+        Header { entry, kind, prefix, name, size, target, seconds: plain_seconds.unwrap_or_default(), major, minor };
     if !records.is_empty() {
-        let extended = Header { kind: b'x', prefix: &[], name: b"PaxHeaders/pax", size: records.len() as u64, target: &[], ..header };
+        let extended = Header {
+            kind: b'x',
+            prefix: &[],
+            name: b"PaxHeaders/pax",
+            size: records.len() as u64,
+            target: &[],
+            ..header
+        };
         out.extend_from_slice(&extended.block());
         out.extend_from_slice(&records);
         out.resize(out.len() + padding(records.len() as u64), 0);
@@ -277,7 +285,10 @@ mod tests {
         let large = Entry { size: 9 << 30, ..entry("l") };
         assert_eq!(read_back(&large, None).content_bytes, 9 << 30);
         let directory = read_back(&Entry { kind: EntryKind::Directory, ..entry("") }, None);
-        assert_eq!((directory.kind, directory.entry_path()), (MemberKind::Entry(EntryKind::Directory), Some(EntryPath::default())));
+        assert_eq!(
+            (directory.kind, directory.entry_path()),
+            (MemberKind::Entry(EntryKind::Directory), Some(EntryPath::default()))
+        );
         assert!(!append_headers(&Entry { kind: EntryKind::Socket, ..entry("x") }, None, &mut Vec::new()));
     }
 

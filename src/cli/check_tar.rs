@@ -34,11 +34,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         Err(Error::NotAStore { .. }) => None,
         store => Some(store?),
     };
-    let check = context.report.progress(
-        &context.control,
-        |_| None,
-        || check_tar(input, store.as_ref(), &context.control),
-    )?;
+    let check =
+        context.report.progress(&context.control, |_| None, || check_tar(input, store.as_ref(), &context.control))?;
     context.report.data(&check, || text_of(&check))?;
     for remark in &check.remarks {
         context.report.warning(&format!("{:?} {remark}", args.file));
@@ -54,7 +51,11 @@ fn text_of(check: &TarCheck) -> String {
     };
     let kinds = &check.kinds;
     line(format!("{:<10} {:>10}   {} members", check.form, human(check.bytes), check.members));
-    line(format!("contents   {:>10}   headers and padding {}", human(check.content_bytes), human(check.skeleton_bytes)));
+    line(format!(
+        "contents   {:>10}   headers and padding {}",
+        human(check.content_bytes),
+        human(check.skeleton_bytes)
+    ));
     let counts = [
         ("files", kinds.files),
         ("of them sparse", kinds.sparse),

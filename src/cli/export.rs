@@ -113,15 +113,19 @@ fn export(
 ) -> Result<ExportReport> {
     let control = &context.control;
     let failed = |source| Error::io("write", name, source);
-    context.report.progress(control, |_| None, || match args.zstd {
-        None => store.export_tar(request, &mut out, name, control),
-        Some(level) => {
-            let mut out = Compressed::zstd(out, level).map_err(failed)?;
-            let report = store.export_tar(request, &mut out, name, control)?;
-            out.finish().map_err(failed)?;
-            Ok(report)
-        }
-    })
+    context.report.progress(
+        control,
+        |_| None,
+        || match args.zstd {
+            None => store.export_tar(request, &mut out, name, control),
+            Some(level) => {
+                let mut out = Compressed::zstd(out, level).map_err(failed)?;
+                let report = store.export_tar(request, &mut out, name, control)?;
+                out.finish().map_err(failed)?;
+                Ok(report)
+            }
+        },
+    )
 }
 
 fn tell(report: &ExportReport, output: &Path, context: &Context) -> Result<()> {

@@ -13,14 +13,15 @@ use crate::format::entry::EntryPath;
 
 /// Restore a file or a tree, or print a file.
 ///
-/// Every chunk is checked against its id before any of its bytes leave the store. Nothing that exists is overwritten
-/// without --force.
+/// PATH may lead into an archive: `data.tar/a/b` is a member, `data.tar/` all that is in it. Every chunk is checked
+/// against its id before any of its bytes leave the store. Nothing that exists is overwritten without --force.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   store get linux-6.1 -o copy               `copy` becomes equal to the tree
   store get linux-6.1/README -o -           print it
   store get disk.img --range 1024..2048 -o part
+  store get linux.tar/linux-6.1/README -o -   print one member of an archive
   store get --snapshot latest -o all        everything in the newest snapshot")]
 pub(super) struct Args {
     /// The path, as stored or as it was given to add. Without one: the whole snapshot, to -o OUT.

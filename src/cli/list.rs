@@ -9,14 +9,18 @@ use super::report::{JsonPath, line_of};
 use super::{Context, Exit};
 use crate::engine::get::Selector;
 use crate::error::Result;
+use crate::format::archive::ArchiveForm;
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 
 /// List the entries of a snapshot.
 ///
-/// A directory's entries are listed, or with -R all below it. Control characters in names are shown escaped; -0 gives
-/// them as they are.
+/// A directory's entries are listed, or with -R all below it. With a slash behind its path, an archive's members are. The
+/// size of an archive is that of what `get` gives: of the tar, if the file was compressed and not kept; -l says so.
+/// Control characters in names are shown escaped; -0 gives them as they are.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  store ls\n  store ls -l linux-6.1\n  store ls -R0 linux-6.1 | sort -z | head -z")]
+#[command(
+    after_help = "Examples:\n  store ls\n  store ls -l linux-6.1\n  store ls -R0 linux-6.1 | sort -z | head -z\n  store ls -l linux.tar/"
+)]
 pub(super) struct Args {
     /// The path, as stored or as it was given to add [default: what was added].
     path: Option<PathBuf>,
@@ -50,6 +54,8 @@ struct JsonEntry {
     chunk: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     recipe: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archive: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     link_target: Option<JsonPath>,
 }
@@ -138,7 +144,16 @@ fn json_of(entry: &Entry) -> JsonEntry {
         mtime_ns: entry.mtime_ns,
         chunk,
         recipe,
+        archive: form_of(entry).map(ArchiveForm::word),
         link_target: (entry.kind == EntryKind::Symlink).then(|| JsonPath::new(&entry.link_target)),
+    }
+}
+
+/// The form of an archive.
+fn form_of(entry: &Entry) -> Option<ArchiveForm> {
+    match entry.content {
+        Content::Archive(_, form) => Some(form),
+        _ => None,
     }
 }
 
@@ -164,8 +179,9 @@ fn append(text: &mut Vec<u8>, entry: &Entry, args: &Args) {
         },
         _ => String::new(),
     };
+    let form = form_of(entry).map_or_else(String::new, |form| format!(" ({})", form.word()));
     let line = format!(
-        "{} {owner:<8} {group:<8} {:>12} {} {path}{target}\n",
+        "{} {owner:<8} {group:<8} {:>12} {} {path}{target}{form}\n",
         mode_of(entry),
         entry.size,
         super::time::utc(entry.mtime_ns),

@@ -275,7 +275,8 @@ impl Looking<'_, '_> {
         }
         let Some(path) = member.entry_path() else { return };
         let plain = path.as_bytes().to_vec();
-        let lower = String::from_utf8(plain.clone()).map_or_else(|_| plain.to_ascii_lowercase(), |text| text.to_lowercase().into_bytes());
+        let lower = String::from_utf8(plain.clone())
+            .map_or_else(|_| plain.to_ascii_lowercase(), |text| text.to_lowercase().into_bytes());
         match self.names.get(&lower) {
             Some(first) if *first == plain => names.duplicates.push(name),
             Some(_) => names.case_only.push(name),

@@ -123,8 +123,7 @@ impl ArchiveFooter {
     #[must_use]
     pub fn to_bytes(&self) -> [u8; FOOTER_BYTES] {
         let mut bytes = [0; FOOTER_BYTES];
-        let numbers =
-            [self.skeleton_bytes, self.original_bytes, self.table_bytes, self.members, self.archive_bytes];
+        let numbers = [self.skeleton_bytes, self.original_bytes, self.table_bytes, self.members, self.archive_bytes];
         let fields = std::iter::once(MAGIC).chain(numbers.map(u64::to_le_bytes));
         for (place, field) in bytes.chunks_exact_mut(8).zip(fields) {
             place.copy_from_slice(&field);
@@ -291,7 +290,8 @@ mod tests {
 
     #[test]
     fn names_are_cleaned_or_refused() {
-        let cleaned = |name: &str| clean(name.as_bytes()).map(|path| String::from_utf8(path.as_bytes().to_vec()).unwrap());
+        let cleaned =
+            |name: &str| clean(name.as_bytes()).map(|path| String::from_utf8(path.as_bytes().to_vec()).unwrap());
         assert_eq!(cleaned("./a//b/./c/"), Some("a/b/c".to_owned()));
         assert_eq!(cleaned("/etc/passwd"), Some("etc/passwd".to_owned()));
         assert_eq!(cleaned("./"), Some(String::new()));

@@ -242,7 +242,8 @@ impl MemberBatch {
 
     /// Whether there is a member of a kind.
     pub(in crate::catalog) fn has(&self, kind: MemberKind, names: &MemberNames) -> bool {
-        let keys: Vec<i8> = names.kinds.iter().zip(0..).filter(|(known, _)| **known == kind).map(|(_, key)| key).collect();
+        let keys: Vec<i8> =
+            names.kinds.iter().zip(0..).filter(|(known, _)| **known == kind).map(|(_, key)| key).collect();
         self.kind.values().iter().any(|key| keys.contains(key))
     }
 

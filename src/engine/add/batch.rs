@@ -115,12 +115,7 @@ fn read(found: Found, tools: &Tools, data: &mut Vec<u8>, unpacked_bytes: &mut us
 }
 
 /// Reads a file; `None` if it is an archive that cannot be read at once.
-fn read_file(
-    found: &Found,
-    tools: &Tools,
-    data: &mut Vec<u8>,
-    unpacked_bytes: &mut usize,
-) -> Result<Option<Outcome>> {
+fn read_file(found: &Found, tools: &Tools, data: &mut Vec<u8>, unpacked_bytes: &mut usize) -> Result<Option<Outcome>> {
     let failed = |source: io::Error| Error::io("read", &found.disk, source);
     let file = OpenFile::open(found)?;
     let Completed { mut entry, lost } = tools.metadata.complete_open(found, &file);
@@ -147,7 +142,8 @@ fn read_file(
             let place = begin..data.len();
             match read_small(guess, tools.archives, data, place, unpacked_bytes, &tools.finder) {
                 Small::Archive(archive) => {
-                    let changed = if at < size { Some(Changed::Shrank) } else { file.changed_since_open().map_err(failed)? };
+                    let changed =
+                        if at < size { Some(Changed::Shrank) } else { file.changed_since_open().map_err(failed)? };
                     problems.extend(changed.map(|changed| Problem::changed(&found.disk, changed)));
                     let (entry, archive) = (Box::new(entry), Box::new(archive));
                     return Ok(Some(Outcome::Archive { entry, archive, problems }));

@@ -104,7 +104,12 @@ impl io::Read for StopReader {
 }
 
 /// Fills a buffer as far as the input goes, or with what comes first.
-fn fill(input: &io::Stdin, mut free: &mut [u8], is_stopped: &dyn Fn() -> bool, is_enough: bool) -> Result<usize, Errno> {
+fn fill(
+    input: &io::Stdin,
+    mut free: &mut [u8],
+    is_stopped: &dyn Fn() -> bool,
+    is_enough: bool,
+) -> Result<usize, Errno> {
     let wanted = free.len();
     while !free.is_empty() && !is_stopped() {
         let input = input.as_fd();

@@ -116,9 +116,7 @@ pub(super) fn run(tools: &Tools, queues: &Queues) {
         };
         queues.events.send(event).is_ok()
     };
-    let cut = |(sequence, job): (u64, Job)| {
-        queues.events.send(Event::Done(sequence, job.run(tools))).is_ok()
-    };
+    let cut = |(sequence, job): (u64, Job)| queues.events.send(Event::Done(sequence, job.run(tools))).is_ok();
     let mut jobs = queues.jobs.clone();
     let mut frames = queues.frames.clone();
     let (mut jobs_open, mut frames_open) = (true, true);

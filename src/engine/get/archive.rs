@@ -11,9 +11,7 @@ use crate::catalog::members::Members;
 use crate::engine::layout::Layout;
 use crate::engine::locate::Locator;
 use crate::error::{Error, Result};
-use crate::format::archive::{
-    ArchiveFooter, ArchiveForm, ArchiveParts, FOOTER_BYTES, Member, MemberKind, SparseRun,
-};
+use crate::format::archive::{ArchiveFooter, ArchiveForm, ArchiveParts, FOOTER_BYTES, Member, MemberKind, SparseRun};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity};
 use crate::format::id::RecipeId;
 use crate::format::recipe::Piece;
@@ -155,8 +153,9 @@ impl OpenArchive {
     /// A member as an entry below `base`, the archive's own path. A further name of another member has what that has.
     pub(in crate::engine) fn entry(&self, base: &EntryPath, named: &Named) -> Result<Entry> {
         let row = self.content_row(named.row).unwrap_or(named.row);
-        let Member { kind, mode, uid, gid, user, group, mtime_ns, size, content_bytes, link_target, rdev, xattrs, .. } =
-            self.members.get(row)?;
+        let Member {
+            kind, mode, uid, gid, user, group, mtime_ns, size, content_bytes, link_target, rdev, xattrs, ..
+        } = self.members.get(row)?;
         let (kind, size) = match kind {
             MemberKind::Entry(kind) => (kind, size),
             MemberKind::HardLink | MemberKind::Other => (EntryKind::File, content_bytes),
@@ -195,7 +194,9 @@ impl OpenArchive {
         let member = self.members.get(row)?;
         if member.missing_bytes > 0 {
             let (path, missing) = (shown(&member.path), member.missing_bytes);
-            return Err(Error::Usage(format!("{path:?} is not whole: the archive ends {missing} bytes before it does")));
+            return Err(Error::Usage(format!(
+                "{path:?} is not whole: the archive ends {missing} bytes before it does"
+            )));
         }
         let mut layout = Layout::default();
         let mut content = self.starts.get(row).copied().unwrap_or_default();

@@ -67,7 +67,11 @@ pub(in crate::engine) struct Item {
 
 impl Item {
     /// Where the bytes of the file are that the entry is.
-    pub(in crate::engine) fn layout(member: Option<Result<Layout>>, entry: &Entry, locator: &Locator<'_>) -> Result<Layout> {
+    pub(in crate::engine) fn layout(
+        member: Option<Result<Layout>>,
+        entry: &Entry,
+        locator: &Locator<'_>,
+    ) -> Result<Layout> {
         member.unwrap_or_else(|| layout_of(locator, entry.content, entry.size))
     }
 }
@@ -95,9 +99,7 @@ impl Found<'_> {
     pub fn entries(&self) -> Result<Box<dyn Iterator<Item = Result<Entry>> + '_>> {
         match &self.inside {
             None => Ok(Box::new(self.snapshot.within(&self.path)?)),
-            Some(Inside { archive, base, named }) => {
-                Ok(Box::new(named.iter().map(|named| archive.entry(base, named))))
-            }
+            Some(Inside { archive, base, named }) => Ok(Box::new(named.iter().map(|named| archive.entry(base, named)))),
         }
     }
 }

@@ -93,11 +93,7 @@ impl<'a, 's> TreeRestore<'a, 's> {
     }
 
     /// Makes what has no bytes, and hands the rest on in windows.
-    fn plan(
-        &mut self,
-        entries: impl Iterator<Item = Result<Placed>>,
-        windows: &Sender<Window>,
-    ) -> Result<()> {
+    fn plan(&mut self, entries: impl Iterator<Item = Result<Placed>>, windows: &Sender<Window>) -> Result<()> {
         for next in entries {
             self.take(next?)?;
             let is_full =

@@ -57,13 +57,7 @@ impl Window {
     ///
     /// # Errors
     /// A chunk is not to be found; the window is then as it was.
-    pub(super) fn push(
-        &mut self,
-        locator: &Locator<'_>,
-        path: EntryPath,
-        entry: Entry,
-        layout: &Layout,
-    ) -> Result<()> {
+    pub(super) fn push(&mut self, locator: &Locator<'_>, path: EntryPath, entry: Entry, layout: &Layout) -> Result<()> {
         let before = self.plan.wants.len();
         let receiver = self.files.len() as u32;
         if let Err(error) = plan_parts(locator, &mut self.plan, layout, receiver) {

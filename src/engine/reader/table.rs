@@ -261,13 +261,7 @@ impl TableBuilder {
         self.push_row(&entry.path, (!is_tabled).then_some(Untabled::Content(content, size)))
     }
 
-    fn push_members(
-        &mut self,
-        locator: &Locator<'_>,
-        packs: &[PackId],
-        id: RecipeId,
-        base: &EntryPath,
-    ) -> Result<()> {
+    fn push_members(&mut self, locator: &Locator<'_>, packs: &[PackId], id: RecipeId, base: &EntryPath) -> Result<()> {
         // What is wrong with an archive is said when it is read.
         let Ok(archive) = OpenArchive::open(locator, id) else { return Ok(()) };
         let Ok(named) = archive.named() else { return Ok(()) };

@@ -174,13 +174,7 @@ impl Feed {
         Segments::of_origin(&self.origin).ok().map(|segments| Large::File(segments, self.handed))
     }
 
-    fn stretch(
-        &self,
-        start: u64,
-        bytes: Option<Buffer>,
-        parts: Vec<Part>,
-        ending: Option<Ending>,
-    ) -> ArchiveBatch {
+    fn stretch(&self, start: u64, bytes: Option<Buffer>, parts: Vec<Part>, ending: Option<Ending>) -> ArchiveBatch {
         let range = start..self.handed;
         ArchiveBatch { origin: Arc::clone(&self.origin), form: self.form, range, bytes, parts, ending, held: None }
     }
