@@ -10,8 +10,11 @@ mod framing;
 mod header;
 mod pax;
 mod sparse;
+mod write;
+
 #[cfg(test)]
 mod tests;
 
 pub use framing::{Findings, Framing, Input, Step};
 pub use header::{BLOCK_BYTES, begins_tar};
+pub use write::{END_MARK, append_headers, padding};

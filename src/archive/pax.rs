@@ -90,7 +90,7 @@ impl Both<'_> {
         member.mtime_ns = self.get("mtime").and_then(time).unwrap_or(member.mtime_ns);
         let attributes = self.globals.list.iter().chain(&self.own.list).filter_map(|(key, value)| {
             let name = key.strip_prefix(b"SCHILY.xattr.")?;
-            (!name.is_empty() && !name.contains(&0)).then(|| Xattr { name: name.to_vec(), value: value.clone() })
+            (!name.is_empty() && !name.contains(&0)).then(|| Xattr { name: unescaped(name), value: value.clone() })
         });
         // The last one of a name wins; sorting keeps the order of equals.
         let mut attributes: Vec<Xattr> = attributes.collect();
@@ -118,6 +118,23 @@ impl Both<'_> {
         let numbers = numbers.map(|(_, value)| sparse::decimal(value)).collect::<Option<Vec<_>>>()?;
         Some((size, Sparse::Known(sparse::runs(&numbers)?)))
     }
+}
+
+/// An attribute's name, of which GNU tar escapes two characters.
+fn unescaped(name: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((first, others)) = rest.split_first() {
+        let escape = if *first == b'%' { others.first_chunk::<2>() } else { None };
+        let (byte, bytes) = match escape {
+            Some(b"25") => (b'%', 3),
+            Some(b"3D") => (b'=', 3),
+            _ => (*first, 1),
+        };
+        plain.push(byte);
+        rest = rest.get(bytes..).unwrap_or_default();
+    }
+    plain
 }
 
 /// The first record, without its length and end, and what comes after it.

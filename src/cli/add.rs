@@ -16,6 +16,10 @@ use crate::error::{Error, Result};
 ///
 /// A file whose size, times and inode are those of the last snapshot of the same paths is not read again. What cannot
 /// be read is named and left out (exit code 3); the rest is kept.
+///
+/// A tar, known by its content, is kept byte for byte, its members as if they were files: PATH/MEMBER gets them, and they
+/// share their bytes with others. Of a tar compressed with gzip, zstd, xz or bzip2 the tar is kept, and `get` gives that,
+/// unless --keep-compressed keeps the compressed file too. A tar that is damaged or cut short is named (exit code 3).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -23,7 +27,8 @@ Examples:
   store add --tag nightly /srv/models
   store add --label repository=pypi --label-rule '*.whl type=wheel' srv
   store add --detect-types srv
-  mysqldump shop | store add - --name shop.sql")]
+  mysqldump shop | store add - --name shop.sql
+  tar -cf - srv | store add - --tar --name srv.tar")]
 pub(super) struct Args {
     /// Files and directories; `-` reads standard input.
     #[arg(required = true, value_name = "PATH")]

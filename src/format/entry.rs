@@ -217,6 +217,12 @@ pub struct Identity {
     pub ctime_ns: i64,
 }
 
+impl AsRef<Entry> for Entry {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 /// One row of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {

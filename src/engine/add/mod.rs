@@ -12,7 +12,7 @@
 //! out the same, byte for byte, however many workers there are. The order of commits is that of the invariants: packs are
 //! durable before the recipes that name their chunks (1), recipes before the snapshot that names them (2).
 
-mod archive;
+pub(super) mod archive;
 mod batch;
 mod budget;
 mod conductor;

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use super::stream::collect;
+use super::stream::{collect, read_window};
 use crate::catalog::members::Members;
 use crate::engine::layout::Layout;
 use crate::engine::locate::Locator;
@@ -21,8 +21,8 @@ use crate::format::recipe::Piece;
 ///
 /// # Errors
 /// [`Error::Damaged`] if its recipe, or the table of the archive that it is, is lost or says what cannot be.
-pub(in crate::engine) fn layout_of(locator: &Locator<'_>, entry: &Entry) -> Result<Layout> {
-    let layout = match entry.content {
+pub(in crate::engine) fn layout_of(locator: &Locator<'_>, content: Content, size: u64) -> Result<Layout> {
+    let layout = match content {
         Content::Archive(id, ArchiveForm::TarIn(_)) => {
             let (pieces, parts) = parts_of(locator, id)?;
             let mut layout = Layout::default();
@@ -30,13 +30,23 @@ pub(in crate::engine) fn layout_of(locator: &Locator<'_>, entry: &Entry) -> Resu
             layout
         }
         Content::Archive(id, _) => OpenArchive::open(locator, id)?.layout()?,
-        _ => return Ok(Layout::of_pieces(&locator.pieces_of(entry)?)),
+        _ => return Ok(Layout::of_pieces(&locator.pieces_of_content(content, size)?)),
     };
-    if layout.bytes() != entry.size {
-        let what = format!("a file of {} bytes is said to be {:?}, of {}", entry.size, entry.content, layout.bytes());
+    if layout.bytes() != size {
+        let what = format!("a file of {size} bytes is said to be {content:?}, of {}", layout.bytes());
         return Err(Error::damaged("snapshots", 0, what));
     }
     Ok(layout)
+}
+
+/// Replaces `bytes` by a range of a file.
+pub(in crate::engine) fn read_range(
+    locator: &Locator<'_>,
+    layout: &Layout,
+    range: Range<u64>,
+    bytes: &mut Vec<u8>,
+) -> Result<()> {
+    read_window(locator, layout, range, bytes)
 }
 
 /// An archive whose table was read.
@@ -133,17 +143,6 @@ impl OpenArchive {
         named.sort_unstable_by(|a, b| a.path.cmp(&b.path).then(b.row.cmp(&a.row)));
         named.dedup_by(|a, b| a.path == b.path);
         Ok(named)
-    }
-
-    /// The row of the member that a path stands for: the last of that name. `None` if there is none.
-    pub(in crate::engine) fn find(&self, path: &EntryPath) -> Result<Option<usize>> {
-        for row in (0..self.members.len()).rev() {
-            let member = self.members.get(row)?;
-            if member.kind != MemberKind::Other && member.entry_path().as_ref() == Some(path) {
-                return Ok(Some(row));
-            }
-        }
-        Ok(None)
     }
 
     /// The row whose content a member has: its own, unless it is a further name of another. `None` if it is one of a

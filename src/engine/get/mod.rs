@@ -11,8 +11,8 @@
 pub(super) mod archive;
 mod fetch;
 mod plan;
-mod resolve;
-mod stream;
+pub(super) mod resolve;
+pub(super) mod stream;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 pub use resolve::{Found, Selector};
 
 use self::archive::layout_of;
-use self::resolve::Inside;
+use self::resolve::{Inside, Item};
 use self::tree::{Limits, Placed, TreeRestore};
 use self::window::Workplace;
 use super::Store;
@@ -147,28 +147,20 @@ impl Store {
         let limits = Limits { window_bytes: request.memory_bytes / 4, open_files: open_files() };
         let restore = TreeRestore::new(place, limits);
         let root = found.path.clone();
-        let restored = match &found.inside {
-            None => found.snapshot.within(&root).and_then(|entries| {
-                restore.run(filtered(entries, &request.labels).filter_map(|entry| match entry {
-                    Ok(entry) => entry.path.below(&root).map(|path| Ok(Placed { path, entry, member: None })),
-                    Err(error) => Some(Err(error)),
-                }))
-            }),
-            // Members have the labels of their archive, so that it is all of them or none.
-            Some(Inside { archive, base, named, .. }) => restore.run(named.iter().filter_map(|named| {
-                let placed = archive.entry(base, named).map(|entry| {
-                    let member = (entry.kind == EntryKind::File).then(|| archive.member_layout(named.row));
-                    entry.path.below(&root).map(|path| Placed { path, entry, member })
-                });
-                placed.transpose()
-            })),
-        };
+        let restored = found.items(&request.labels).and_then(|items| {
+            restore.run(items.filter_map(|item| match item {
+                Ok(Item { entry, member }) => {
+                    entry.path.below(&root).map(|path| Ok(Placed { path, item: Item { entry, member } }))
+                }
+                Err(error) => Some(Err(error)),
+            }))
+        });
         let is_whole = restored.as_ref().is_ok_and(|report| !report.losses.iter().any(|loss| loss.damaged));
         if is_whole { restored } else { self.unless_removed(found.snapshot.id(), restored) }
     }
 
     /// What came of reading a snapshot, unless that was removed meanwhile: no damage then, but worth saying.
-    fn unless_removed<T>(&self, id: SnapshotId, read: Result<T>) -> Result<T> {
+    pub(super) fn unless_removed<T>(&self, id: SnapshotId, read: Result<T>) -> Result<T> {
         let is_lost = !matches!(read, Err(Error::Interrupted { .. } | Error::Io { .. } | Error::Exists { .. }));
         match self.storage().size(&ObjectName::Snapshot(id)) {
             Err(Error::NotFound { .. }) if is_lost => Err(Error::Removed { snapshot: id.to_hex() }),
@@ -222,7 +214,7 @@ fn file_layout(locator: &Locator<'_>, found: &Found<'_>, labels: &LabelFilter) -
         let entry = found.snapshot.find(&found.path)?.filter(|entry| entry.kind == EntryKind::File);
         let entry = entry.ok_or_else(no_file)?;
         check(&entry.labels)?;
-        return layout_of(locator, &entry);
+        return layout_of(locator, entry.content, entry.size);
     };
     let named = named.first().filter(|named| base.below_this(&named.path) == found.path).ok_or_else(no_file)?;
     let is_file = archive.entry(base, named)?.kind == EntryKind::File;

@@ -3,13 +3,15 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::archive::{Named, OpenArchive};
+use super::archive::{Named, OpenArchive, layout_of};
 use crate::catalog::snapshot::Snapshot;
+use crate::engine::labels::filtered;
+use crate::engine::layout::Layout;
 use crate::engine::{Locator, Store};
 use crate::error::{Error, Result};
-use crate::format::entry::{Content, Entry, EntryPath};
+use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::format::id::{RecipeId, SnapshotId};
-use crate::format::label::Labels;
+use crate::format::label::{LabelFilter, Labels};
 
 /// How many names near to a wrong one are offered.
 const NEAR_NAMES: usize = 3;
@@ -66,7 +68,53 @@ impl Inside {
     }
 }
 
+/// An entry, and where its bytes are if it is a file in an archive.
+pub(in crate::engine) struct Item {
+    pub(in crate::engine) entry: Entry,
+    pub(in crate::engine) member: Option<Result<Layout>>,
+}
+
+impl AsRef<Entry> for Item {
+    fn as_ref(&self) -> &Entry {
+        &self.entry
+    }
+}
+
+impl Item {
+    /// Where the bytes of the file are that the entry is.
+    pub(in crate::engine) fn layout(
+        member: Option<Result<Layout>>,
+        entry: &Entry,
+        locator: &Locator<'_>,
+    ) -> Result<Layout> {
+        member.unwrap_or_else(|| layout_of(locator, entry.content, entry.size))
+    }
+}
+
 impl Found<'_> {
+    /// As [`Found::entries`], but only those that have the labels and what leads to them, with what it takes to read
+    /// them.
+    pub(in crate::engine) fn items<'f>(
+        &'f self,
+        filter: &'f LabelFilter,
+    ) -> Result<Box<dyn Iterator<Item = Result<Item>> + 'f>> {
+        match &self.inside {
+            None => {
+                let entries = self.snapshot.within(&self.path)?;
+                let items = entries.map(|entry| entry.map(|entry| Item { entry, member: None }));
+                Ok(Box::new(filtered(items, filter)))
+            }
+            Some(Inside { archive, base, named, labels }) => {
+                let items = named.iter().map(|named| {
+                    let entry = Entry { labels: labels.clone(), ..archive.entry(base, named)? };
+                    let member = (entry.kind == EntryKind::File).then(|| archive.member_layout(named.row));
+                    Ok(Item { entry, member })
+                });
+                Ok(Box::new(filtered(items, filter)))
+            }
+        }
+    }
+
     /// The entry and all below it, in path order. Members of an archive have paths below the archive's.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use crossbeam_channel::{Sender, bounded};
 
-use super::archive::layout_of;
+use super::resolve::Item;
 use super::window::{Window, Workplace, is_out_of_space};
 use super::{GetReport, Loss};
 use crate::engine::layout::Layout;
@@ -28,9 +28,7 @@ pub(super) struct Limits {
 pub(super) struct Placed {
     /// Its path, relative to the destination.
     pub(super) path: EntryPath,
-    pub(super) entry: Entry,
-    /// Where its bytes are, if it is a member of an archive.
-    pub(super) member: Option<Result<Layout>>,
+    pub(super) item: Item,
 }
 
 /// A restore in progress.
@@ -110,7 +108,7 @@ impl<'a, 's> TreeRestore<'a, 's> {
     }
 
     fn take(&mut self, placed: Placed) -> Result<()> {
-        let Placed { path, entry, member } = placed;
+        let Placed { path, item: Item { entry, member } } = placed;
         let first_name = (entry.kind != EntryKind::Directory && entry.identity.links > 1)
             .then_some((entry.identity.device, entry.identity.inode));
         if let Some(identity) = first_name {
@@ -169,7 +167,7 @@ impl<'a, 's> TreeRestore<'a, 's> {
     }
 
     fn take_file(&mut self, path: EntryPath, entry: Entry, member: Option<Result<Layout>>) -> Result<()> {
-        let layout = match member.unwrap_or_else(|| layout_of(self.place.locator, &entry)) {
+        let layout = match Item::layout(member, &entry, self.place.locator) {
             Ok(layout) => layout,
             Err(error) => return self.lose(path, &error),
         };

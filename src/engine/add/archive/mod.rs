@@ -14,7 +14,7 @@ mod assembly;
 mod batch;
 mod feed;
 mod small;
-mod source;
+pub(in crate::engine) mod source;
 
 pub(super) use assembly::{Assembled, Assembly};
 pub(super) use batch::{ArchiveBatch, ArchiveDone, Ending};

@@ -31,7 +31,7 @@ impl Source {
     pub(super) fn take_error(&mut self) -> Option<io::Error> {
         match self {
             Self::File { .. } => None,
-            Self::Stream(window) => window.error.take(),
+            Self::Stream(window) => window.take_error(),
         }
     }
 }
@@ -49,7 +49,7 @@ impl Input for Source {
 }
 
 /// What was read of a stream and not handed on yet. Where reading fails, the stream ends.
-pub(super) struct Window {
+pub(in crate::engine) struct Window {
     reader: Box<dyn Read + Send>,
     bytes: Vec<u8>,
     /// Where it begins in the stream.
@@ -59,7 +59,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(reader: Box<dyn Read + Send>) -> Self {
+    pub(in crate::engine) fn new(reader: Box<dyn Read + Send>) -> Self {
         Self { reader, bytes: Vec::new(), start: 0, ended: false, error: None }
     }
 
@@ -68,7 +68,7 @@ impl Window {
     }
 
     /// Reads up to `end`, and says how far that went.
-    pub(super) fn fill_to(&mut self, end: u64) -> u64 {
+    pub(in crate::engine) fn fill_to(&mut self, end: u64) -> u64 {
         while self.end() < end && !self.ended {
             let wanted = usize::try_from(end - self.end()).unwrap_or(READ_BYTES_MAX);
             let filled = self.bytes.len();
@@ -86,8 +86,13 @@ impl Window {
         self.end().min(end)
     }
 
+    /// Why the stream ended before its end.
+    pub(in crate::engine) fn take_error(&mut self) -> Option<io::Error> {
+        self.error.take()
+    }
+
     /// Moves the bytes up to `end` to the back of `to`: as many as there are.
-    pub(super) fn take_to(&mut self, end: u64, to: &mut Vec<u8>) {
+    pub(in crate::engine) fn take_to(&mut self, end: u64, to: &mut Vec<u8>) {
         let end = self.fill_to(end);
         let count = usize::try_from(end.saturating_sub(self.start)).unwrap_or_default();
         to.extend(self.bytes.drain(..count));
@@ -95,7 +100,7 @@ impl Window {
     }
 
     /// The bytes from `offset` on, which are not handed on yet, as many as there are.
-    pub(super) fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(in crate::engine) fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let end = self.fill_to(offset.saturating_add(buffer.len() as u64));
         let from = usize::try_from(offset.saturating_sub(self.start)).unwrap_or(usize::MAX);
         let count = usize::try_from(end.saturating_sub(offset)).unwrap_or_default();
@@ -107,12 +112,22 @@ impl Window {
     }
 }
 
+impl Input for Window {
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        Window::read_at(self, offset, buffer)
+    }
+}
+
 impl Read for Window {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.bytes.is_empty() {
             return match self.error.take() {
                 Some(error) => Err(error),
-                None => read_once(&mut *self.reader, buffer),
+                None => {
+                    let read = read_once(&mut *self.reader, buffer)?;
+                    self.start += read as u64;
+                    Ok(read)
+                }
             };
         }
         let count = buffer.len().min(self.bytes.len());
