@@ -17,13 +17,16 @@ mod compress_walk;
 mod damage;
 mod errors;
 mod every_byte;
+mod few_files;
 mod full_disk;
 mod gc;
 #[path = "../proofs/gc_model.rs"]
 mod gc_model;
 mod golden_stores;
 mod help;
+mod hostile;
 mod interrupt;
+mod kills;
 mod labels;
 mod plain_data;
 mod property;

@@ -192,6 +192,7 @@ impl Store {
     fn sweep(&self) {
         // Tidiness: what cannot be removed is in nobody's way.
         let _ = self.storage.sweep_temporaries();
+        let _ = crate::index::sweep(&self.root.join(locate::INDEX_FILE), &*self.storage.cache_disk());
     }
 
     /// The ids of all snapshots, in no particular order.

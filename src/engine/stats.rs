@@ -5,7 +5,7 @@
 
 mod groups;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -128,6 +128,8 @@ pub struct ExtensionStats {
     pub stored_bytes: u64,
 }
 
+/// How often all is counted if snapshots are removed meanwhile.
+const ATTEMPTS_MAX: usize = 8;
 /// How many extensions are reported.
 const EXTENSIONS_MAX: usize = 12;
 /// Extensions longer than this are no extensions.
@@ -187,6 +189,24 @@ impl Store {
     /// # Errors
     /// Fails if a snapshot, a recipe or a pack's directory is damaged or missing.
     pub fn dedup_stats(&self, control: &Control) -> Result<DedupStats> {
+        self.unless_removing(|| self.count(control))
+    }
+
+    /// Counts again if snapshots were removed meanwhile.
+    fn unless_removing<T>(&self, count: impl Fn() -> Result<T>) -> Result<T> {
+        for _ in 1..ATTEMPTS_MAX {
+            let listed = self.snapshot_ids()?.into_iter().collect::<BTreeSet<_>>();
+            match count() {
+                // It, or what it needed, was removed since it was listed.
+                Err(Error::NotFound { .. }) => {}
+                Err(Error::Damaged { .. }) if self.snapshot_ids()?.into_iter().collect::<BTreeSet<_>>() != listed => {}
+                counted => return counted,
+            }
+        }
+        count()
+    }
+
+    fn count(&self, control: &Control) -> Result<DedupStats> {
         let locator = self.locator()?;
         let mut snapshots = self.snapshots()?;
         snapshots.reverse();
@@ -240,11 +260,11 @@ impl Store {
                     continue;
                 }
                 part.files += 1;
-                part.logical_bytes += entry.size;
+                part.logical_bytes = part.logical_bytes.saturating_add(entry.size);
                 let extension = extensions.of(&entry);
                 if let Some(of_extension) = extensions.list.get_mut(extension as usize) {
                     of_extension.files += 1;
-                    of_extension.logical_bytes += entry.size;
+                    of_extension.logical_bytes = of_extension.logical_bytes.saturating_add(entry.size);
                 }
                 if entry.content != Content::Empty {
                     let holders = Holders { first: place, only: place, extension };
@@ -253,7 +273,7 @@ impl Store {
                 }
             }
             stats.files += part.files;
-            stats.logical_bytes += part.logical_bytes;
+            stats.logical_bytes = stats.logical_bytes.saturating_add(part.logical_bytes);
             stats.snapshots.push(part);
         }
         Ok(contents)

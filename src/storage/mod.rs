@@ -5,6 +5,8 @@
 //! nowhere. Nothing visible is ever changed, appended to or renamed.
 
 pub mod disk;
+#[cfg(test)]
+pub(crate) mod faulty;
 pub mod local;
 pub mod memory;
 pub mod scratch;

@@ -101,7 +101,7 @@ fn a_column_of_labels_has_a_bound_that_readers_take() {
     let shelf = Shelf::default();
     let mut writer = SnapshotWriter::begin(shelf.writer().unwrap()).unwrap().with_labels(keys(&["k"])).unwrap();
     let mut kept = 0;
-    let refused = (0..80_000).find_map(|n| {
+    let refused = (0..20_000).find_map(|n| {
         let value = format!("{n:01024}");
         let pushed = writer.push(&Entry { labels: labels(&[("k", &value)]), ..file(format!("{n:08}"), 1) });
         kept += u64::from(pushed.is_ok());

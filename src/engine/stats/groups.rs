@@ -129,6 +129,10 @@ impl Store {
     /// # Errors
     /// Fails if a snapshot, a recipe or a pack's directory is damaged or missing.
     pub fn group_stats(&self, by: &[String], control: &Control) -> Result<GroupStats> {
+        self.unless_removing(|| self.count_groups(by, control))
+    }
+
+    fn count_groups(&self, by: &[String], control: &Control) -> Result<GroupStats> {
         let locator = self.locator()?;
         let (mut groups, mut sets) = (Groups::default(), Sets::new());
         let mut contents: HashMap<Content, (u32, u64)> = HashMap::new();
@@ -144,7 +148,7 @@ impl Store {
                 let place = groups.of(by, &entry.labels);
                 if let Some(group) = groups.list.get_mut(place as usize) {
                     group.files += 1;
-                    group.logical_bytes += entry.size;
+                    group.logical_bytes = group.logical_bytes.saturating_add(entry.size);
                 }
                 if entry.content != Content::Empty {
                     let alone = sets.number([place].into());
