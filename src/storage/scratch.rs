@@ -144,7 +144,7 @@ impl ScratchWriter {
         Ok(())
     }
 
-    fn end(mut self: Box<Self>, name: &ObjectName, replace: bool) -> Result<Put> {
+    fn end(mut self, name: &ObjectName, replace: bool) -> Result<Put> {
         self.flush()?;
         let mut objects = self.inner.objects();
         if objects.places.contains_key(name) && !replace {
@@ -163,11 +163,11 @@ impl ObjectWriter for ScratchWriter {
     }
 
     fn finish(self: Box<Self>, name: &ObjectName) -> Result<Put> {
-        self.end(name, false)
+        (*self).end(name, false)
     }
 
     fn replace(self: Box<Self>, name: &ObjectName) -> Result<()> {
-        self.end(name, true).map(|_| ())
+        (*self).end(name, true).map(|_| ())
     }
 }
 
