@@ -83,6 +83,7 @@ fn add(root: &Path, file: &Path) -> Cost {
         memory_bytes: 256 << 20,
         threads: 2,
         tags: Vec::new(),
+        archives: seamstore::Archives::default(),
     };
     let report = Store::open(root).unwrap().add(&request, &Control::default()).unwrap();
     assert!(report.totals.new_bytes * 10 > report.totals.logical_bytes * 6, "{report:?}");

@@ -36,6 +36,8 @@ const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
 const BATCH_BYTES: usize = 1 << 20;
 /// … or this many entries.
 const BATCH_ITEMS: usize = 256;
+/// No more frames are on their way to a pack while an archive is unpacked on the conductor.
+const FRAMES_AHEAD_MAX: u64 = 64;
 /// What an entry weighs in the budget even if it has no bytes, so that empty files are bounded too.
 const ITEM_BYTES: usize = 1 << 10;
 
@@ -72,6 +74,7 @@ pub(super) struct Conductor<'a, 's> {
     fresh_recipes: HashSet<RecipeId>,
     totals: AddTotals,
     problems: Vec<Problem>,
+    written_frames: u64,
     begun: Instant,
 }
 
@@ -148,6 +151,7 @@ impl<'a, 's> Conductor<'a, 's> {
             fresh_recipes: HashSet::new(),
             totals: AddTotals::default(),
             problems: Vec::new(),
+            written_frames: 0,
             begun: Instant::now(),
         })
     }
@@ -314,7 +318,11 @@ impl<'a, 's> Conductor<'a, 's> {
             }
             Event::Packed(pack) => self.sink.packed(pack),
             Event::Fatal(error) => Err(error),
-            Event::Written | Event::Flushed(_) => Ok(()),
+            Event::Written => {
+                self.written_frames += 1;
+                Ok(())
+            }
+            Event::Flushed(_) => Ok(()),
         }
     }
 
@@ -395,7 +403,19 @@ impl<'a, 's> Conductor<'a, 's> {
             if self.control.is_stopped() {
                 return Err(self.interrupted());
             }
+            self.await_frames()?;
         }
+    }
+
+    /// Waits while many frames are on their way. Results of jobs have to wait their turn: it is not theirs yet.
+    fn await_frames(&mut self) -> Result<()> {
+        while self.sink.sent() - self.written_frames > FRAMES_AHEAD_MAX {
+            match self.events.recv().map_err(|_| stopped_early())? {
+                Event::Done(sequence, done) => drop(self.done.insert(sequence, done)),
+                event => self.handle(event)?,
+            }
+        }
+        Ok(())
     }
 
     fn take_archive(&mut self, mut done: ArchiveDone) -> Result<()> {
