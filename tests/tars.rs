@@ -460,6 +460,13 @@ fn a_stream_that_is_no_tar_is_kept_all_the_same() {
     bench.ok(["get", "noise", "-o", "copy"]);
     assert!(fs::read(bench.path("copy")).unwrap() == bytes);
     bench.error(2, ["add", "-", "--tar", "--keep-compressed", "--name", "x"]);
+    // And a tar that is to be a file like any other is one, of any size.
+    for bytes in [10_000, 6_000_000] {
+        two_members(&bench, bytes);
+        bench.ok(["add", "two.tar", "--no-tar"]);
+        let listed = bench.json(["ls", "--snapshot", "latest", "two.tar"]);
+        assert!(listed["entries"][0]["archive"].is_null(), "{listed}");
+    }
 }
 
 #[test]

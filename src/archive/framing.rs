@@ -7,15 +7,13 @@
 use std::io;
 
 use super::header::{BLOCK_BYTES, Block, Header, text};
-use super::pax::{Records, Sparse};
+use super::pax::{RECORD_BYTES_MAX, Records, Sparse};
 use super::sparse::{self, Front};
 use crate::format::archive::{Member, MemberKind, SparseRun};
 use crate::format::entry::EntryKind;
 
-/// No extension record is longer: a longer one is skeleton, and what it would have said is lost.
-const RECORD_BYTES_MAX: u64 = 16 << 20;
-/// So much is looked through at once for the next header, or for the end of an end mark.
-const SEARCH_BYTES: usize = 64 << 10;
+/// So much is looked through at once for the next header, or for the end of an end mark: ever more while it goes on.
+const SEARCH_BYTES: (usize, usize) = (4 * BLOCK_BYTES, 64 << 10);
 
 /// Where a tar's bytes come from.
 pub trait Input {
@@ -79,8 +77,9 @@ pub struct Framing {
     ended: bool,
     is_over: bool,
     findings: Findings,
-    /// Memory to search in.
+    /// Memory to search in, and how much of it the next search takes.
     search: Vec<u8>,
+    search_bytes: usize,
 }
 
 /// What a block is.
@@ -157,10 +156,12 @@ impl Framing {
 
     /// The end of the blocks of a kind from `at` on, as far as one look goes: there is at least one.
     fn skip(&mut self, at: u64, input: &mut dyn Input, is_meant: impl Fn(&Found) -> bool) -> io::Result<u64> {
-        self.search.resize(SEARCH_BYTES, 0);
+        let wanted = self.search_bytes.clamp(SEARCH_BYTES.0, SEARCH_BYTES.1);
+        self.search.resize(wanted, 0);
         let filled = input.read_at(at, &mut self.search)?;
         let (blocks, _) = self.search.get(..filled).unwrap_or_default().as_chunks::<BLOCK_BYTES>();
         let meant = blocks.iter().take_while(|block| is_meant(&kind_of(block))).count();
+        self.search_bytes = if meant * BLOCK_BYTES == wanted { 2 * wanted } else { 0 };
         Ok(at.saturating_add((meant.max(1) * BLOCK_BYTES) as u64))
     }
 

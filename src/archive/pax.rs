@@ -5,10 +5,15 @@ use super::sparse;
 use crate::format::archive::{Member, SparseRun};
 use crate::format::entry::Xattr;
 
+/// No extended header is longer, nor all that hold at once: a longer one is skeleton, and what it would say is lost.
+pub(super) const RECORD_BYTES_MAX: u64 = 16 << 20;
+
 /// Keys and values that hold for one member, or from here on. Later ones win; an empty value takes one back.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Records {
     list: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Bytes of the headers that they came in.
+    bytes: u64,
 }
 
 /// How the map of a sparse file is written.
@@ -21,8 +26,12 @@ pub(super) enum Sparse {
 }
 
 impl Records {
-    /// Takes the records of an extended header. Says whether all of it was records.
+    /// Takes the records of an extended header. Says whether all of it was records, and there was room for them.
     pub(super) fn extend(&mut self, mut bytes: &[u8]) -> bool {
+        self.bytes = self.bytes.saturating_add(bytes.len() as u64);
+        if self.bytes > RECORD_BYTES_MAX {
+            return false;
+        }
         while !bytes.is_empty() {
             let Some((record, rest)) = split_record(bytes) else {
                 // Some writers fill up with zeros.
@@ -31,11 +40,6 @@ impl Records {
             let Some(equals) = record.iter().position(|b| *b == b'=') else { return false };
             let (key, value) = record.split_at(equals);
             let value = value.get(1..).unwrap_or_default();
-            // These two come in pairs, again and again.
-            let repeats = matches!(key, b"GNU.sparse.offset" | b"GNU.sparse.numbytes");
-            if !repeats {
-                self.list.retain(|(known, _)| known != key);
-            }
             self.list.push((key.to_vec(), value.to_vec()));
             bytes = rest;
         }

@@ -1,12 +1,14 @@
 //! What comes next? Hands out jobs in the order of the walk, takes results back in that order, and commits.
 
+mod archives;
+
 use std::collections::{BTreeMap, HashSet};
 use std::iter::Peekable;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::archive::{ArchiveDone, Assembled, Assembly, Ending, Feed, SmallArchive};
+use super::archive::{Assembly, Feed, SmallArchive};
 use super::batch::{Batch, BatchDone, Item, Outcome};
 use super::budget::Budget;
 use super::given::{Given, Step};
@@ -14,9 +16,9 @@ use super::packer::ToPack;
 use super::parent::Parent;
 use super::report::Problem;
 use super::rows::Rows;
-use super::segment::{Assembling, Origin, SegmentDone, Segments};
+use super::segment::{Assembling, SegmentDone, Segments};
 use super::sink::{Lane, Sink};
-use super::stream::{StopReader, Stream};
+use super::stream::Stream;
 use super::worker::{Done, Job, RawFrame, Tools};
 use super::{AddReport, AddRequest, AddTotals, Event};
 use crate::catalog::recipe::RecipesWriter;
@@ -40,6 +42,8 @@ pub(super) const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
 const BATCH_BYTES: usize = 1 << 20;
 /// … or this many entries.
 const BATCH_ITEMS: usize = 256;
+/// No more frames are on their way to a pack while an archive is unpacked on the conductor.
+const FRAMES_AHEAD_MAX: u64 = 64;
 /// What an entry weighs in the budget even if it has no bytes, so that empty files are bounded too.
 const ITEM_BYTES: usize = 1 << 10;
 
@@ -81,6 +85,7 @@ pub(super) struct Conductor<'a, 's> {
     fresh_recipes: HashSet<RecipeId>,
     totals: AddTotals,
     problems: Vec<Problem>,
+    written_frames: u64,
     begun: Instant,
 }
 
@@ -165,6 +170,7 @@ impl<'a, 's> Conductor<'a, 's> {
             fresh_recipes: HashSet::new(),
             totals: AddTotals::default(),
             problems: Vec::new(),
+            written_frames: 0,
             begun: Instant::now(),
         })
     }
@@ -230,27 +236,6 @@ impl<'a, 's> Conductor<'a, 's> {
             None => self.big = None,
         }
         Ok(true)
-    }
-
-    fn begin_stream(&self, stream: Stream) -> Result<Big> {
-        if !self.tools.archives.stdin_is_tar {
-            return Ok(Big::File(Segments::of_stream(stream)));
-        }
-        let origin = Origin::Stream { entry: Box::new(stream.entry().clone()) };
-        let reader = Box::new(StopReader::new(self.control.stop_flag()));
-        let feed = Feed::of_stream(origin, reader).map_err(|source| Error::io("read", "standard input", source))?;
-        Ok(Big::Archive(Box::new(feed)))
-    }
-
-    /// Opens a big file, and looks whether it is an archive.
-    fn begin_big(&self, found: Found) -> Result<Big, Problem> {
-        let disk = found.disk.clone();
-        let origin = Origin::open(found).map_err(|error| Problem::skipped(&disk, &error))?;
-        let feed = Feed::of_file(&origin, self.tools.archives).map_err(|error| origin.skipped(error))?;
-        Ok(match feed {
-            Some(feed) => Big::Archive(Box::new(feed)),
-            None => Big::File(Segments::of_origin(&origin).map_err(|error| origin.skipped(error))?),
-        })
     }
 
     /// Whether standard input comes before what the walk yields next, in path order.
@@ -390,7 +375,11 @@ impl<'a, 's> Conductor<'a, 's> {
             }
             Event::Packed(pack) => self.sink.packed(pack),
             Event::Fatal(error) => Err(error),
-            Event::Written | Event::Flushed(_) => Ok(()),
+            Event::Written => {
+                self.written_frames += 1;
+                Ok(())
+            }
+            Event::Flushed(_) => Ok(()),
         }
     }
 
@@ -450,83 +439,6 @@ impl<'a, 's> Conductor<'a, 's> {
             }
         }
         Ok(())
-    }
-
-    /// Adds an archive that was met among small files and turned out to be large, here and now: its place in the
-    /// snapshot is the next one.
-    fn unpack(&mut self, found: Found) -> Result<()> {
-        let mut big = match self.begin_big(found) {
-            Ok(big) => big,
-            Err(problem) => {
-                self.problems.push(problem);
-                return Ok(());
-            }
-        };
-        loop {
-            let next = match &mut big {
-                Big::File(segments) => segments.next(&self.tools.segments, &|| false)?.map(Job::Segment),
-                Big::Archive(feed) => feed.next(self.tools),
-            };
-            match next.map(|job| job.run(self.tools)) {
-                Some(Done::Archive(done)) => self.take_archive(*done)?,
-                Some(Done::Segment(done)) => self.take_segment(*done)?,
-                Some(Done::Batch(_)) => {}
-                None => return Ok(()),
-            }
-            if self.control.is_stopped() {
-                return Err(self.interrupted());
-            }
-        }
-    }
-
-    fn take_archive(&mut self, mut done: ArchiveDone) -> Result<()> {
-        let mut assembly = match self.archive.take() {
-            Some(assembly) => assembly,
-            None => Assembly::new(done.form, self.tools.finder.clone())?,
-        };
-        assembly.take(&mut done, &mut self.sink)?;
-        let Some(ending) = done.ending else {
-            self.archive = Some(assembly);
-            return Ok(());
-        };
-        let problem = match (assembly.take_failure(), ending.findings()) {
-            (Some(error), _) => done.origin.skipped(error),
-            (None, Some((findings, cut))) => {
-                let assembled = assembly.finish(findings, cut, &mut self.sink)?;
-                match done.origin.entry(assembled.size, assembled.shrank, &self.tools.metadata) {
-                    Ok((entry, problems)) => {
-                        self.problems.extend(problems);
-                        let package = self.labeller.candidate(&entry);
-                        let package = package.filter(|package| package.is_one(&done.origin.head()));
-                        return self.keep_archive(entry, assembled, package);
-                    }
-                    Err(problem) => problem,
-                }
-            }
-            (None, None) => match ending {
-                Ending::Opaque(error) => {
-                    let what = format!("cannot be unpacked to its end ({error}); kept as the file that it is");
-                    Problem::kept(done.origin.path(), what)
-                }
-                Ending::Failed(error) | Ending::Cut(_, error) => done.origin.skipped(error),
-                Ending::Whole(_) => return Ok(()),
-            },
-        };
-        self.problems.push(problem);
-        Ok(())
-    }
-
-    /// Makes the row of an archive.
-    fn keep_archive(&mut self, mut entry: Entry, assembled: Assembled, package: Option<Package>) -> Result<()> {
-        let Assembled { pieces, size, form, remarks, .. } = assembled;
-        entry.size = size;
-        entry.content = Content::Archive(self.keep_recipe(&pieces)?, form);
-        let path = entry.path.as_path().to_owned();
-        self.problems.extend(remarks.into_iter().map(|what| Problem::kept(&path, what)));
-        if self.labeller.candidate(&entry).is_some() {
-            entry.labels = self.labeller.labels_of(&entry.path, package, &entry.labels);
-        }
-        self.push_row(&mut entry)
     }
 
     fn take_segment(&mut self, segment: SegmentDone) -> Result<()> {

@@ -102,6 +102,11 @@ impl<'a, 's> Sink<'a, 's> {
         Ok(())
     }
 
+    /// How many frames were sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.next_sequence
+    }
+
     /// Ends the frames that are open; says how many frames were sent in all.
     pub(super) fn flush(&mut self) -> u64 {
         for frame in self.open.iter_mut().filter_map(Option::take) {

@@ -68,6 +68,9 @@ impl Feed {
     /// The archive that an open file is. `None` if it is none.
     pub(in crate::engine::add) fn of_file(origin: &Arc<Origin>, archives: Archives) -> io::Result<Option<Self>> {
         let Origin::File { file, .. } = &**origin else { return Ok(None) };
+        if !archives.recognise {
+            return Ok(None);
+        }
         let mut head = [0; HEAD_BYTES];
         let filled = file.read_at(0, &mut head)?;
         let Some(guess) = Guess::of(head.get(..filled).unwrap_or_default()) else { return Ok(None) };
