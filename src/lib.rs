@@ -69,12 +69,13 @@
 //! Imports point down only. What stands between bars never imports its neighbours; they meet in [`engine`].
 //!
 //! ```text
-//! cli  →  engine  →  chunk | pack | index | catalog | ingest | restore  →  storage  →  format
+//! cli  →  engine  →  archive | chunk | pack | index | catalog | ingest | restore  →  storage  →  format
 //! ```
 //!
 //! Every module begins with the question it answers and the invariant it keeps. `docs/design.md` in the repository has
 //! the words, a table for every byte of a store, and the nine invariants by the numbers that modules cite.
 
+pub mod archive;
 pub mod catalog;
 pub mod chunk;
 pub mod cli;
@@ -88,7 +89,7 @@ pub mod restore;
 pub mod storage;
 
 pub use chunk::Profile;
-pub use engine::add::{AddReport, AddRequest, Writer, WriterOptions};
+pub use engine::add::{AddReport, AddRequest, Archives, Writer, WriterOptions};
 pub use engine::control::Control;
 pub use engine::get::{GetReport, GetRequest, Selector};
 pub use engine::labels::{LabelRule, Labelling};

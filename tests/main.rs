@@ -34,6 +34,7 @@ mod sharing;
 mod stats;
 mod support;
 mod system;
+mod tars;
 mod verify;
 mod writer;
 mod xattrs;

@@ -5,6 +5,7 @@
 //! hostile, sizes an allocation or an index before it was bounded.
 
 mod columns;
+pub mod members;
 pub mod recipe;
 pub mod snapshot;
 #[cfg(test)]

@@ -9,13 +9,17 @@ use super::init::SettingsArgs;
 use super::labels::LabelArgs;
 use super::{Context, Exit, size};
 use crate::engine::Store;
-use crate::engine::add::{AddReport, AddRequest, AddTotals, measure};
+use crate::engine::add::{AddReport, AddRequest, AddTotals, Archives, measure};
 use crate::error::{Error, Result};
 
 /// Keep files and trees, as one snapshot.
 ///
 /// A file whose size, times and inode are those of the last snapshot of the same paths is not read again. What cannot
 /// be read is named and left out (exit code 3); the rest is kept.
+///
+/// A tar, known by its content, is kept byte for byte, its members as if they were files: PATH/MEMBER gets them, and they
+/// share their bytes with others. Of a tar compressed with gzip, zstd, xz or bzip2 the tar is kept, and `get` gives that,
+/// unless --keep-compressed keeps the compressed file too. A tar that is damaged or cut short is named (exit code 3).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -23,7 +27,8 @@ Examples:
   store add --tag nightly /srv/models
   store add --label repository=pypi --label-rule '*.whl type=wheel' srv
   store add --detect-types srv
-  mysqldump shop | store add - --name shop.sql")]
+  mysqldump shop | store add - --name shop.sql
+  tar -cf - srv | store add - --tar --name srv.tar")]
 pub(super) struct Args {
     /// Files and directories; `-` reads standard input.
     #[arg(required = true, value_name = "PATH")]
@@ -43,6 +48,15 @@ pub(super) struct Args {
     /// A word to find the snapshot by; may be given several times.
     #[arg(long, value_name = "WORD")]
     tag: Vec<String>,
+    /// Take standard input for a tar. (Files are known by their content.)
+    #[arg(long)]
+    tar: bool,
+    /// Keep tars as files like any other.
+    #[arg(long, conflicts_with_all = ["tar", "keep_compressed"])]
+    no_tar: bool,
+    /// Keep a compressed tar beside what is in it, so that `get` gives the compressed file back.
+    #[arg(long, conflicts_with = "tar")]
+    keep_compressed: bool,
     #[command(flatten)]
     labels: LabelArgs,
     #[command(flatten)]
@@ -84,6 +98,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         threads: super::threads(args.threads),
         tags: args.tag.clone(),
         labels: args.labels.labelling(),
+        archives: Archives { recognise: !args.no_tar, stdin_is_tar: args.tar, keep_compressed: args.keep_compressed },
     };
     let totals = |is_ended: &dyn Fn() -> bool| measure(&paths, is_ended);
     let report = context.report.progress(&context.control, totals, || store.add(&request, &context.control))?;

@@ -14,14 +14,16 @@ use crate::format::entry::EntryPath;
 
 /// Restore a file or a tree, or print a file.
 ///
-/// Every chunk is checked against its id before any of its bytes leave the store. Nothing that exists is overwritten
-/// without --force. With --label, files are taken that have the label, and of directories those that lead to them.
+/// PATH may lead into an archive: `data.tar/a/b` is a member, `data.tar/` all that is in it. Every chunk is checked
+/// against its id before any of its bytes leave the store. Nothing that exists is overwritten without --force. With
+/// --label, files are taken that have the label, and of directories those that lead to them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   store get linux-6.1 -o copy               `copy` becomes equal to the tree
   store get linux-6.1/README -o -           print it
   store get disk.img --range 1024..2048 -o part
+  store get linux.tar/linux-6.1/README -o -   print one member of an archive
   store get --snapshot latest -o all        everything in the newest snapshot
   store get srv --label type=wheel -o wheels    its wheels, and the directories they are in")]
 pub(super) struct Args {
@@ -140,7 +142,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     })
 }
 
-fn create(output: &Path, overwrite: bool) -> Result<std::fs::File> {
+pub(super) fn create(output: &Path, overwrite: bool) -> Result<std::fs::File> {
     if overwrite {
         match std::fs::remove_file(output) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -11,20 +11,23 @@ use super::report::{JsonPath, line_of};
 use super::{Context, Exit};
 use crate::engine::get::Selector;
 use crate::error::Result;
+use crate::format::archive::ArchiveForm;
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 
 /// List the entries of a snapshot.
 ///
-/// A directory's entries are listed, or with -R all below it. Control characters in names are shown escaped; -0 gives
-/// them as they are. With --label, entries are listed that have the label, and without -R also directories in which
-/// something has it.
+/// A directory's entries are listed, or with -R all below it. With a slash behind its path, an archive's members are; they
+/// have its labels. The size of an archive is that of what `get` gives: of the tar, if the file was compressed and not
+/// kept; -l says so. Control characters in names are shown escaped; -0 gives them as they are. With --label, entries are
+/// listed that have the label, and without -R also directories in which something has it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   store ls
   store ls -l linux-6.1
   store ls -R --label type=wheel srv
-  store ls -R0 linux-6.1 | sort -z | head -z")]
+  store ls -R0 linux-6.1 | sort -z | head -z
+  store ls -l linux.tar/")]
 pub(super) struct Args {
     /// The path, as stored or as it was given to add [default: what was added].
     path: Option<PathBuf>,
@@ -61,6 +64,8 @@ struct JsonEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     recipe: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    archive: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     link_target: Option<JsonPath>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<String, String>,
@@ -83,7 +88,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let filter = args.labels.filter();
     // An entry of the next level that waits for something in it that has the labels.
     let mut waiting: Option<Entry> = None;
-    for entry in found.snapshot.within(begin)? {
+    for entry in found.entries()? {
         let entry = entry?;
         let has_labels = filter.takes(&entry.labels);
         let is_shown = args.recursive || is_next_level(begin, &entry, &mut above);
@@ -152,7 +157,7 @@ fn json_of(entry: &Entry) -> JsonEntry {
     let (chunk, recipe) = match entry.content {
         Content::Empty => (None, None),
         Content::Chunk(id) => (Some(id.to_hex()), None),
-        Content::Recipe(id) => (None, Some(id.to_hex())),
+        Content::Recipe(id) | Content::Archive(id, _) => (None, Some(id.to_hex())),
     };
     JsonEntry {
         path: JsonPath::new(entry.path.as_bytes()),
@@ -166,8 +171,17 @@ fn json_of(entry: &Entry) -> JsonEntry {
         mtime_ns: entry.mtime_ns,
         chunk,
         recipe,
+        archive: form_of(entry).map(ArchiveForm::word),
         link_target: (entry.kind == EntryKind::Symlink).then(|| JsonPath::new(&entry.link_target)),
         labels: entry.labels.iter().map(|label| (label.key().to_owned(), label.value().to_owned())).collect(),
+    }
+}
+
+/// The form of an archive.
+fn form_of(entry: &Entry) -> Option<ArchiveForm> {
+    match entry.content {
+        Content::Archive(_, form) => Some(form),
+        _ => None,
     }
 }
 
@@ -193,10 +207,11 @@ fn append(text: &mut Vec<u8>, entry: &Entry, args: &Args) {
         },
         _ => String::new(),
     };
+    let form = form_of(entry).map_or_else(String::new, |form| format!(" ({})", form.word()));
     let labels =
         if entry.labels.is_empty() { String::new() } else { format!("  [{}]", labels::line_of(&entry.labels)) };
     let line = format!(
-        "{} {owner:<8} {group:<8} {:>12} {} {path}{target}{labels}\n",
+        "{} {owner:<8} {group:<8} {:>12} {} {path}{target}{form}{labels}\n",
         mode_of(entry),
         entry.size,
         super::time::utc(entry.mtime_ns),

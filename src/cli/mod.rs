@@ -2,7 +2,9 @@
 
 mod add;
 mod check_align;
+mod check_tar;
 mod exit;
+mod export;
 mod gc;
 mod get;
 mod hash;
@@ -62,10 +64,12 @@ enum Command {
     Init(init::Args),
     Add(add::Args),
     Get(get::Args),
+    Export(export::Args),
     Ls(list::Args),
     Snapshots(snapshots::Args),
     DedupStats(stats::Args),
     CheckAlign(check_align::Args),
+    CheckTar(check_tar::Args),
     Hash(hash::Args),
     Verify(verify::Args),
     Repair(repair::Args),
@@ -105,10 +109,12 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(&args, &context),
         Command::Add(args) => add::run(&args, &context),
         Command::Get(args) => get::run(&args, &context),
+        Command::Export(args) => export::run(&args, &context),
         Command::Ls(args) => list::run(&args, &context),
         Command::Snapshots(args) => snapshots::run(&args, &context),
         Command::DedupStats(args) => stats::run(&args, &context),
         Command::CheckAlign(args) => check_align::run(&args, &context),
+        Command::CheckTar(args) => check_tar::run(&args, &context),
         Command::Hash(args) => hash::run(&args, &context),
         Command::Verify(args) => verify::run(&args, &context),
         Command::Repair(args) => repair::run(&args, &context),

@@ -201,46 +201,48 @@ fn name_of(path: &EntryPath) -> &Path {
 
 /// Entries in snapshot order, less those that a filter does not take: of directories, those that lead to something that
 /// it takes, and of anything else, what it takes.
-pub fn filtered<'f, I>(entries: I, filter: &'f LabelFilter) -> Filtered<'f, I::IntoIter>
+pub fn filtered<'f, I, T>(entries: I, filter: &'f LabelFilter) -> Filtered<'f, I::IntoIter, T>
 where
-    I: IntoIterator<Item = Result<Entry>>,
+    I: IntoIterator<Item = Result<T>>,
+    T: AsRef<Entry>,
 {
     Filtered { entries: entries.into_iter(), filter, above: Vec::new(), next: Vec::new() }
 }
 
 /// See [`filtered`].
 #[derive(Debug)]
-pub struct Filtered<'f, I> {
+pub struct Filtered<'f, I, T> {
     entries: I,
     filter: &'f LabelFilter,
     /// Directories down to where the iteration is that nothing was taken of yet.
-    above: Vec<Entry>,
+    above: Vec<T>,
     /// What is handed out next, last first.
-    next: Vec<Entry>,
+    next: Vec<T>,
 }
 
-impl<I: Iterator<Item = Result<Entry>>> Iterator for Filtered<'_, I> {
-    type Item = Result<Entry>;
+impl<I: Iterator<Item = Result<T>>, T: AsRef<Entry>> Iterator for Filtered<'_, I, T> {
+    type Item = Result<T>;
 
-    fn next(&mut self) -> Option<Result<Entry>> {
+    fn next(&mut self) -> Option<Result<T>> {
         loop {
             if let Some(entry) = self.next.pop() {
                 return Some(Ok(entry));
             }
-            let entry = match self.entries.next()? {
-                Ok(entry) => entry,
+            let item = match self.entries.next()? {
+                Ok(item) => item,
                 Err(error) => return Some(Err(error)),
             };
             if self.filter.is_empty() {
-                return Some(Ok(entry));
+                return Some(Ok(item));
             }
-            while self.above.last().is_some_and(|above| !entry.path.is_within(&above.path)) {
+            let entry: &Entry = item.as_ref();
+            while self.above.last().is_some_and(|above| !entry.path.is_within(&above.as_ref().path)) {
                 self.above.pop();
             }
             if entry.kind == EntryKind::Directory {
-                self.above.push(entry);
+                self.above.push(item);
             } else if self.filter.takes(&entry.labels) {
-                self.next.push(entry);
+                self.next.push(item);
                 self.next.extend(self.above.drain(..).rev());
             }
         }

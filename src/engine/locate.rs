@@ -186,7 +186,7 @@ impl<'s> Locator<'s> {
         if self.condemned.is_empty() {
             return Ok(true);
         }
-        let pieces = match self.pieces_of_content(content, size) {
+        let pieces = match self.stored_pieces(content, size) {
             Err(Error::Damaged { .. } | Error::NotFound { .. }) => return Ok(false),
             pieces => pieces?,
         };
@@ -288,7 +288,18 @@ impl<'s> Locator<'s> {
         self.pieces_of_content(entry.content, entry.size)
     }
 
-    /// The pieces of a content of this size.
+    /// The pieces of all that is kept of a content of this size.
+    ///
+    /// # Errors
+    /// As [`Locator::pieces_of`].
+    pub(super) fn stored_pieces(&self, content: Content, size: u64) -> Result<Vec<Piece>> {
+        match content {
+            Content::Archive(id, _) => self.recipe(&id),
+            _ => self.pieces_of_content(content, size),
+        }
+    }
+
+    /// The pieces of a content of this size that is nothing but its pieces: not of an archive.
     ///
     /// # Errors
     /// As [`Locator::pieces_of`].
@@ -296,7 +307,7 @@ impl<'s> Locator<'s> {
         let pieces = match content {
             Content::Empty => Vec::new(),
             Content::Chunk(id) => vec![Piece { id, end: size }],
-            Content::Recipe(id) => self.recipe(&id)?,
+            Content::Recipe(id) | Content::Archive(id, _) => self.recipe(&id)?,
         };
         let end = pieces.last().map_or(0, |piece| piece.end);
         if end != size {

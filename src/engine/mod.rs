@@ -1,14 +1,17 @@
 //! The only place where the parts meet: a store, and what can be done with it.
 
 pub mod add;
+pub mod check_tar;
 mod commit;
 pub mod control;
 #[cfg(test)]
 mod crash;
+pub mod export;
 mod frames;
 pub mod gc;
 pub mod get;
 pub mod labels;
+mod layout;
 mod locate;
 pub mod reader;
 pub mod remove;

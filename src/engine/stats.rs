@@ -325,7 +325,7 @@ fn mark(
     size: u64,
     holders: Holders,
 ) -> Result<()> {
-    let pieces = locator.pieces_of_content(content, size)?;
+    let pieces = locator.stored_pieces(content, size)?;
     let mut start = 0;
     for piece in pieces {
         if !piece.is_hole() {

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::archive::ArchiveForm;
 use super::id::{ChunkId, RecipeId};
 use super::label::Labels;
 
@@ -131,6 +132,16 @@ impl EntryPath {
         }
     }
 
+    /// The path at which `path` is, if it is counted from this one.
+    #[must_use]
+    pub fn below_this(&self, path: &Self) -> Self {
+        match (self.is_root(), path.is_root()) {
+            (true, _) => path.clone(),
+            (_, true) => self.clone(),
+            _ => Self([self.as_bytes(), b"/", path.as_bytes()].concat()),
+        }
+    }
+
     /// The parent, `None` for the root.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
@@ -183,6 +194,8 @@ pub enum Content {
     Chunk(ChunkId),
     /// The file is listed in this recipe.
     Recipe(RecipeId),
+    /// The file is an archive, put together from what is listed in this recipe: see [`super::archive`].
+    Archive(RecipeId, ArchiveForm),
 }
 
 /// One extended attribute.
@@ -206,6 +219,12 @@ pub struct Identity {
     pub links: u64,
     /// Inode change time, nanoseconds since 1970 UTC, saturated at the ends of `i64`.
     pub ctime_ns: i64,
+}
+
+impl AsRef<Entry> for Entry {
+    fn as_ref(&self) -> &Self {
+        self
+    }
 }
 
 /// One row of a snapshot.

@@ -20,6 +20,7 @@ mod package;
 mod roots;
 mod stat;
 mod stdin;
+mod unpack;
 mod walk;
 
 #[cfg(test)]
@@ -32,4 +33,5 @@ pub use package::{HEAD_BYTES, Package};
 pub use roots::Root;
 pub use stat::Stat;
 pub use stdin::{made_now, standard_input};
+pub use unpack::{MAGIC_BYTES, compression_of, unpack};
 pub use walk::{Found, Walk, WalkOptions, Walked};

@@ -15,6 +15,7 @@
 
 mod attributes;
 mod beneath;
+mod compress;
 mod destination;
 mod file;
 
@@ -22,5 +23,6 @@ mod file;
 mod tests;
 
 pub use attributes::Warnings;
+pub use compress::Compressed;
 pub use destination::Destination;
 pub use file::FileTarget;

@@ -47,6 +47,7 @@ SNAPSHOT = {
     "links": pa.uint64(),
     "ctime": TIME,
     "xattrs": pa.list_(pa.field("item", XATTR, nullable=False)),
+    "archive": pa.string(),
 }
 RECIPES = {
     "recipe_id": ID,

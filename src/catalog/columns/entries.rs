@@ -1,12 +1,13 @@
 //! Snapshot rows as columns: an [`Entry`] a row.
 //!
 //! `chunk_id` and `recipe_id` tell where a file's bytes are; at most one is set, and neither for a file without bytes.
-//! So a join of a snapshot with recipes files by `recipe_id` finds the chunks.
+//! So a join of a snapshot with recipes files by `recipe_id` finds the chunks. `archive` says that the recipe is that of
+//! an archive; snapshots from before there were archives do not have it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow_array::builder::{ArrayBuilder, BinaryBuilder, FixedSizeBinaryBuilder, Int32Builder};
+use arrow_array::builder::{ArrayBuilder, BinaryBuilder, FixedSizeBinaryBuilder, Int32Builder, StringBuilder};
 use arrow_array::{
     Array, ArrayRef, BinaryArray, FixedSizeBinaryArray, Int8Array, Int32Array, ListArray, RecordBatch, StringArray,
     StructArray, TimestampNanosecondArray, UInt16Array, UInt32Array, UInt64Array,
@@ -16,12 +17,13 @@ use arrow_schema::{ArrowError, DataType, Field, Fields};
 
 use super::labels::{LabelBatch, LabelNames, LabelRows};
 use super::{Table, WORDS_BYTES_MAX, WORDS_MAX, column, id_at, id_type, time_type};
+use crate::format::archive::ArchiveForm;
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity, PATH_BYTES_MAX, Xattr};
 use crate::format::id::{ChunkId, RecipeId};
 use crate::format::label::Labels;
 
 /// The words of the `kind` column; a kind's place is its key.
-const KINDS: [(&str, EntryKind); 7] = [
+pub(super) const KINDS: [(&str, EntryKind); 7] = [
     ("file", EntryKind::File),
     ("directory", EntryKind::Directory),
     ("symlink", EntryKind::Symlink),
@@ -34,11 +36,11 @@ const KINDS: [(&str, EntryKind); 7] = [
 /// No more of a path stands in a message.
 const SHOWN_BYTES_MAX: usize = 4096;
 
-fn xattr_fields() -> Fields {
+pub(super) fn xattr_fields() -> Fields {
     vec![Field::new("name", DataType::Binary, false), Field::new("value", DataType::Binary, false)].into()
 }
 
-fn xattr_field() -> Arc<Field> {
+pub(super) fn xattr_field() -> Arc<Field> {
     Arc::new(Field::new("item", DataType::Struct(xattr_fields()), false))
 }
 
@@ -66,9 +68,13 @@ pub(super) fn fields() -> Fields {
         Field::new("links", DataType::UInt64, false),
         Field::new("ctime", time_type(), false),
         Field::new("xattrs", DataType::List(xattr_field()), false),
+        Field::new("archive", DataType::Utf8, true),
     ]
     .into()
 }
+
+/// How many columns the first snapshots had.
+pub(super) const FIRST_COLUMNS: usize = 18;
 
 /// Names met so far, each with the key that stands for it.
 #[derive(Debug, Default)]
@@ -133,6 +139,7 @@ struct Columns {
     xattr_ends: Vec<i32>,
     xattr_names: BinaryBuilder,
     xattr_values: BinaryBuilder,
+    archive: StringBuilder,
 }
 
 impl Default for Columns {
@@ -158,6 +165,7 @@ impl Default for Columns {
             xattr_ends: Vec::new(),
             xattr_names: BinaryBuilder::new(),
             xattr_values: BinaryBuilder::new(),
+            archive: StringBuilder::new(),
         }
     }
 }
@@ -207,9 +215,13 @@ impl EntryRows {
             _ => c.chunk_id.append_null(),
         }
         match &entry.content {
-            Content::Recipe(id) => c.recipe_id.append_value(id.as_bytes())?,
+            Content::Recipe(id) | Content::Archive(id, _) => c.recipe_id.append_value(id.as_bytes())?,
             _ => c.recipe_id.append_null(),
         }
+        c.archive.append_option(match &entry.content {
+            Content::Archive(_, form) => Some(form.word()),
+            _ => None,
+        });
         c.link_target.append_option((!entry.link_target.is_empty()).then_some(&entry.link_target));
         c.rdev.push(entry.rdev);
         c.device.push(entry.identity.device);
@@ -251,6 +263,7 @@ impl EntryRows {
             Arc::new(UInt64Array::from(c.links)),
             time(c.ctime),
             Arc::new(ListArray::try_new(xattr_field(), lists, Arc::new(xattrs), None)?),
+            Arc::new(c.archive.finish()),
         ];
         let columns = columns.into_iter().chain(self.labels.take()).collect();
         RecordBatch::try_new(Arc::new(Table::Snapshot.stored_schema(self.labels.keys())), columns)
@@ -314,6 +327,7 @@ pub(in crate::catalog) struct EntryBatch {
     xattrs: OffsetBuffer<i32>,
     xattr_names: BinaryArray,
     xattr_values: BinaryArray,
+    archive: Option<StringArray>,
     labels: LabelBatch,
 }
 
@@ -347,6 +361,10 @@ impl EntryBatch {
             xattrs: xattrs.offsets().clone(),
             xattr_names: part(0)?,
             xattr_values: part(1)?,
+            archive: match batch.num_columns().saturating_sub(label_count) {
+                FIRST_COLUMNS => None,
+                _ => Some(column(batch, FIRST_COLUMNS)?),
+            },
             labels: LabelBatch::new(batch, label_count)?,
         };
         batch.check_order()?;
@@ -394,7 +412,10 @@ impl EntryBatch {
         let content = match (set_id(&self.chunk_id, row), set_id(&self.recipe_id, row)) {
             (None, None) => Content::Empty,
             (Some(id), None) => Content::Chunk(ChunkId(id)),
-            (None, Some(id)) => Content::Recipe(RecipeId(id)),
+            (None, Some(id)) => match self.archive_form(row).map_err(&bad)? {
+                Some(form) => Content::Archive(RecipeId(id), form),
+                None => Content::Recipe(RecipeId(id)),
+            },
             (Some(_), Some(_)) => return Err(bad("it has both a chunk and a recipe".into())),
         };
         let link_target = if self.link_target.is_valid(row) { self.link_target.value(row) } else { &[] };
@@ -422,6 +443,13 @@ impl EntryBatch {
         };
         check_entry(&entry).map_err(&bad)?;
         Ok(entry)
+    }
+
+    fn archive_form(&self, row: usize) -> Result<Option<ArchiveForm>, String> {
+        let Some(word) = self.archive.as_ref().filter(|words| words.is_valid(row)).map(|words| words.value(row)) else {
+            return Ok(None);
+        };
+        ArchiveForm::of_word(word).map(Some).ok_or_else(|| format!("{word:?} is no form of an archive"))
     }
 
     fn xattrs(&self, row: usize) -> Result<Vec<Xattr>, String> {
@@ -481,7 +509,7 @@ fn shown(path: &[u8]) -> String {
     }
 }
 
-fn number(column: &UInt64Array, row: usize) -> u64 {
+pub(super) fn number(column: &UInt64Array, row: usize) -> u64 {
     column.values().get(row).copied().unwrap_or_default()
 }
 
@@ -489,7 +517,7 @@ fn set_id(column: &FixedSizeBinaryArray, row: usize) -> Option<[u8; 32]> {
     id_at(column, row).filter(|_| column.is_valid(row))
 }
 
-fn name(column: &Int32Array, row: usize, names: &[Arc<str>]) -> Result<Option<Arc<str>>, String> {
+pub(super) fn name(column: &Int32Array, row: usize, names: &[Arc<str>]) -> Result<Option<Arc<str>>, String> {
     if row >= column.len() || column.is_null(row) {
         return Ok(None);
     }

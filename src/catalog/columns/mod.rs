@@ -10,12 +10,14 @@
 mod check;
 mod entries;
 mod labels;
+mod members;
 mod read;
 mod recipes;
 mod write;
 
 pub(super) use entries::{EntryBatch, EntryRows, Names, check_entry};
 pub(super) use labels::check_keys;
+pub(super) use members::{MemberBatch, MemberNames, MemberRows};
 pub(super) use read::{TableFile, Trust};
 pub(super) use recipes::{RecipeBatch, RecipeRows};
 pub(super) use write::TableWriter;
@@ -56,6 +58,8 @@ pub(super) enum Table {
     Recipes,
     /// A snapshot.
     Snapshot,
+    /// The members of an archive.
+    Members,
 }
 
 impl Table {
@@ -63,6 +67,7 @@ impl Table {
         match self {
             Self::Recipes => "recipes",
             Self::Snapshot => "snapshot",
+            Self::Members => "members",
         }
     }
 
@@ -72,7 +77,7 @@ impl Table {
     fn zstd_level(self) -> i32 {
         match self {
             Self::Recipes => 9,
-            Self::Snapshot => 3,
+            Self::Snapshot | Self::Members => 3,
         }
     }
 
@@ -81,7 +86,7 @@ impl Table {
     fn batch_raw_bytes_max(self) -> u64 {
         match self {
             Self::Recipes => 48 * ITEMS_MAX as u64,
-            Self::Snapshot => 128 << 20,
+            Self::Snapshot | Self::Members => 128 << 20,
         }
     }
 
@@ -90,6 +95,7 @@ impl Table {
         match self {
             Self::Recipes => recipes::fields(),
             Self::Snapshot => entries::fields(),
+            Self::Members => members::fields(),
         }
     }
 
@@ -102,14 +108,32 @@ impl Table {
         Schema::new_with_metadata(fields, metadata)
     }
 
+    /// Whether a file of this kind may have these columns: those of today, or those of the first version, which are the
+    /// first of them, and then those of labels with these keys.
+    fn takes(self, fields: &Fields, labels: &[Arc<str>]) -> bool {
+        let own = self.fields();
+        let first = if self == Self::Snapshot { entries::FIRST_COLUMNS } else { own.len() };
+        let Some((fields, of_labels)) = fields.split_at_checked(fields.len().saturating_sub(labels.len())) else {
+            return false;
+        };
+        fields.len() >= first
+            && own.get(..fields.len()) == Some(fields)
+            && of_labels.iter().zip(labels).all(|(field, key)| **field == labels::field(key))
+    }
+
     /// The columns as a batch stores them: a dictionary column is its keys.
     fn stored_schema(self, labels: &[Arc<str>]) -> Schema {
-        let keys_only = |field: &Arc<Field>| match field.data_type() {
-            DataType::Dictionary(key, _) => field.as_ref().clone().with_data_type(key.as_ref().clone()),
-            _ => field.as_ref().clone(),
-        };
-        Schema::new(self.schema(labels).fields().iter().map(keys_only).collect::<Fields>())
+        stored(&self.schema(labels).fields)
     }
+}
+
+/// Columns as a batch stores them.
+fn stored(fields: &Fields) -> Schema {
+    let keys_only = |field: &Arc<Field>| match field.data_type() {
+        DataType::Dictionary(key, _) => field.as_ref().clone().with_data_type(key.as_ref().clone()),
+        _ => field.as_ref().clone(),
+    };
+    Schema::new(fields.iter().map(keys_only).collect::<Fields>())
 }
 
 fn id_type() -> DataType {

@@ -130,9 +130,9 @@ impl<'s> TableFile<'s> {
         check_kind(&name, table, &metadata, &bad)?;
         let label_keys = match table {
             Table::Snapshot => super::labels::keys_of(schema.fields()).map_err(&bad)?,
-            Table::Recipes => Vec::new(),
+            Table::Recipes | Table::Members => Vec::new(),
         };
-        if schema.fields() != table.schema(&label_keys).fields() {
+        if !table.takes(schema.fields(), &label_keys) {
             return Err(bad(format!("the columns are not those of a {} file", table.object())));
         }
         if footer.version() != MetadataVersion::V5 {
@@ -154,7 +154,7 @@ impl<'s> TableFile<'s> {
             storage,
             name,
             table,
-            stored: Arc::new(table.stored_schema(&label_keys)),
+            stored: Arc::new(super::stored(schema.fields())),
             label_keys,
             batches,
             dictionaries,
@@ -237,7 +237,7 @@ impl<'s> TableFile<'s> {
             raw_bytes_max: self.table.batch_raw_bytes_max(),
             check: match self.table {
                 Table::Recipes => check_recipes,
-                Table::Snapshot => |_| Ok(()),
+                Table::Snapshot | Table::Members => |_| Ok(()),
             },
         };
         decode(&bytes, block, &expected, columns, |message| message.header_as_record_batch())

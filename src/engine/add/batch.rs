@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Range;
 
+use super::archive::{Guess, Small, SmallArchive, read_small};
 use super::budget::Held;
 use super::pool::Buffer;
 use super::report::Problem;
@@ -11,7 +12,7 @@ use crate::chunk::finder::{Finder, Span};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind};
 use crate::format::id::ChunkId;
-use crate::ingest::{Changed, Completed, Found, Metadata, OpenFile};
+use crate::ingest::{Changed, Completed, Found, OpenFile, Package};
 
 /// A file that says it is small may grow while it is read; beyond this many bytes more, the rest is left and reported.
 const GROWTH_BYTES_MAX: usize = 1 << 20;
@@ -55,6 +56,10 @@ pub(super) enum Outcome {
     Row(Box<Entry>, Problems),
     /// A file that was read: its content is to be filled in.
     File { entry: Box<Entry>, cuts: Vec<Cut>, problems: Problems },
+    /// An archive that was read.
+    Archive { entry: Box<Entry>, archive: Box<SmallArchive>, package: Option<Package>, problems: Problems },
+    /// A compressed archive that is too large to be read at once.
+    Unpack(Box<Found>),
     /// Left out of the snapshot.
     Skipped(Problem),
 }
@@ -71,36 +76,45 @@ pub(super) struct Cut {
 }
 
 impl Batch {
-    pub(super) fn run(self, tools: &Tools) -> BatchDone {
+    pub(super) fn run(mut self, tools: &Tools) -> BatchDone {
         let mut data = tools.small.take_empty();
+        let mut unpacked_bytes = 0;
         let outcomes = self
             .items
             .into_iter()
             .map(|item| match item {
                 Item::Row(entry) => Outcome::Row(entry, Problems::new()),
                 Item::Failed(problem) => Outcome::Skipped(problem),
-                Item::Read(found) => read(&found, &tools.finder, &tools.metadata, &mut data),
+                Item::Read(found) => read(*found, tools, &mut data, &mut unpacked_bytes),
                 Item::Given(entry, bytes) => take_given(entry, &bytes, &tools.finder, &mut data),
             })
             .collect();
+        self.held.grow(unpacked_bytes);
         BatchDone { outcomes, data, _held: self.held }
     }
 }
 
-fn read(found: &Found, finder: &Finder, metadata: &Metadata, data: &mut Vec<u8>) -> Outcome {
+fn read(found: Found, tools: &Tools, data: &mut Vec<u8>, unpacked_bytes: &mut usize) -> Outcome {
     let begin = data.len();
     let outcome = if found.stat.kind == EntryKind::File {
-        read_file(found, finder, metadata, data)
+        read_file(&found, tools, data, unpacked_bytes)
     } else {
-        metadata.complete(found).map(|Completed { entry, lost }| {
+        tools.metadata.complete(&found).map(|Completed { entry, lost }| {
             let problems = lost.iter().map(|error| Problem::incomplete(&found.disk, error)).collect();
-            Outcome::Row(Box::new(entry), problems)
+            Some(Outcome::Row(Box::new(entry), problems))
         })
     };
-    outcome.unwrap_or_else(|error| {
-        data.truncate(begin);
-        Outcome::Skipped(Problem::skipped(&found.disk, &error))
-    })
+    match outcome {
+        Ok(Some(outcome)) => outcome,
+        Ok(None) => {
+            data.truncate(begin);
+            Outcome::Unpack(Box::new(found))
+        }
+        Err(error) => {
+            data.truncate(begin);
+            Outcome::Skipped(Problem::skipped(&found.disk, &error))
+        }
+    }
 }
 
 fn take_given(mut entry: Box<Entry>, bytes: &[u8], finder: &Finder, data: &mut Vec<u8>) -> Outcome {
@@ -111,10 +125,11 @@ fn take_given(mut entry: Box<Entry>, bytes: &[u8], finder: &Finder, data: &mut V
     Outcome::File { entry, cuts, problems: Problems::new() }
 }
 
-fn read_file(found: &Found, finder: &Finder, metadata: &Metadata, data: &mut Vec<u8>) -> Result<Outcome> {
+/// Reads a file; `None` if it is an archive that cannot be read at once.
+fn read_file(found: &Found, tools: &Tools, data: &mut Vec<u8>, unpacked_bytes: &mut usize) -> Result<Option<Outcome>> {
     let failed = |source: io::Error| Error::io("read", &found.disk, source);
     let file = OpenFile::open(found)?;
-    let Completed { mut entry, lost } = metadata.complete_open(found, &file);
+    let Completed { mut entry, lost } = tools.metadata.complete_open(found, &file);
     let mut problems: Problems = lost.iter().map(|error| Problem::incomplete(&found.disk, error)).collect();
     let size = file.stat().size;
     let mut cuts = Vec::new();
@@ -132,7 +147,26 @@ fn read_file(found: &Found, finder: &Finder, metadata: &Metadata, data: &mut Vec
         read_extent(&file, &extent, data).map_err(failed)?;
         let bytes = data.get(begin..).unwrap_or_default();
         at = extent.start + bytes.len() as u64;
-        cut_and_hash(bytes, begin, finder, &mut cuts);
+        let guess = if extent.start == 0 && tools.archives.recognise { Guess::of(bytes) } else { None };
+        // An archive with holes is rare, and kept as the file that it is.
+        if let Some(guess) = guess.filter(|_| extent.end == size) {
+            let place = begin..data.len();
+            // What is in a compressed one is put behind it.
+            let package = Package::by_name(found.path.name()).filter(|package| package.is_one(bytes));
+            match read_small(guess, tools.archives, data, place, unpacked_bytes, &tools.finder) {
+                Small::Archive(archive) => {
+                    let changed =
+                        if at < size { Some(Changed::Shrank) } else { file.changed_since_open().map_err(failed)? };
+                    problems.extend(changed.map(|changed| Problem::changed(&found.disk, changed)));
+                    let (entry, archive) = (Box::new(entry), Box::new(archive));
+                    return Ok(Some(Outcome::Archive { entry, archive, package, problems }));
+                }
+                Small::Large => return Ok(None),
+                Small::Other => {}
+            }
+        }
+        let bytes = data.get(begin..).unwrap_or_default();
+        cut_and_hash(bytes, begin, &tools.finder, &mut cuts);
         if at < extent.end {
             changed = Some(Changed::Shrank);
             break;
@@ -147,7 +181,7 @@ fn read_file(found: &Found, finder: &Finder, metadata: &Metadata, data: &mut Vec
     }
     problems.extend(changed.map(|changed| Problem::changed(&found.disk, changed)));
     entry.size = at;
-    Ok(Outcome::File { entry: Box::new(entry), cuts, problems })
+    Ok(Some(Outcome::File { entry: Box::new(entry), cuts, problems }))
 }
 
 /// Appends the bytes of an extent, and at the file's end what has come behind it meanwhile, within bounds.
@@ -169,7 +203,7 @@ fn read_extent(file: &OpenFile, extent: &Range<u64>, data: &mut Vec<u8>) -> io::
 }
 
 /// Cuts `bytes`, which begin at `begin` of the batch's data, and hashes each chunk while it is warm.
-fn cut_and_hash(bytes: &[u8], begin: usize, finder: &Finder, cuts: &mut Vec<Cut>) {
+pub(super) fn cut_and_hash(bytes: &[u8], begin: usize, finder: &Finder, cuts: &mut Vec<Cut>) {
     let span = Span::whole(bytes);
     let mut start = 0;
     while start < span.end() {

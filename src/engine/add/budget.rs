@@ -35,6 +35,14 @@ impl Budget {
     }
 }
 
+impl Held {
+    /// Counts more bytes with these.
+    pub(super) fn grow(&mut self, bytes: usize) {
+        self.of.fetch_add(bytes, Ordering::AcqRel);
+        self.bytes += bytes;
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.of.fetch_sub(self.bytes, Ordering::AcqRel);

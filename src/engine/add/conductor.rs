@@ -1,11 +1,14 @@
 //! What comes next? Hands out jobs in the order of the walk, takes results back in that order, and commits.
 
+mod archives;
+
 use std::collections::{BTreeMap, HashSet};
 use std::iter::Peekable;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::archive::{Assembly, Feed, SmallArchive};
 use super::batch::{Batch, BatchDone, Item, Outcome};
 use super::budget::Budget;
 use super::given::{Given, Step};
@@ -14,7 +17,7 @@ use super::parent::Parent;
 use super::report::Problem;
 use super::rows::Rows;
 use super::segment::{Assembling, SegmentDone, Segments};
-use super::sink::Sink;
+use super::sink::{Lane, Sink};
 use super::stream::Stream;
 use super::worker::{Done, Job, RawFrame, Tools};
 use super::{AddReport, AddRequest, AddTotals, Event};
@@ -39,6 +42,8 @@ pub(super) const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
 const BATCH_BYTES: usize = 1 << 20;
 /// … or this many entries.
 const BATCH_ITEMS: usize = 256;
+/// No more frames are on their way to a pack while an archive is unpacked on the conductor.
+const FRAMES_AHEAD_MAX: u64 = 64;
 /// What an entry weighs in the budget even if it has no bytes, so that empty files are bounded too.
 const ITEM_BYTES: usize = 1 << 10;
 
@@ -59,8 +64,8 @@ pub(super) struct Conductor<'a, 's> {
     given: Option<Given>,
     parent: Option<Parent<'a, 's>>,
     stream: Option<Stream>,
-    /// Segments of the file that is being handed out.
-    big: Option<Segments>,
+    /// What is being handed out bit by bit.
+    big: Option<Big>,
 
     next_job: u64,
     next_done: u64,
@@ -69,6 +74,8 @@ pub(super) struct Conductor<'a, 's> {
     ///
     /// [`Writer`]: super::Writer
     assembling: Vec<Assembling>,
+    /// The archive whose parts are being taken back.
+    archive: Option<Assembly>,
 
     sink: Sink<'a, 's>,
     rows: Rows,
@@ -78,7 +85,15 @@ pub(super) struct Conductor<'a, 's> {
     fresh_recipes: HashSet<RecipeId>,
     totals: AddTotals,
     problems: Vec<Problem>,
+    written_frames: u64,
     begun: Instant,
+}
+
+/// Something large, handed out bit by bit.
+#[derive(Debug)]
+enum Big {
+    File(Segments),
+    Archive(Box<Feed>),
 }
 
 /// What an add works with.
@@ -147,6 +162,7 @@ impl<'a, 's> Conductor<'a, 's> {
             next_done: 0,
             done: BTreeMap::new(),
             assembling: Vec::new(),
+            archive: None,
             sink,
             rows,
             info,
@@ -154,6 +170,7 @@ impl<'a, 's> Conductor<'a, 's> {
             fresh_recipes: HashSet::new(),
             totals: AddTotals::default(),
             problems: Vec::new(),
+            written_frames: 0,
             begun: Instant::now(),
         })
     }
@@ -199,22 +216,26 @@ impl<'a, 's> Conductor<'a, 's> {
     /// Hands out the next job, if there is one.
     fn begin_job(&mut self) -> Result<bool> {
         if self.big.is_none() && self.stream_is_next() {
-            self.big = self.stream.take().map(Segments::of_stream);
+            self.big = self.stream.take().map(|stream| self.begin_stream(stream)).transpose()?;
         }
         if self.given.is_some() {
             return self.begin_given();
         }
-        if let Some(segments) = &mut self.big {
-            match segments.next(&self.tools.segments, &|| self.control.is_stopped())? {
-                Some(segment) => {
-                    let held = self.budget.hold(segment.weight());
-                    self.send(Job::Segment(segment.holding(held)));
-                }
-                None => self.big = None,
+        let next = match &mut self.big {
+            None => return self.begin_batch(),
+            Some(Big::File(segments)) => {
+                segments.next(&self.tools.segments, &|| self.control.is_stopped())?.map(Job::Segment)
             }
-            return Ok(true);
+            Some(Big::Archive(feed)) => feed.next(self.tools),
+        };
+        match next {
+            Some(job) => {
+                let held = self.budget.hold(job.weight());
+                self.send(job.holding(held));
+            }
+            None => self.big = None,
         }
-        self.begin_batch()
+        Ok(true)
     }
 
     /// Whether standard input comes before what the walk yields next, in path order.
@@ -239,13 +260,12 @@ impl<'a, 's> Conductor<'a, 's> {
                     Some(entry) => Item::Row(Box::new(entry)),
                     None if is_big(&found) => {
                         // What was gathered so far goes first.
-                        let disk = found.disk.clone();
-                        match Segments::of_file(found) {
-                            Ok(segments) => {
-                                self.big = Some(segments);
+                        match self.begin_big(found) {
+                            Ok(big) => {
+                                self.big = Some(big);
                                 break;
                             }
-                            Err(error) => Item::Failed(Problem::skipped(&disk, &error)),
+                            Err(problem) => Item::Failed(problem),
                         }
                     }
                     None => {
@@ -318,6 +338,11 @@ impl<'a, 's> Conductor<'a, 's> {
             return Ok(None);
         }
         let Some(mut entry) = parent.unchanged(found)? else { return Ok(None) };
+        if let Content::Archive(_, form) = entry.content
+            && !self.tools.archives.takes(form)
+        {
+            return Ok(None);
+        }
         if !self.locator.keeps(entry.content, entry.size)? {
             return Ok(None);
         }
@@ -350,7 +375,11 @@ impl<'a, 's> Conductor<'a, 's> {
             }
             Event::Packed(pack) => self.sink.packed(pack),
             Event::Fatal(error) => Err(error),
-            Event::Written | Event::Flushed(_) => Ok(()),
+            Event::Written => {
+                self.written_frames += 1;
+                Ok(())
+            }
+            Event::Flushed(_) => Ok(()),
         }
     }
 
@@ -361,6 +390,7 @@ impl<'a, 's> Conductor<'a, 's> {
             match done {
                 Done::Batch(batch) => self.take_batch(batch)?,
                 Done::Segment(segment) => self.take_segment(*segment)?,
+                Done::Archive(archive) => self.take_archive(*archive)?,
             }
         }
         Ok(())
@@ -388,7 +418,7 @@ impl<'a, 's> Conductor<'a, 's> {
                         if !piece.is_hole() {
                             // A chunk's length is that of its bytes in `data`.
                             let range = cut.start..cut.start + cut.length as usize;
-                            self.sink.take(&cut.id, batch.data.get(range).unwrap_or_default())?;
+                            self.sink.take(&cut.id, batch.data.get(range).unwrap_or_default(), Lane::Contents)?;
                         }
                         pieces.push(piece);
                     }
@@ -396,12 +426,25 @@ impl<'a, 's> Conductor<'a, 's> {
                     self.problems.extend(problems);
                     self.push_row(&mut entry)?;
                 }
+                Outcome::Archive { entry, archive, package, problems } => {
+                    self.problems.extend(problems);
+                    let SmallArchive { form, parts, findings, original } = *archive;
+                    let mut assembly = Assembly::new(form, self.tools.finder.clone())?;
+                    assembly.take_parts(parts, &batch.data, &mut self.sink)?;
+                    assembly.take_original(&original, &batch.data, &mut self.sink)?;
+                    let assembled = assembly.finish(&findings, None, &mut self.sink)?;
+                    self.keep_archive(*entry, assembled, package)?;
+                }
+                Outcome::Unpack(found) => self.unpack(*found)?,
             }
         }
         Ok(())
     }
 
     fn take_segment(&mut self, segment: SegmentDone) -> Result<()> {
+        if let Some(archive) = &mut self.archive {
+            return archive.take_segment(segment, &mut self.sink);
+        }
         let mut assembling = match self.assembling.iter().position(|assembling| assembling.is_of(&segment)) {
             Some(place) => self.assembling.swap_remove(place),
             None => Assembling::new(segment.origin(), self.tools.finder.clone()),
@@ -432,15 +475,18 @@ impl<'a, 's> Conductor<'a, 's> {
         match pieces {
             [] => Ok(Content::Empty),
             [piece] if !piece.is_hole() => Ok(Content::Chunk(piece.id)),
-            _ => {
-                let id = recipe_id(pieces);
-                if !self.fresh_recipes.contains(&id) && !self.locator.has_recipe(&id)? {
-                    self.recipes.push(id, pieces)?;
-                    self.fresh_recipes.insert(id);
-                }
-                Ok(Content::Recipe(id))
-            }
+            _ => self.keep_recipe(pieces).map(Content::Recipe),
         }
+    }
+
+    /// Makes sure that the recipe of these pieces can be found again.
+    fn keep_recipe(&mut self, pieces: &[Piece]) -> Result<RecipeId> {
+        let id = recipe_id(pieces);
+        if !self.fresh_recipes.contains(&id) && !self.locator.has_recipe(&id)? {
+            self.recipes.push(id, pieces)?;
+            self.fresh_recipes.insert(id);
+        }
+        Ok(id)
     }
 
     /// Labels a file by what package it is, if that is asked for and it is one.
@@ -523,7 +569,7 @@ impl<'a, 's> Conductor<'a, 's> {
     }
 
     /// Keeps what was packed so far, for the next add to reuse, and makes no snapshot.
-    fn interrupted(mut self) -> Error {
+    fn interrupted(&mut self) -> Error {
         let kept = self.flush();
         match kept {
             Ok(_) => Error::Interrupted {

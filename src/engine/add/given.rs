@@ -101,7 +101,7 @@ impl Given {
             Incoming::Failed(problem) => Some(Step::Item(Item::Failed(problem), 0)),
             Incoming::Part(origin, part, pass) if may_be_segment => {
                 drop(pass);
-                Some(Step::Segment(Segment::of_part(origin, part)))
+                Some(Step::Segment(Segment::of_part(&origin, part)))
             }
             Incoming::Broken(origin, error) if may_be_segment => {
                 Some(Step::Broken(SegmentDone::of_failed(origin, error)))

@@ -12,6 +12,7 @@
 //! out the same, byte for byte, however many workers there are. The order of commits is that of the invariants: packs are
 //! durable before the recipes that name their chunks (1), recipes before the snapshot that names them (2).
 
+pub(super) mod archive;
 mod batch;
 mod budget;
 mod conductor;
@@ -37,6 +38,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Sender, unbounded};
 
+pub use archive::Archives;
 pub use report::{AddReport, AddTotals, Problem};
 pub use writer::{Writer, WriterOptions};
 
@@ -72,11 +74,14 @@ pub struct AddRequest {
     pub threads: usize,
     /// Words to find the snapshot by.
     pub tags: Vec<String>,
+    /// What becomes of archives.
+    pub archives: Archives,
     /// Labels of the entries.
     pub labels: Labelling,
 }
 
-/// Of nothing: no paths, 256 MiB of memory, a thread for each processor, neither tags nor labels.
+/// Of nothing: no paths, 256 MiB of memory, a thread for each processor, no tags and no labels; archives as they are by
+/// default.
 impl Default for AddRequest {
     fn default() -> Self {
         Self {
@@ -86,6 +91,7 @@ impl Default for AddRequest {
             memory_bytes: MEMORY_BYTES_DEFAULT,
             threads: super::processors(),
             tags: Vec::new(),
+            archives: Archives::default(),
             labels: Labelling::default(),
         }
     }
@@ -160,6 +166,7 @@ impl Store {
             finder,
             metadata: Metadata::new(),
             frames: settings.frames,
+            archives: request.archives,
             segments: from.as_ref().map_or_else(Pool::default, |from| from.segments.clone()),
             small: Pool::default(),
         };

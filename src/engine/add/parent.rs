@@ -2,7 +2,8 @@
 
 use crate::catalog::snapshot::{ParentCursor, Snapshot};
 use crate::error::Result;
-use crate::format::entry::{Entry, EntryKind};
+use crate::format::archive::ArchiveForm;
+use crate::format::entry::{Content, Entry, EntryKind};
 use crate::ingest::Found;
 
 /// File systems stamp changes with a coarse clock. A file changed within this time before the parent snapshot began
@@ -28,7 +29,7 @@ impl<'a, 's> Parent<'a, 's> {
         let Some(mut entry) = self.cursor.seek(&found.path)? else { return Ok(None) };
         let stat = &found.stat;
         let same = entry.kind == stat.kind
-            && (entry.kind != EntryKind::File || entry.size == stat.size)
+            && (entry.kind != EntryKind::File || entry.size == stat.size || is_unpacked(entry.content))
             && entry.mtime_ns == stat.mtime_ns
             && entry.identity.ctime_ns == stat.identity.ctime_ns
             && entry.identity.inode == stat.identity.inode
@@ -38,4 +39,9 @@ impl<'a, 's> Parent<'a, 's> {
         entry.identity = stat.identity;
         Ok(same.then_some(entry))
     }
+}
+
+/// Whether the size of a file's entry is that of what was in it. A change of its own would show in its times.
+fn is_unpacked(content: Content) -> bool {
+    matches!(content, Content::Archive(_, ArchiveForm::TarFrom(_)))
 }

@@ -36,6 +36,11 @@ impl Problem {
         Self { path: path.to_owned(), what: crate::error::chain(error), kept: true }
     }
 
+    /// Something about a file that is kept all the same.
+    pub(super) fn kept(path: &Path, what: String) -> Self {
+        Self { path: path.to_owned(), what, kept: true }
+    }
+
     pub(super) fn changed(path: &Path, change: Changed) -> Self {
         let what = match change {
             Changed::Grew => "grew while it was read; kept as far as it was read",

@@ -7,13 +7,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::batch::Problems;
 use super::budget::Held;
 use super::pool::{Buffer, Pool};
 use super::report::Problem;
-use super::sink::Sink;
+use super::sink::{Lane, Sink};
 use super::stream::{Part, Stream};
 use crate::chunk::finder::{Finder, Span};
 use crate::chunk::seams::{SegmentCuts, SegmentScanner, Stitcher, WARM_UP, scan_segment};
@@ -101,14 +102,21 @@ struct Scanned {
 }
 
 impl Segments {
-    /// Opens a big file.
-    pub(super) fn of_file(found: Found) -> Result<Self> {
-        let file = OpenFile::open(&found)?;
-        let extents: io::Result<VecDeque<_>> =
-            file.extents().map(|rest| rest.map(|rest| Extent { start: rest.start, rest })).collect();
-        let extents = extents.map_err(|source| Error::io("read", &found.disk, source))?;
-        let origin = Arc::new(Origin::File { found: Box::new(found), file });
-        Ok(Self { origin, parts: Parts::File(extents), begun: false })
+    /// All of a big file.
+    ///
+    /// # Errors
+    /// What the system answers.
+    pub(super) fn of_origin(origin: &Arc<Origin>) -> io::Result<Self> {
+        let Origin::File { file, .. } = &**origin else { return Err(io::ErrorKind::Unsupported.into()) };
+        let extents = file.extents().map(|rest| rest.map(|rest| Extent { start: rest.start, rest }));
+        let extents = extents.collect::<io::Result<_>>()?;
+        Ok(Self { origin: Arc::clone(origin), parts: Parts::File(extents), begun: false })
+    }
+
+    /// A part of a big file, cut as if it were a file of its own.
+    pub(super) fn of_extent(origin: &Arc<Origin>, extent: Range<u64>) -> Self {
+        let extents = VecDeque::from([Extent { start: extent.start, rest: extent }]);
+        Self { origin: Arc::clone(origin), parts: Parts::File(extents), begun: false }
     }
 
     pub(super) fn of_stream(stream: Stream) -> Self {
@@ -151,11 +159,68 @@ impl Segments {
     }
 }
 
+impl Origin {
+    /// Opens a big file.
+    pub(super) fn open(found: Found) -> Result<Arc<Self>> {
+        let file = OpenFile::open(&found)?;
+        Ok(Arc::new(Self::File { found: Box::new(found), file }))
+    }
+
+    /// The entry of a file that was read so far, without its content, and what is to be said of it.
+    pub(super) fn entry(&self, end: u64, shrank: bool, metadata: &Metadata) -> Result<(Entry, Problems), Problem> {
+        let (found, file) = match self {
+            Self::Stream { entry } => return Ok((Entry { size: end, ..(**entry).clone() }, Problems::new())),
+            Self::File { found, file } => (found, file),
+        };
+        let changed = match file.changed_since_open() {
+            _ if shrank => Some(Changed::Shrank),
+            Ok(changed) => changed,
+            Err(error) => return Err(self.skipped(error)),
+        };
+        let completed = metadata.complete_open(found, file);
+        let mut problems: Problems =
+            completed.lost.iter().map(|error| Problem::incomplete(&found.disk, error)).collect();
+        problems.extend(changed.map(|changed| Problem::changed(&found.disk, changed)));
+        Ok((Entry { size: end, content: Content::Empty, ..completed.entry }, problems))
+    }
+
+    /// A file's first bytes; none of what is no file, or cannot be read.
+    pub(super) fn head(&self) -> Vec<u8> {
+        match self {
+            Self::Stream { .. } => Vec::new(),
+            Self::File { file, .. } => file.head(HEAD_BYTES).unwrap_or_default(),
+        }
+    }
+
+    /// What is said of a file that could not be read.
+    pub(super) fn skipped(&self, error: io::Error) -> Problem {
+        Problem::skipped(self.path(), &Error::io("read", self.path(), error))
+    }
+
+    /// Where it is, or what it is called.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::Stream { entry } => entry.path.as_path(),
+            Self::File { found, .. } => &found.disk,
+        }
+    }
+}
+
 impl Segment {
     /// A part of a stream that somebody else reads, warm-up first.
-    pub(super) fn of_part(origin: Arc<Origin>, part: Part) -> Self {
-        let Part { range, bytes, is_last } = part;
-        let (extent_start, bytes) = (0, Some(bytes));
+    pub(super) fn of_part(origin: &Arc<Origin>, part: Part) -> Self {
+        Self::of_bytes(origin, 0, part.range, part.bytes, part.is_last)
+    }
+
+    /// A segment that was read already, with its warm-up.
+    pub(super) fn of_bytes(
+        origin: &Arc<Origin>,
+        extent_start: u64,
+        range: Range<u64>,
+        bytes: Buffer,
+        is_last: bool,
+    ) -> Self {
+        let (origin, bytes) = (Arc::clone(origin), Some(bytes));
         Self { origin, extent_start, range, bytes, ends_extent: is_last, is_last, held: None }
     }
 
@@ -174,6 +239,7 @@ impl Segment {
         let warm_up = usize::try_from(range.start - extent_start).unwrap_or(WARM_UP).min(WARM_UP);
         let wanted = usize::try_from(range.end - range.start).unwrap_or(SEGMENT_BYTES) + warm_up;
         let start = range.start - extent_start;
+        let is_read = bytes.is_some();
         let mut scanned = Scanned {
             buffer: bytes.unwrap_or_else(|| pool.take()),
             filled: wanted,
@@ -183,13 +249,13 @@ impl Segment {
             ids: Vec::new(),
         };
         let found = match &*origin {
-            Origin::Stream { .. } => {
-                scanned.scan(finder, start);
-                Ok(scanned)
-            }
-            Origin::File { file, .. } => {
+            Origin::File { file, .. } if !is_read => {
                 let offset = range.start - warm_up as u64;
                 scanned.read_and_scan(file, offset, finder, start).map(|()| scanned)
+            }
+            _ => {
+                scanned.scan(finder, start);
+                Ok(scanned)
             }
         };
         SegmentDone { origin, extent_start, range, found, is_last, _held: held }
@@ -377,7 +443,7 @@ impl Assembling {
 
     fn take_chunk(&self, sink: &mut Sink<'_, '_>, id: Option<ChunkId>, chunk: &[u8]) -> Result<ChunkId> {
         let id = id.unwrap_or_else(|| ChunkId::of(chunk));
-        sink.take(&id, chunk)?;
+        sink.take(&id, chunk, Lane::Contents)?;
         Ok(id)
     }
 
@@ -393,35 +459,40 @@ impl Assembling {
 
     /// The file as it was read: its entry without content, its pieces, and what is to be said of it.
     pub(super) fn finish(mut self, metadata: &Metadata) -> Result<(Entry, Vec<Piece>, Problems), Problem> {
-        let (found, file) = match &*self.origin {
-            Origin::Stream { entry } => {
-                if let Some(error) = self.failed {
-                    let path = entry.path.as_path();
-                    return Err(Problem::skipped(path, &Error::io("read", path, error)));
-                }
-                let entry = Entry { size: self.end, ..(**entry).clone() };
-                return Ok((entry, self.pieces, Problems::new()));
-            }
-            Origin::File { found, file } => (found, file),
-        };
-        let skipped = |error: io::Error| Problem::skipped(&found.disk, &Error::io("read", &found.disk, error));
         if let Some(error) = self.failed {
-            return Err(skipped(error));
+            return Err(self.origin.skipped(error));
         }
-        let changed = match file.changed_since_open() {
-            _ if self.shrank => Some(Changed::Shrank),
-            Ok(changed) => changed,
-            Err(error) => return Err(skipped(error)),
-        };
-        if !self.shrank && self.end < file.stat().size {
+        if let Origin::File { file, .. } = &*self.origin
+            && !self.shrank
+            && self.end < file.stat().size
+        {
             self.end = file.stat().size;
             self.pieces.push(Piece { id: ChunkId::HOLE, end: self.end });
         }
-        let completed = metadata.complete_open(found, file);
-        let mut problems: Problems =
-            completed.lost.iter().map(|error| Problem::incomplete(&found.disk, error)).collect();
-        problems.extend(changed.map(|changed| Problem::changed(&found.disk, changed)));
-        let entry = Entry { size: self.end, content: Content::Empty, ..completed.entry };
+        let (entry, problems) = self.origin.entry(self.end, self.shrank, metadata)?;
         Ok((entry, self.pieces, problems))
     }
+
+    /// For the extent that a segment is the first of.
+    pub(super) fn of_extent(first: &SegmentDone, finder: Finder) -> Self {
+        Self { end: first.extent_start, extent_start: first.extent_start, ..Self::new(first.origin(), finder) }
+    }
+
+    /// The extent as it was read.
+    pub(super) fn into_extent(self) -> Extracted {
+        let start = self.extent_start;
+        let piece = |piece: &Piece| Piece { id: piece.id, end: piece.end.saturating_sub(start) };
+        Extracted { pieces: self.pieces.iter().map(piece).collect(), shrank: self.shrank, failed: self.failed }
+    }
+}
+
+/// An extent, all of whose chunks were taken.
+#[derive(Debug)]
+pub(super) struct Extracted {
+    /// Its pieces, their ends counted from its beginning.
+    pub(super) pieces: Vec<Piece>,
+    /// Whether the file ended before it did.
+    pub(super) shrank: bool,
+    /// Why it could not be read.
+    pub(super) failed: Option<io::Error>,
 }

@@ -14,6 +14,15 @@ use crate::error::Result;
 use crate::format::id::ChunkId;
 use crate::pack::frame::FrameSettings;
 
+/// Which frames a chunk goes into: what is alike shrinks best beside its like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// With the bytes of files.
+    Contents = 0,
+    /// With the headers of archives.
+    Skeleton = 1,
+}
+
 /// Takes chunks in stream order, drops the known ones, groups the new ones into frames.
 #[derive(Debug)]
 pub(super) struct Sink<'a, 's> {
@@ -22,7 +31,8 @@ pub(super) struct Sink<'a, 's> {
     budget: Budget,
     settings: FrameSettings,
     pool: Pool,
-    open: Option<OpenFrame>,
+    /// The open frame of each lane.
+    open: [Option<OpenFrame>; 2],
     /// The place in the stream of the next frame to be sent.
     next_sequence: u64,
     /// New chunks of this add whose packs are not in the index yet: bounded by the packs being written.
@@ -55,7 +65,7 @@ impl<'a, 's> Sink<'a, 's> {
             budget,
             settings,
             pool,
-            open: None,
+            open: [None, None],
             next_sequence: 0,
             fresh: HashSet::new(),
             new_bytes: 0,
@@ -66,18 +76,20 @@ impl<'a, 's> Sink<'a, 's> {
     }
 
     /// Takes the next chunk of the stream.
-    pub(super) fn take(&mut self, id: &ChunkId, chunk: &[u8]) -> Result<()> {
+    pub(super) fn take(&mut self, id: &ChunkId, chunk: &[u8], lane: Lane) -> Result<()> {
         if self.fresh.contains(id) || self.locator.contains(id)? {
             return Ok(());
         }
         self.fresh.insert(*id);
         self.new_bytes += chunk.len() as u64;
         self.new_chunks += 1;
-        if self.open.as_ref().is_some_and(|frame| !self.settings.takes(frame.bytes.len(), frame.ids.len(), chunk.len()))
-        {
-            self.send();
+        let takes = |frame: &OpenFrame| self.settings.takes(frame.bytes.len(), frame.ids.len(), chunk.len());
+        let [contents, skeleton] = &mut self.open;
+        let open = if lane == Lane::Contents { contents } else { skeleton };
+        if let Some(full) = open.take_if(|frame| !takes(frame)) {
+            send(&self.frames, &mut self.next_sequence, full);
         }
-        let frame = self.open.get_or_insert_with(|| OpenFrame {
+        let frame = open.get_or_insert_with(|| OpenFrame {
             bytes: self.pool.take_empty(),
             ids: Vec::new(),
             lengths: Vec::new(),
@@ -90,18 +102,16 @@ impl<'a, 's> Sink<'a, 's> {
         Ok(())
     }
 
-    fn send(&mut self) {
-        if let Some(OpenFrame { bytes, ids, lengths, held }) = self.open.take() {
-            let sequence = self.next_sequence;
-            self.next_sequence += 1;
-            // The workers are gone only if the add has failed already.
-            let _ = self.frames.send(RawFrame { sequence, bytes, ids, lengths, held });
-        }
+    /// How many frames were sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.next_sequence
     }
 
-    /// Ends the frame that is open; says how many frames were sent in all.
+    /// Ends the frames that are open; says how many frames were sent in all.
     pub(super) fn flush(&mut self) -> u64 {
-        self.send();
+        for frame in self.open.iter_mut().filter_map(Option::take) {
+            send(&self.frames, &mut self.next_sequence, frame);
+        }
         self.next_sequence
     }
 
@@ -114,4 +124,12 @@ impl<'a, 's> Sink<'a, 's> {
         self.packs += 1;
         self.locator.add_pack(pack.id, Arc::clone(&pack.directory))
     }
+}
+
+fn send(frames: &Sender<RawFrame>, next_sequence: &mut u64, frame: OpenFrame) {
+    let OpenFrame { bytes, ids, lengths, held } = frame;
+    let sequence = *next_sequence;
+    *next_sequence += 1;
+    // The workers are gone only if the add has failed already.
+    let _ = frames.send(RawFrame { sequence, bytes, ids, lengths, held });
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -76,24 +78,57 @@ impl Stream {
         Ok(Some(Part { range, bytes, is_last: self.ahead.is_none() }))
     }
 
-    /// Fills a buffer as far as the input goes.
-    fn fill(&self, mut free: &mut [u8], is_stopped: &dyn Fn() -> bool) -> Result<usize> {
-        let failed = |errno: Errno| Error::io("read", "standard input", errno);
-        let wanted = free.len();
-        while !free.is_empty() && !is_stopped() {
-            let input = self.input.as_fd();
-            match poll(&mut [PollFd::new(&input, PollFlags::IN)], Some(&PATIENCE)) {
-                Ok(0) | Err(Errno::INTR) => continue,
-                Ok(_) => {}
-                Err(errno) => return Err(failed(errno)),
-            }
-            match rustix::io::read(input, &mut *free) {
-                Ok(0) => break,
-                Ok(read) => free = free.get_mut(read..).unwrap_or_default(),
-                Err(Errno::INTR | Errno::AGAIN) => {}
-                Err(errno) => return Err(failed(errno)),
-            }
-        }
-        Ok(wanted - free.len())
+    fn fill(&self, free: &mut [u8], is_stopped: &dyn Fn() -> bool) -> Result<usize> {
+        let filled = fill(&self.input, free, is_stopped, false);
+        filled.map_err(|errno| Error::io("read", "standard input", errno))
     }
+}
+
+/// Standard input to be read by whoever reads; ends when the user stops.
+#[derive(Debug)]
+pub(super) struct StopReader {
+    input: io::Stdin,
+    stop: Arc<AtomicBool>,
+}
+
+impl StopReader {
+    pub(super) fn new(stop: Arc<AtomicBool>) -> Self {
+        Self { input: io::stdin(), stop }
+    }
+}
+
+impl io::Read for StopReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        fill(&self.input, buffer, &|| self.stop.load(Ordering::Relaxed), true).map_err(io::Error::from)
+    }
+}
+
+/// Fills a buffer as far as the input goes, or with what comes first.
+fn fill(
+    input: &io::Stdin,
+    mut free: &mut [u8],
+    is_stopped: &dyn Fn() -> bool,
+    is_enough: bool,
+) -> Result<usize, Errno> {
+    let wanted = free.len();
+    while !free.is_empty() && !is_stopped() {
+        let input = input.as_fd();
+        match poll(&mut [PollFd::new(&input, PollFlags::IN)], Some(&PATIENCE)) {
+            Ok(0) | Err(Errno::INTR) => continue,
+            Ok(_) => {}
+            Err(errno) => return Err(errno),
+        }
+        match rustix::io::read(input, &mut *free) {
+            Ok(0) => break,
+            Ok(read) => {
+                free = free.get_mut(read..).unwrap_or_default();
+                if is_enough {
+                    break;
+                }
+            }
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(wanted - free.len())
 }

@@ -3,6 +3,7 @@
 use crossbeam_channel::{Receiver, Sender};
 
 use super::Event;
+use super::archive::{ArchiveBatch, ArchiveDone, Archives};
 use super::batch::{Batch, BatchDone};
 use super::budget::Held;
 use super::packer::{EncodedFrame, ToPack};
@@ -30,6 +31,36 @@ pub(super) enum Job {
     Batch(Batch),
     /// A part of a big file or stream.
     Segment(Segment),
+    /// A stretch of an archive.
+    Archive(ArchiveBatch),
+}
+
+impl Job {
+    /// How many bytes it will hold in memory.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            // Its own are counted when it is made.
+            Self::Batch(_) => 0,
+            Self::Segment(segment) => segment.weight(),
+            Self::Archive(batch) => batch.weight(),
+        }
+    }
+
+    pub(super) fn holding(self, held: Held) -> Self {
+        match self {
+            Self::Batch(batch) => Self::Batch(batch),
+            Self::Segment(segment) => Self::Segment(segment.holding(held)),
+            Self::Archive(batch) => Self::Archive(batch.holding(held)),
+        }
+    }
+
+    pub(super) fn run(self, tools: &Tools) -> Done {
+        match self {
+            Self::Batch(batch) => Done::Batch(batch.run(tools)),
+            Self::Segment(segment) => Done::Segment(Box::new(segment.run(&tools.finder, &tools.segments))),
+            Self::Archive(batch) => Done::Archive(Box::new(batch.run(tools))),
+        }
+    }
 }
 
 /// A [`Job`] that is done.
@@ -37,6 +68,7 @@ pub(super) enum Job {
 pub(super) enum Done {
     Batch(BatchDone),
     Segment(Box<SegmentDone>),
+    Archive(Box<ArchiveDone>),
 }
 
 /// The queues a worker takes from and gives to.
@@ -54,6 +86,7 @@ pub(super) struct Tools {
     pub(super) finder: Finder,
     pub(super) metadata: Metadata,
     pub(super) frames: FrameSettings,
+    pub(super) archives: Archives,
     /// Buffers of segments, and of everything smaller.
     pub(super) segments: Pool,
     pub(super) small: Pool,
@@ -83,13 +116,7 @@ pub(super) fn run(tools: &Tools, queues: &Queues) {
         };
         queues.events.send(event).is_ok()
     };
-    let cut = |(sequence, job): (u64, Job)| {
-        let done = match job {
-            Job::Batch(batch) => Done::Batch(batch.run(tools)),
-            Job::Segment(segment) => Done::Segment(Box::new(segment.run(&tools.finder, &tools.segments))),
-        };
-        queues.events.send(Event::Done(sequence, done)).is_ok()
-    };
+    let cut = |(sequence, job): (u64, Job)| queues.events.send(Event::Done(sequence, job.run(tools))).is_ok();
     let mut jobs = queues.jobs.clone();
     let mut frames = queues.frames.clone();
     let (mut jobs_open, mut frames_open) = (true, true);

@@ -154,7 +154,7 @@ impl Rows<'_> {
 impl Source for Rows<'_> {
     fn reach(&self, take: &mut dyn FnMut(&Id) -> bool) -> Result<()> {
         self.contents(&mut |content| match content {
-            Content::Recipe(id) => take(&id.0),
+            Content::Recipe(id) | Content::Archive(id, _) => take(&id.0),
             Content::Chunk(_) | Content::Empty => true,
         })
         .map(|_| ())
@@ -178,7 +178,7 @@ impl Source for Pieces<'_> {
     fn reach(&self, take: &mut dyn FnMut(&Id) -> bool) -> Result<()> {
         let wanted = self.rows.contents(&mut |content| match content {
             Content::Chunk(id) => take(&id.0),
-            Content::Recipe(_) | Content::Empty => true,
+            Content::Recipe(_) | Content::Archive(..) | Content::Empty => true,
         })?;
         if !wanted {
             return Ok(());

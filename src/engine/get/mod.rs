@@ -8,10 +8,11 @@
 //! stream       write in order into a stream
 //! ```
 
+pub(super) mod archive;
 mod fetch;
 mod plan;
-mod resolve;
-mod stream;
+pub(super) mod resolve;
+pub(super) mod stream;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -23,15 +24,19 @@ use std::path::{Path, PathBuf};
 
 pub use resolve::{Found, Selector};
 
-use self::tree::{Limits, TreeRestore};
+use self::archive::layout_of;
+use self::resolve::{Inside, Item};
+use self::tree::{Limits, Placed, TreeRestore};
 use self::window::Workplace;
 use super::Store;
 use super::control::Control;
 use super::labels::filtered;
+use super::layout::Layout;
+use super::locate::Locator;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::format::id::SnapshotId;
-use crate::format::label::LabelFilter;
+use crate::format::label::{LabelFilter, Labels};
 use crate::format::name::ObjectName;
 use crate::restore::Destination;
 
@@ -130,8 +135,7 @@ impl Store {
         let found = self.resolve(&request.path, &request.snapshot)?;
         if !request.labels.is_empty() {
             // Before anything is made: to look costs little beside a restore.
-            let first =
-                found.snapshot.within(&found.path).and_then(|rows| filtered(rows, &request.labels).next().transpose());
+            let first = found.entries().and_then(|rows| filtered(rows, &request.labels).next().transpose());
             if first.or_else(|error| self.unless_removed(found.snapshot.id(), Err(error)))?.is_none() {
                 return Err(unlabelled(&found, &request.labels));
             }
@@ -143,9 +147,11 @@ impl Store {
         let limits = Limits { window_bytes: request.memory_bytes / 4, open_files: open_files() };
         let restore = TreeRestore::new(place, limits);
         let root = found.path.clone();
-        let restored = found.snapshot.within(&root).and_then(|entries| {
-            restore.run(filtered(entries, &request.labels).filter_map(|entry| match entry {
-                Ok(entry) => entry.path.below(&root).map(|path| Ok((path, entry))),
+        let restored = found.items(&request.labels).and_then(|items| {
+            restore.run(items.filter_map(|item| match item {
+                Ok(Item { entry, member }) => {
+                    entry.path.below(&root).map(|path| Ok(Placed { path, item: Item { entry, member } }))
+                }
                 Err(error) => Some(Err(error)),
             }))
         });
@@ -154,7 +160,7 @@ impl Store {
     }
 
     /// What came of reading a snapshot, unless that was removed meanwhile: no damage then, but worth saying.
-    fn unless_removed<T>(&self, id: SnapshotId, read: Result<T>) -> Result<T> {
+    pub(super) fn unless_removed<T>(&self, id: SnapshotId, read: Result<T>) -> Result<T> {
         let is_lost = !matches!(read, Err(Error::Interrupted { .. } | Error::Io { .. } | Error::Exists { .. }));
         match self.storage().size(&ObjectName::Snapshot(id)) {
             Err(Error::NotFound { .. }) if is_lost => Err(Error::Removed { snapshot: id.to_hex() }),
@@ -179,17 +185,13 @@ impl Store {
     ) -> Result<u64> {
         let found = self.resolve(&request.path, &request.snapshot)?;
         let id = found.snapshot.id();
-        let row = found.snapshot.find(&found.path).or_else(|error| self.unless_removed(id, Err(error)));
-        let entry = row?
-            .filter(|entry| entry.kind == EntryKind::File)
-            .ok_or_else(|| Error::Usage(format!("{:?} is not a file; only a file can be streamed", found.path)))?;
-        if !request.labels.takes(&entry.labels) {
-            return Err(unlabelled(&found, &request.labels));
-        }
-        let range = range.map_or(0..entry.size, |range| range.start.min(entry.size)..range.end.min(entry.size));
         let locator = self.locator()?;
+        let layout =
+            file_layout(&locator, &found, &request.labels).or_else(|error| self.unless_removed(id, Err(error)))?;
+        let size = layout.bytes();
+        let range = range.map_or(0..size, |range| range.start.min(size)..range.end.min(size));
         let output = stream::Output { writer: output, name };
-        let streamed = stream::stream(&locator, &entry, range.clone(), output, control, request.threads);
+        let streamed = stream::stream(&locator, &layout, range.clone(), output, control, request.threads);
         streamed.or_else(|error| self.unless_removed(id, Err(error)))?;
         Ok(range.end.saturating_sub(range.start))
     }
@@ -202,6 +204,22 @@ fn unlabelled(found: &Found<'_>, labels: &LabelFilter) -> Error {
         keys => format!("has labels of {}", keys.join(", ")),
     };
     Error::not_found(format!("a file with {labels} (snapshot {} {keys})", id.get(..12).unwrap_or_default()))
+}
+
+/// Where the bytes are of what was found, which must be a file, and have the labels.
+fn file_layout(locator: &Locator<'_>, found: &Found<'_>, labels: &LabelFilter) -> Result<Layout> {
+    let no_file = || Error::Usage(format!("{:?} is not a file; only a file can be streamed", found.path));
+    let check = |of: &Labels| if labels.takes(of) { Ok(()) } else { Err(unlabelled(found, labels)) };
+    let Some(Inside { archive, base, named, labels: of_archive }) = &found.inside else {
+        let entry = found.snapshot.find(&found.path)?.filter(|entry| entry.kind == EntryKind::File);
+        let entry = entry.ok_or_else(no_file)?;
+        check(&entry.labels)?;
+        return layout_of(locator, entry.content, entry.size);
+    };
+    let named = named.first().filter(|named| base.below_this(&named.path) == found.path).ok_or_else(no_file)?;
+    let is_file = archive.entry(base, named)?.kind == EntryKind::File;
+    check(of_archive)?;
+    if is_file { archive.member_layout(named.row) } else { Err(no_file()) }
 }
 
 /// How many files a restore may have open: half of what the process may, the rest is for packs, directories and its user.

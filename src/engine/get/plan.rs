@@ -4,6 +4,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::engine::layout::Part;
+use crate::engine::locate::Locator;
+use crate::error::Result;
 use crate::format::directory::{ChunkPlace, Directory};
 use crate::format::id::PackId;
 use crate::index::Location;
@@ -36,6 +39,16 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Plans to deliver a part of a file to `receiver`, at `offset`.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`](crate::Error::Damaged) if its chunk is not to be found.
+    pub(super) fn want_part(&mut self, locator: &Locator<'_>, part: &Part, receiver: u32, offset: u64) -> Result<()> {
+        let (location, place) = locator.locate(&part.id, part.chunk_bytes)?;
+        self.want(&location, place, part.within.clone(), receiver, offset);
+        Ok(())
+    }
+
     /// Plans to deliver the bytes `part` of the chunk at `location`, which lies at `place`.
     pub(super) fn want(
         &mut self,

@@ -9,62 +9,123 @@ use std::sync::{Mutex, PoisonError};
 use super::fetch::{Deliver, bytes_of, fetch};
 use super::plan::{Plan, Want};
 use crate::engine::control::Control;
+use crate::engine::layout::Layout;
 use crate::engine::locate::Locator;
 use crate::error::{Error, Result};
-use crate::format::entry::Entry;
 
 /// The bytes of a window.
-const WINDOW_BYTES: u64 = 16 << 20;
+const WINDOW_BYTES: usize = 16 << 20;
 
 /// Where the bytes go, and what that is called in errors.
-pub(super) struct Output<'a> {
-    pub(super) writer: &'a mut dyn Write,
-    pub(super) name: &'a Path,
+pub(in crate::engine) struct Output<'a> {
+    pub(in crate::engine) writer: &'a mut dyn Write,
+    pub(in crate::engine) name: &'a Path,
 }
 
 /// Writes the bytes `range` of a file to `output`.
 pub(super) fn stream(
     locator: &Locator<'_>,
-    entry: &Entry,
+    layout: &Layout,
     range: Range<u64>,
     output: Output<'_>,
     control: &Control,
     threads: usize,
 ) -> Result<()> {
-    let Output { writer, name } = output;
-    let pieces = locator.pieces_of(entry)?;
-    let mut at = range.start;
-    let mut buffer = Vec::new();
-    while at < range.end {
-        let window = at..range.end.min(at + WINDOW_BYTES);
-        let mut plan = Plan::default();
-        let first = pieces.partition_point(|piece| piece.end <= window.start);
-        let mut start = first.checked_sub(1).and_then(|i| pieces.get(i)).map_or(0, |piece| piece.end);
-        for piece in pieces.get(first..).unwrap_or_default() {
-            if start >= window.end {
-                break;
-            }
-            let part = start.max(window.start)..piece.end.min(window.end);
-            if !piece.is_hole() {
-                let (location, place) = locator.locate(&piece.id, piece.end - start)?;
-                // Parts of a chunk are within its length, which is a u32.
-                let inner = (part.start - start) as u32..(part.end - start) as u32;
-                plan.want(&location, place, inner, 0, part.start - window.start);
-            }
-            start = piece.end;
-        }
-        buffer.clear();
-        buffer.resize((window.end - window.start) as usize, 0);
-        let receiver = Buffer { bytes: Mutex::new(&mut buffer) };
-        fetch(locator, &mut plan, threads, &|| control.is_stopped(), &receiver)?;
-        if control.is_stopped() {
-            return Err(Error::Interrupted { kept: format!("{} bytes were written", at - range.start) });
-        }
-        writer.write_all(&buffer).map_err(|source| Error::io("write", name, source))?;
-        control.count(0, buffer.len() as u64);
-        at = window.end;
+    let mut roll = Roll::new(locator, output, control, threads);
+    roll.push(layout, range)?;
+    roll.finish().map(|_| ())
+}
+
+/// A stream that is put together from files and from bytes between them, and written window by window.
+pub(in crate::engine) struct Roll<'a, 's, 'o> {
+    locator: &'a Locator<'s>,
+    output: Output<'o>,
+    control: &'a Control,
+    threads: usize,
+    /// The window at hand; what its plan is of is still zeros.
+    window: Vec<u8>,
+    plan: Plan,
+    written: u64,
+}
+
+impl<'a, 's, 'o> Roll<'a, 's, 'o> {
+    pub(in crate::engine) fn new(
+        locator: &'a Locator<'s>,
+        output: Output<'o>,
+        control: &'a Control,
+        threads: usize,
+    ) -> Self {
+        Self { locator, output, control, threads, window: Vec::new(), plan: Plan::default(), written: 0 }
     }
-    writer.flush().map_err(|source| Error::io("write", name, source))
+
+    /// Appends bytes.
+    pub(in crate::engine) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.window.extend_from_slice(bytes);
+        if self.window.len() < WINDOW_BYTES { Ok(()) } else { self.flush() }
+    }
+
+    /// Appends a range of a file.
+    pub(in crate::engine) fn push(&mut self, layout: &Layout, range: Range<u64>) -> Result<()> {
+        let mut at = range.start;
+        while at < range.end {
+            let filled = self.window.len();
+            let next = range.end.min(at + WINDOW_BYTES.saturating_sub(filled) as u64);
+            for part in layout.parts(at..next) {
+                self.plan.want_part(self.locator, &part, 0, filled as u64 + (part.offset - at))?;
+            }
+            self.window.resize(filled + (next - at) as usize, 0);
+            at = next;
+            if self.window.len() >= WINDOW_BYTES {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is left, and says how many bytes there were in all.
+    pub(in crate::engine) fn finish(mut self) -> Result<u64> {
+        self.flush()?;
+        self.output.writer.flush().map_err(|source| Error::io("write", self.output.name, source))?;
+        Ok(self.written)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let mut plan = std::mem::take(&mut self.plan);
+        let receiver = Buffer { bytes: Mutex::new(&mut self.window) };
+        fetch(self.locator, &mut plan, self.threads, &|| self.control.is_stopped(), &receiver)?;
+        if self.control.is_stopped() {
+            return Err(Error::Interrupted { kept: format!("{} bytes were written", self.written) });
+        }
+        let Output { writer, name } = &mut self.output;
+        writer.write_all(&self.window).map_err(|source| Error::io("write", *name, source))?;
+        self.written += self.window.len() as u64;
+        self.control.count(0, self.window.len() as u64);
+        self.window.clear();
+        Ok(())
+    }
+}
+
+/// All bytes of a file that fits into memory.
+pub(super) fn collect(locator: &Locator<'_>, layout: &Layout) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    read_window(locator, layout, 0..layout.bytes(), &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Replaces `buffer` by a range of a file, each of its frames decoded once.
+pub(super) fn read_window(
+    locator: &Locator<'_>,
+    layout: &Layout,
+    window: Range<u64>,
+    buffer: &mut Vec<u8>,
+) -> Result<()> {
+    let mut plan = Plan::default();
+    for part in layout.parts(window.clone()) {
+        plan.want_part(locator, &part, 0, part.offset - window.start)?;
+    }
+    buffer.clear();
+    buffer.resize((window.end - window.start) as usize, 0);
+    fetch(locator, &mut plan, 1, &|| false, &Buffer { bytes: Mutex::new(buffer) })
 }
 
 struct Buffer<'a> {

@@ -33,7 +33,7 @@ fn restore(shelf: &Shelf, snapshot: SnapshotId, meanwhile: impl Fn(usize)) -> Re
         meanwhile(n);
         // A file that is open could be read on though it is gone.
         store.storage.close_files();
-        entry.map(|entry| (entry.path.below(&root).unwrap(), entry))
+        entry.map(|entry| Placed { path: entry.path.below(&root).unwrap(), item: Item { entry, member: None } })
     }))
 }
 

@@ -7,8 +7,10 @@ use std::collections::HashMap;
 
 use crossbeam_channel::{Sender, bounded};
 
+use super::resolve::Item;
 use super::window::{Window, Workplace, is_out_of_space};
 use super::{GetReport, Loss};
+use crate::engine::layout::Layout;
 use crate::error::{Error, Result, chain};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::restore::Warnings;
@@ -20,6 +22,13 @@ pub(super) struct Limits {
     pub(super) window_bytes: usize,
     /// At most this many files of a window can be open at once, because their chunks lie in several frames.
     pub(super) open_files: usize,
+}
+
+/// An entry, and where it goes.
+pub(super) struct Placed {
+    /// Its path, relative to the destination.
+    pub(super) path: EntryPath,
+    pub(super) item: Item,
 }
 
 /// What names of one file have in common.
@@ -61,7 +70,7 @@ impl<'a, 's> TreeRestore<'a, 's> {
     }
 
     /// Restores entries, whose paths are relative to the destination; a directory comes before what is in it.
-    pub(super) fn run(mut self, entries: impl Iterator<Item = Result<(EntryPath, Entry)>>) -> Result<GetReport> {
+    pub(super) fn run(mut self, entries: impl Iterator<Item = Result<Placed>>) -> Result<GetReport> {
         let place = self.place;
         let (windows, for_restore) = bounded::<Window>(0);
         let (planned, restored) = std::thread::scope(|scope| {
@@ -97,14 +106,9 @@ impl<'a, 's> TreeRestore<'a, 's> {
     }
 
     /// Makes what has no bytes, and hands the rest on in windows.
-    fn plan(
-        &mut self,
-        entries: impl Iterator<Item = Result<(EntryPath, Entry)>>,
-        windows: &Sender<Window>,
-    ) -> Result<()> {
+    fn plan(&mut self, entries: impl Iterator<Item = Result<Placed>>, windows: &Sender<Window>) -> Result<()> {
         for next in entries {
-            let (path, entry) = next?;
-            self.take(path, entry)?;
+            self.take(next?)?;
             let is_full =
                 self.window.memory_bytes >= self.limits.window_bytes || self.window.scattered >= self.limits.open_files;
             // A window that nobody takes: the restore has failed, and says why itself.
@@ -116,7 +120,8 @@ impl<'a, 's> TreeRestore<'a, 's> {
         Ok(())
     }
 
-    fn take(&mut self, path: EntryPath, entry: Entry) -> Result<()> {
+    fn take(&mut self, placed: Placed) -> Result<()> {
+        let Placed { path, item: Item { entry, member } } = placed;
         let first_name = (entry.kind != EntryKind::Directory && entry.identity.links > 1).then_some(Linked {
             device: entry.identity.device,
             inode: entry.identity.inode,
@@ -146,7 +151,7 @@ impl<'a, 's> TreeRestore<'a, 's> {
                 self.directories.push((path, entry));
                 Ok(())
             }
-            EntryKind::File => self.take_file(path, entry),
+            EntryKind::File => self.take_file(path, entry, member),
             kind => {
                 let made = if kind == EntryKind::Symlink {
                     self.place.destination.make_symlink(&path, &entry)
@@ -181,17 +186,18 @@ impl<'a, 's> TreeRestore<'a, 's> {
         self.report.warnings.extend(warnings.iter().map(|warning| chain(warning)));
     }
 
-    fn take_file(&mut self, path: EntryPath, entry: Entry) -> Result<()> {
-        let pieces = match self.place.locator.pieces_of(&entry) {
-            Ok(pieces) => pieces,
+    fn take_file(&mut self, path: EntryPath, entry: Entry, member: Option<Result<Layout>>) -> Result<()> {
+        let layout = match Item::layout(member, &entry, self.place.locator) {
+            Ok(layout) => layout,
             Err(error) => return self.lose(path, &error),
         };
-        let outcome = self.window.push(self.place.locator, path.clone(), entry, &pieces);
+        let outcome = self.window.push(self.place.locator, path.clone(), entry, &layout);
         outcome.or_else(|error| self.lose(path, &error))
     }
 
     fn lose(&mut self, path: EntryPath, error: &Error) -> Result<()> {
-        self.report.losses.push(Loss { path, what: chain(error), damaged: true });
+        let damaged = !matches!(error, Error::Usage(_));
+        self.report.losses.push(Loss { path, what: chain(error), damaged });
         Ok(())
     }
 

@@ -10,10 +10,10 @@ use super::fetch::{Deliver, bytes_of, fetch};
 use super::plan::{Plan, Want};
 use super::{GetReport, Loss};
 use crate::engine::control::Control;
+use crate::engine::layout::Layout;
 use crate::engine::locate::Locator;
 use crate::error::{Error, Result, chain};
 use crate::format::entry::{Entry, EntryPath};
-use crate::format::recipe::Piece;
 use crate::restore::{Destination, FileTarget};
 
 /// Space is set aside in advance for files from this size on.
@@ -53,20 +53,14 @@ struct FileState {
 }
 
 impl Window {
-    /// Plans to restore a file of these pieces.
+    /// Plans to restore a file that lies so.
     ///
     /// # Errors
     /// A chunk is not to be found; the window is then as it was.
-    pub(super) fn push(
-        &mut self,
-        locator: &Locator<'_>,
-        path: EntryPath,
-        entry: Entry,
-        pieces: &[Piece],
-    ) -> Result<()> {
+    pub(super) fn push(&mut self, locator: &Locator<'_>, path: EntryPath, entry: Entry, layout: &Layout) -> Result<()> {
         let before = self.plan.wants.len();
         let receiver = self.files.len() as u32;
-        if let Err(error) = plan_pieces(locator, &mut self.plan, pieces, receiver) {
+        if let Err(error) = plan_parts(locator, &mut self.plan, layout, receiver) {
             self.plan.wants.truncate(before);
             return Err(error);
         }
@@ -80,7 +74,7 @@ impl Window {
         self.memory_bytes += held + size_of_val(wants);
         self.files.push(FileState {
             path,
-            holes: pieces.iter().any(Piece::is_hole),
+            holes: layout.has_holes(),
             remaining: AtomicU32::new(wants.len() as u32),
             failed: AtomicBool::new(false),
             target: Mutex::new(None),
@@ -109,17 +103,10 @@ impl Window {
     }
 }
 
-/// Plans to deliver all pieces of a file.
-fn plan_pieces(locator: &Locator<'_>, plan: &mut Plan, pieces: &[Piece], receiver: u32) -> Result<()> {
-    let mut start = 0;
-    for piece in pieces {
-        if !piece.is_hole() {
-            let (location, place) = locator.locate(&piece.id, piece.end - start)?;
-            plan.want(&location, place, 0..place.length, receiver, start);
-        }
-        start = piece.end;
-    }
-    Ok(())
+/// Plans to deliver all parts of a file.
+fn plan_parts(locator: &Locator<'_>, plan: &mut Plan, layout: &Layout, receiver: u32) -> Result<()> {
+    let mut parts = layout.parts(0..layout.bytes());
+    parts.try_for_each(|part| plan.want_part(locator, &part, receiver, part.offset))
 }
 
 pub(super) fn is_out_of_space(error: &Error) -> bool {

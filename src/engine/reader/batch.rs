@@ -69,6 +69,8 @@ impl Reader<'_> {
                 wants.extend(located.chunks().wants(0..size, number));
                 size
             }
+            // Put together on its own, when the others are done.
+            Known::Layout(..) => return Ok(Receiver::failed()),
         };
         let room = usize::try_from(size).map_err(|_| Error::not_found("room"))?;
         let mut bytes = Vec::new();

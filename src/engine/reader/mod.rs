@@ -26,9 +26,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use self::cache::{FrameCache, RecentPieces};
-use self::table::{Chunks, Known, Located, Table, TableBuilder, Want};
+use self::table::{Chunks, Known, Located, Source, Table, TableBuilder, Want};
 use super::frames::{FrameReader, is_chunk, read_stored};
 use super::get::Selector;
+use super::get::archive::{OpenArchive, layout_of, read_range};
+use super::layout::Layout;
 use super::{Locator, Store};
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, EntryKind, EntryPath};
@@ -55,7 +57,8 @@ impl Default for ReaderOptions {
 
 /// Reads files of one snapshot, in any order, from any number of threads.
 ///
-/// It sees the snapshot it was opened on, whatever is added to the store since.
+/// It sees the snapshot it was opened on, whatever is added to the store since. A member of an archive is a file too: that
+/// of `data.tar` called `images/7.jpg` is at `data.tar/images/7.jpg`.
 ///
 /// ```
 /// # use seamstore::{AddRequest, Control, Selector, Settings, Store};
@@ -99,6 +102,8 @@ pub struct Reader<'s> {
     /// Finds the chunks of the files that the table only names; without such files there is none.
     locator: Option<Locator<'s>>,
     recent: RecentPieces,
+    /// How the archive, or the member of one, that was read last is put together.
+    layout: Mutex<Option<(Source, Arc<Layout>)>>,
     cache: Option<FrameCache>,
     /// Frame readers at rest: as many as there were reads at once.
     idle: Mutex<Vec<FrameReader>>,
@@ -139,6 +144,7 @@ impl Store {
             locator: (!table.is_whole()).then_some(locator),
             table,
             recent: RecentPieces::default(),
+            layout: Mutex::default(),
             cache: (options.cache_bytes > 0).then(|| FrameCache::new(options.cache_bytes)),
             idle: Mutex::default(),
         })
@@ -175,7 +181,7 @@ impl Reader<'_> {
         let row = self.row(path.as_ref())?;
         Some(match self.table.content(row) {
             Known::Chunks(chunks) => chunks.size(),
-            Known::Name(_, size) => size,
+            Known::Name(_, size) | Known::Layout(_, size) => size,
         })
     }
 
@@ -229,7 +235,30 @@ impl Reader<'_> {
                 let located = self.look_up(row, content, size, &range)?;
                 self.collect(located.chunks(), range, bytes)
             }
+            Known::Layout(source, size) => self.assemble(source, size, within(size, &range), bytes),
         }
+    }
+
+    /// Puts together a range of an archive, or of a member that is not just its chunks.
+    fn assemble(&self, source: Source, size: u64, range: Range<u64>, bytes: &mut Vec<u8>) -> Result<()> {
+        let locator = self.locator.as_ref().ok_or_else(|| Error::not_found("the index"))?;
+        let kept = self.lock_layout().as_ref().filter(|(of, _)| *of == source).map(|(_, layout)| Arc::clone(layout));
+        let layout = match kept {
+            Some(layout) => layout,
+            None => {
+                let layout = Arc::new(match source {
+                    Source::Archive(content) => layout_of(locator, content, size)?,
+                    Source::Member(id, row) => OpenArchive::open(locator, id)?.member_layout(row)?,
+                });
+                *self.lock_layout() = Some((source, Arc::clone(&layout)));
+                layout
+            }
+        };
+        read_range(locator, &layout, range.start..range.end.min(layout.bytes()), bytes)
+    }
+
+    fn lock_layout(&self) -> std::sync::MutexGuard<'_, Option<(Source, Arc<Layout>)>> {
+        self.layout.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn row(&self, path: &Path) -> Option<u32> {

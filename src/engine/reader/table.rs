@@ -11,10 +11,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
 use crate::engine::Locator;
+use crate::engine::get::archive::OpenArchive;
 use crate::error::{Error, Result};
-use crate::format::entry::{Content, Entry, EntryPath};
+use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::format::frame::FRAME_HEADER_BYTES;
-use crate::format::id::{ChunkId, PackId};
+use crate::format::id::{ChunkId, PackId, RecipeId};
 use crate::format::recipe::Piece;
 
 /// The files of the table whose chunks are not in it but looked up at each read: larger ones, whose reads cost far more
@@ -85,6 +86,24 @@ pub(super) enum Known<'a> {
     Chunks(Chunks<'a>),
     /// Its name: look it up.
     Name(Content, u64),
+    /// How it is put together, and its size.
+    Layout(Source, u64),
+}
+
+/// What has to be put together from more than its chunks one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// An archive.
+    Archive(Content),
+    /// A member of an archive, by its row.
+    Member(RecipeId, usize),
+}
+
+/// A file whose chunks are not in the table.
+#[derive(Debug, Clone, Copy)]
+enum Untabled {
+    Content(Content, u64),
+    Layout(Source, u64),
 }
 
 /// A file's chunks.
@@ -137,7 +156,7 @@ pub(super) struct Table {
     frames: Vec<FrameRef>,
     chunks: Vec<ChunkRef>,
     /// The files whose chunks are not here.
-    names: HashMap<u32, (Content, u64)>,
+    names: HashMap<u32, Untabled>,
 }
 
 impl Table {
@@ -172,9 +191,12 @@ impl Table {
         let (before, own) = self.ends(row);
         let chunks = self.chunks.get(before.chunks_end..own.chunks_end).unwrap_or_default();
         if chunks.is_empty()
-            && let Some((content, size)) = self.names.get(&row)
+            && let Some(name) = self.names.get(&row)
         {
-            return Known::Name(*content, *size);
+            return match *name {
+                Untabled::Content(content, size) => Known::Name(content, size),
+                Untabled::Layout(source, size) => Known::Layout(source, size),
+            };
         }
         Known::Chunks(Chunks { frames: &self.frames, chunks, start: 0 })
     }
@@ -191,7 +213,7 @@ impl Table {
             + self.slots.capacity() * size_of::<u32>()
             + self.frames.capacity() * size_of::<FrameRef>()
             + self.chunks.capacity() * size_of::<ChunkRef>()
-            + self.names.capacity() * size_of::<(u32, (Content, u64))>()
+            + self.names.capacity() * size_of::<(u32, Untabled)>()
     }
 
     fn ends(&self, row: u32) -> (Row, Row) {
@@ -224,19 +246,55 @@ impl TableBuilder {
         Self { table, located: Located::default(), chunk_bytes_max }
     }
 
-    /// Takes a file, whose chunks are in packs of the list, which ascends. What of it cannot be found now is looked up, and said, when it is read.
+    /// Takes a file, whose chunks are in packs of the list, which ascends, and if it is an archive its members. What of it
+    /// cannot be found now is looked up, and said, when it is read.
     pub(super) fn push(&mut self, locator: &Locator<'_>, packs: &[PackId], entry: &Entry) -> Result<()> {
-        let row = u32::try_from(self.table.rows.len()).ok().filter(|row| *row != EMPTY);
-        let row = row.ok_or_else(|| Error::Usage("a reader takes at most 2^32 - 1 files".to_owned()))?;
+        let (content, size) = (entry.content, entry.size);
+        if let Content::Archive(id, _) = content {
+            let source = Untabled::Layout(Source::Archive(content), size);
+            self.push_row(&entry.path, Some(source))?;
+            return self.push_members(locator, packs, id, &entry.path);
+        }
+        let is_tabled = size <= TABLED_FILE_BYTES_MAX
+            && self.has_room()
+            && locator.pieces_of(entry).is_ok_and(|pieces| self.located.push_file(locator, packs, &pieces));
+        self.push_row(&entry.path, (!is_tabled).then_some(Untabled::Content(content, size)))
+    }
+
+    fn push_members(&mut self, locator: &Locator<'_>, packs: &[PackId], id: RecipeId, base: &EntryPath) -> Result<()> {
+        // What is wrong with an archive is said when it is read.
+        let Ok(archive) = OpenArchive::open(locator, id) else { return Ok(()) };
+        let Ok(named) = archive.named() else { return Ok(()) };
+        for named in &named {
+            let Ok(entry) = archive.entry(base, named) else { continue };
+            if entry.kind != EntryKind::File || named.path.is_root() {
+                continue;
+            }
+            let pieces = if entry.size <= TABLED_FILE_BYTES_MAX && self.has_room() {
+                archive.member_pieces(named.row).ok().flatten()
+            } else {
+                None
+            };
+            let is_tabled = pieces.is_some_and(|pieces| self.located.push_file(locator, packs, &pieces));
+            let source = Untabled::Layout(Source::Member(id, named.row), entry.size);
+            self.push_row(&entry.path, (!is_tabled).then_some(source))?;
+        }
+        Ok(())
+    }
+
+    fn has_room(&self) -> bool {
         let used =
             self.located.chunks.len() * size_of::<ChunkRef>() + self.located.frames.len() * size_of::<FrameRef>();
-        if entry.size > TABLED_FILE_BYTES_MAX
-            || used >= self.chunk_bytes_max
-            || self.located.push_file(locator, packs, entry).is_err()
-        {
-            self.table.names.insert(row, (entry.content, entry.size));
+        used < self.chunk_bytes_max
+    }
+
+    fn push_row(&mut self, path: &EntryPath, untabled: Option<Untabled>) -> Result<()> {
+        let row = u32::try_from(self.table.rows.len()).ok().filter(|row| *row != EMPTY);
+        let row = row.ok_or_else(|| Error::Usage("a reader takes at most 2^32 - 1 files".to_owned()))?;
+        if let Some(untabled) = untabled {
+            self.table.names.insert(row, untabled);
         }
-        self.table.text.extend_from_slice(EntryPath::as_bytes(&entry.path));
+        self.table.text.extend_from_slice(path.as_bytes());
         self.table.rows.push(Row { path_end: self.table.text.len(), chunks_end: self.located.chunks.len() });
         Ok(())
     }
@@ -282,14 +340,14 @@ impl Located {
         Self { start, ..Self::default() }
     }
 
-    fn push_file(&mut self, locator: &Locator<'_>, packs: &[PackId], entry: &Entry) -> Result<()> {
-        let pieces = locator.pieces_of(entry)?;
+    /// Finds the pieces of a file; says whether all of them were found.
+    fn push_file(&mut self, locator: &Locator<'_>, packs: &[PackId], pieces: &[Piece]) -> bool {
         let before = self.chunks.len();
-        let pushed = self.push(locator, packs, &pieces);
-        if pushed.is_err() {
+        let is_found = self.push(locator, packs, pieces).is_ok();
+        if !is_found {
             self.chunks.truncate(before);
         }
-        pushed
+        is_found
     }
 
     /// Finds pieces that follow each other, in packs of the list, which ascends.

@@ -170,7 +170,7 @@ impl Store {
                 return Err(interrupted());
             }
             let mut start = 0;
-            for piece in locator.pieces_of_content(content, size)? {
+            for piece in locator.stored_pieces(content, size)? {
                 if !piece.is_hole() {
                     let (location, _) = locator.locate(&piece.id, piece.end - start)?;
                     let holders = packs.get_mut(&location.pack).map(|(_, holders)| holders);

@@ -366,7 +366,8 @@ impl SnapshotsScan<'_> {
                 let cause = chunks.cause_of(&id, entry.size);
                 (cause != Cause::NONE).then(|| (entry.size, cause, format!("chunk {id} {}", where_is(cause))))
             }
-            Content::Recipe(id) => {
+            Content::Recipe(id) | Content::Archive(id, _) => {
+                let is_archive = matches!(entry.content, Content::Archive(..));
                 let key = key_of(&id.0);
                 let (_, recipes) = self.recipes.filter(|(part, _)| part.has(key))?;
                 match recipes.find(key) {
@@ -374,7 +375,7 @@ impl SnapshotsScan<'_> {
                         let what = format!("recipe {id} is in no recipes file that can be read");
                         Some((entry.size, Cause::ABSENT, what))
                     }
-                    Some(recipe) if recipe.size != entry.size => {
+                    Some(recipe) if recipe.size != entry.size && !is_archive => {
                         let what = format!("recipe {id} is of {} bytes", recipe.size);
                         Some((entry.size, Cause::ABSENT, what))
                     }

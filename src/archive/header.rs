@@ -1,0 +1,194 @@
+//! What does a tar's header block say? V7, ustar, GNU and star; nothing beyond the block.
+//!
+//! Numbers are octal digits, or in base 256 where the first byte has its high bit set (GNU). A block is a header if its
+//! checksum is right, taken over unsigned bytes or, as old programs did, over signed ones.
+
+use std::sync::Arc;
+
+use crate::format::archive::{Member, MemberKind};
+use crate::format::entry::EntryKind;
+
+/// Everything in a tar is in blocks of so many bytes.
+pub const BLOCK_BYTES: usize = 512;
+
+/// A header block.
+pub(super) type Block = [u8; BLOCK_BYTES];
+
+/// Whether bytes begin with a tar's first header. One of V7 has no magic, so every field of it must be in order: a table
+/// of numbers may by chance have a checksum where a header has it.
+#[must_use]
+pub fn begins_tar(bytes: &[u8]) -> bool {
+    let Some(block) = bytes.first_chunk::<BLOCK_BYTES>() else { return false };
+    let Some(header) = Header::parse(block) else { return false };
+    let is_number = |(offset, length)| octal(field(block, offset, length)).is_some();
+    let name = field(block, 0, 100);
+    let is_padded = name.iter().skip_while(|b| **b != 0).all(|b| *b == 0);
+    let is_v7 =
+        is_padded && name.first() != Some(&0) && [(100, 8), (108, 8), (116, 8), (136, 12)].into_iter().all(is_number);
+    header.is_ustar() || header.is_gnu() || is_v7
+}
+
+/// A block that is a header.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Header<'a> {
+    block: &'a Block,
+    pub(super) size: u64,
+}
+
+impl<'a> Header<'a> {
+    /// The header in a block; `None` if it is none.
+    pub(super) fn parse(block: &'a Block) -> Option<Self> {
+        let said = octal(field(block, 148, 8))?;
+        // Zeros have the sum of the eight spaces that the field counts as, and no name.
+        let (unsigned, signed) = sums(block);
+        if (said != unsigned && i64::try_from(said).ok() != Some(signed)) || block.iter().all(|b| *b == 0) {
+            return None;
+        }
+        Some(Self { block, size: number(field(block, 124, 12)).and_then(|size| u64::try_from(size).ok())? })
+    }
+
+    /// What kind of header it is.
+    pub(super) fn kind(&self) -> u8 {
+        self.block.get(156).copied().unwrap_or_default()
+    }
+
+    fn is_ustar(&self) -> bool {
+        field(self.block, 257, 6) == b"ustar\0"
+    }
+
+    fn is_gnu(&self) -> bool {
+        field(self.block, 257, 8) == b"ustar  \0"
+    }
+
+    fn name(&self) -> Vec<u8> {
+        let name = text(field(self.block, 0, 100));
+        // star has times at the end of the prefix, and its name at the end of the block.
+        let prefix_bytes = if field(self.block, 508, 4) == b"tar\0" { 131 } else { 155 };
+        let prefix = text(field(self.block, 345, prefix_bytes));
+        if !self.is_ustar() || prefix.is_empty() {
+            return name.to_vec();
+        }
+        [prefix, b"/", name].concat()
+    }
+
+    /// The member that this header alone tells of.
+    pub(super) fn member(&self) -> Member {
+        let path = self.name();
+        let whole = |offset, length| number(field(self.block, offset, length)).unwrap_or_default();
+        let small = |offset, length| u32::try_from(whole(offset, length)).unwrap_or(u32::MAX);
+        let is_posix = self.is_ustar() || self.is_gnu();
+        let named = |offset| if is_posix { word(text(field(self.block, offset, 32))) } else { None };
+        let kind = self.member_kind(&path);
+        let is_device = matches!(kind, MemberKind::Entry(EntryKind::CharDevice | EntryKind::BlockDevice));
+        Member {
+            path,
+            kind,
+            // The format's mode may carry the file type too.
+            mode: (whole(100, 8) & 0o7777) as u32,
+            uid: small(108, 8),
+            gid: small(116, 8),
+            user: named(265),
+            group: named(297),
+            mtime_ns: seconds(whole(136, 12)),
+            size: 0,
+            skeleton_bytes: 0,
+            content_bytes: 0,
+            missing_bytes: 0,
+            link_target: text(field(self.block, 157, 100)).to_vec(),
+            rdev: if is_device { device(whole(329, 8), whole(337, 8)) } else { 0 },
+            sparse: Vec::new(),
+            xattrs: Vec::new(),
+        }
+    }
+
+    fn member_kind(&self, path: &[u8]) -> MemberKind {
+        MemberKind::Entry(match self.kind() {
+            // V7 knows directories by their name alone.
+            0 | b'0' if path.ends_with(b"/") => EntryKind::Directory,
+            b'1' => return MemberKind::HardLink,
+            b'2' => EntryKind::Symlink,
+            b'3' => EntryKind::CharDevice,
+            b'4' => EntryKind::BlockDevice,
+            b'5' | b'D' => EntryKind::Directory,
+            b'6' => EntryKind::Fifo,
+            // Volume labels, and parts of files that began in another volume.
+            b'V' | b'M' | b'N' => return MemberKind::Other,
+            // Whatever is not known is to be taken for a file, as the standard has it.
+            _ => EntryKind::File,
+        })
+    }
+
+    /// Whether bytes follow the header.
+    pub(super) fn has_content(&self) -> bool {
+        !matches!(self.kind(), b'2' | b'3' | b'4' | b'5' | b'6') && !self.is_v7_directory()
+    }
+
+    fn is_v7_directory(&self) -> bool {
+        matches!(self.kind(), 0 | b'0') && self.name().ends_with(b"/")
+    }
+
+    /// GNU's old sparse form: runs in the header itself, whether more blocks of them follow, and the file's size.
+    pub(super) fn sparse(&self) -> (&'a [u8], bool, u64) {
+        let size = number(field(self.block, 483, 12)).and_then(|size| u64::try_from(size).ok());
+        (field(self.block, 386, 96), field(self.block, 482, 1) == [1], size.unwrap_or_default())
+    }
+}
+
+/// A part of a block.
+fn field(block: &Block, offset: usize, length: usize) -> &[u8] {
+    block.get(offset..offset + length).unwrap_or_default()
+}
+
+/// A field's text, which ends where it is full or at a zero.
+pub(super) fn text(field: &[u8]) -> &[u8] {
+    field.split(|b| *b == 0).next().unwrap_or_default()
+}
+
+/// A name, if it is one.
+pub(super) fn word(text: &[u8]) -> Option<Arc<str>> {
+    std::str::from_utf8(text).ok().filter(|text| !text.is_empty()).map(Arc::from)
+}
+
+/// A number: in base 256, two's complement, or octal. An empty field is 0.
+pub(super) fn number(field: &[u8]) -> Option<i64> {
+    match field.first() {
+        // The high bit marks the base; the bits below it are of the number.
+        Some(first) if first & 0x80 != 0 => {
+            let begin = i64::from(first & 0x7f);
+            let begin = if first & 0x40 != 0 { begin - 0x80 } else { begin };
+            let rest = field.get(1..).unwrap_or_default();
+            rest.iter().try_fold(begin, |value: i64, byte| value.checked_mul(256)?.checked_add(i64::from(*byte)))
+        }
+        _ => octal(field).and_then(|value| i64::try_from(value).ok()),
+    }
+}
+
+/// Octal digits, with spaces before them and a space or a zero behind.
+fn octal(field: &[u8]) -> Option<u64> {
+    let is_blank = |b: &u8| *b == b' ' || *b == 0;
+    let begin = field.iter().position(|b| *b != b' ').unwrap_or(field.len());
+    let digits = field.get(begin..).unwrap_or_default();
+    let end = digits.iter().position(is_blank).unwrap_or(digits.len());
+    let digits = digits.get(..end).unwrap_or_default();
+    digits.iter().try_fold(0u64, |value, digit| match digit {
+        b'0'..=b'7' => value.checked_mul(8)?.checked_add(u64::from(digit - b'0')),
+        _ => None,
+    })
+}
+
+/// The sums of a block's bytes, unsigned and signed, its own checksum taken for spaces.
+fn sums(block: &Block) -> (u64, i64) {
+    let bytes = block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { b' ' } else { *byte });
+    bytes.fold((0, 0), |(unsigned, signed), byte| (unsigned + u64::from(byte), signed + i64::from(byte.cast_signed())))
+}
+
+/// Seconds as nanoseconds.
+pub(super) fn seconds(seconds: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000)
+}
+
+/// A device number from its parts, as Linux has it.
+fn device(major: i64, minor: i64) -> u64 {
+    let (major, minor) = (major.unsigned_abs(), minor.unsigned_abs());
+    ((major & 0xffff_f000) << 32) | ((major & 0xfff) << 8) | ((minor & 0xffff_ff00) << 12) | (minor & 0xff)
+}

@@ -1,0 +1,149 @@
+//! `store export`: a snapshot, or a part of it, in the formats of other programs.
+
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::get::{create, parse_selector};
+use super::labels::FilterArgs;
+use super::report::{STDOUT, line_of};
+use super::{Context, Exit, size};
+use crate::engine::Store;
+use crate::engine::export::{ExportReport, ExportRequest};
+use crate::engine::get::Selector;
+use crate::error::{Error, Result};
+use crate::restore::Compressed;
+
+/// Write a snapshot, or a tree or file of it, as an archive.
+///
+/// With --tar: a pax archive, members in path order, with owners, times to the nanosecond, hard links and extended
+/// attributes. The same entries make the same bytes. A failed export leaves no half file.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  store export --tar linux-6.1 | tar -tf - | wc -l
+  store export --tar --zstd linux-6.1 -o linux-6.1.tar.zst
+  store export --tar --snapshot latest -o all.tar      everything in the newest snapshot")]
+pub(super) struct Args {
+    #[command(flatten)]
+    format: Format,
+    /// The path, as stored or as it was given to add. Without one: the whole snapshot.
+    path: Option<PathBuf>,
+    /// Where to write it; `-` is standard output [default: standard output].
+    #[arg(long, short, value_name = "OUT")]
+    output: Option<PathBuf>,
+    /// The snapshot to take it from, by the first digits of its id, or `latest` [default: the newest that has it].
+    #[arg(long, value_name = "ID", value_parser = parse_selector)]
+    snapshot: Option<Selector>,
+    #[command(flatten)]
+    labels: FilterArgs,
+    /// Compress it with zstd.
+    #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "3",
+          value_parser = clap::value_parser!(i32).range(-7..=19), allow_negative_numbers = true)]
+    zstd: Option<i32>,
+    /// Replace OUT if it exists.
+    #[arg(long)]
+    force: bool,
+    /// Worker threads [default: one for each processor].
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Format {
+    /// As a pax archive.
+    #[arg(long)]
+    tar: bool,
+}
+
+#[derive(Serialize)]
+struct JsonReport {
+    entries: u64,
+    bytes: u64,
+    written_bytes: u64,
+    left_out: Vec<JsonLeftOut>,
+}
+
+#[derive(Serialize)]
+struct JsonLeftOut {
+    path: String,
+    what: String,
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    let store = context.open()?;
+    let request = ExportRequest {
+        path: args.path.clone().unwrap_or_default(),
+        snapshot: args.snapshot.clone().unwrap_or_default(),
+        threads: super::threads(args.threads),
+        labels: args.labels.filter(),
+    };
+    let report = match args.output.as_deref().filter(|output| *output != Path::new("-")) {
+        None => {
+            let out = std::io::stdout().lock();
+            if out.is_terminal() {
+                return Err(Error::Usage("an archive is not for a terminal: name a file with -o OUT".to_owned()));
+            }
+            export(args, &store, &request, out, Path::new(STDOUT), context)?
+        }
+        Some(output) => {
+            let file: File = create(output, args.force)?;
+            let exported = export(args, &store, &request, file, output, context);
+            if exported.is_err() {
+                // Half an archive is worth nothing; why it failed is what matters.
+                let _ = std::fs::remove_file(output);
+            }
+            let report = exported?;
+            tell(&report, output, context)?;
+            report
+        }
+    };
+    for (path, what) in &report.left_out {
+        context.report.warning(&format!("{} was left out: {what}", line_of(path)));
+    }
+    Ok(if report.left_out.is_empty() { Exit::Fine } else { Exit::Skipped })
+}
+
+fn export(
+    args: &Args,
+    store: &Store,
+    request: &ExportRequest,
+    mut out: impl Write,
+    name: &Path,
+    context: &Context,
+) -> Result<ExportReport> {
+    let control = &context.control;
+    let failed = |source| Error::io("write", name, source);
+    context.report.progress(
+        control,
+        |_| None,
+        || match args.zstd {
+            None => store.export_tar(request, &mut out, name, control),
+            Some(level) => {
+                let mut out = Compressed::zstd(out, level).map_err(failed)?;
+                let report = store.export_tar(request, &mut out, name, control)?;
+                out.finish().map_err(failed)?;
+                Ok(report)
+            }
+        },
+    )
+}
+
+fn tell(report: &ExportReport, output: &Path, context: &Context) -> Result<()> {
+    if !context.report.is_json() {
+        let ExportReport { entries, bytes, .. } = report;
+        context.report.note(&format!("{entries} entries, {} to {output:?}", size::human(*bytes)));
+        return Ok(());
+    }
+    let left_out = report.left_out.iter().map(|(path, what)| JsonLeftOut { path: line_of(path), what: what.clone() });
+    let json = JsonReport {
+        entries: report.entries,
+        bytes: report.bytes,
+        written_bytes: report.written_bytes,
+        left_out: left_out.collect(),
+    };
+    context.report.data(&json, String::new)
+}

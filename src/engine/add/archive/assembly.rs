@@ -1,0 +1,290 @@
+//! What does an archive become? Takes its parts in order, sends contents and skeleton their own ways, and ends with the
+//! table that puts them together again.
+//!
+//! Invariant: what the table says of lengths is what was taken, not what a header said; so contents and skeleton put
+//! together are the bytes that were read, whatever came between.
+
+use std::io;
+
+use super::batch::{ArchiveDone, Ending, PartDone};
+use crate::archive::Findings;
+use crate::catalog::members::MembersWriter;
+use crate::chunk::finder::{Finder, Span};
+use crate::engine::add::batch::Cut;
+use crate::engine::add::segment::{Assembling, SegmentDone};
+use crate::engine::add::sink::{Lane, Sink};
+use crate::error::Result;
+use crate::format::archive::{ArchiveFooter, ArchiveForm, Member};
+use crate::format::id::ChunkId;
+use crate::format::recipe::Piece;
+
+/// An archive on its way into the store.
+#[derive(Debug)]
+pub(in crate::engine::add) struct Assembly {
+    form: ArchiveForm,
+    finder: Finder,
+    members: MembersWriter,
+    contents: Vec<Piece>,
+    skeleton: Strand,
+    original: Vec<Piece>,
+    /// Bytes of skeleton since the last content.
+    skeleton_bytes: u64,
+    /// What comes in segments, and these.
+    large: Option<Large>,
+    assembling: Option<Assembling>,
+    /// Whether the file became shorter: what comes after that is not there any more.
+    shrank: bool,
+    failed: Option<io::Error>,
+    /// The first member that is not whole, and how many bytes it lacks.
+    cut_short: Option<(Vec<u8>, u64)>,
+}
+
+#[derive(Debug)]
+enum Large {
+    Member(Box<Member>),
+    Original,
+}
+
+/// An archive, all of whose chunks were taken.
+#[derive(Debug)]
+pub(in crate::engine::add) struct Assembled {
+    /// What its stored stream is.
+    pub(in crate::engine::add) pieces: Vec<Piece>,
+    /// Bytes of the file that it is.
+    pub(in crate::engine::add) size: u64,
+    pub(in crate::engine::add) form: ArchiveForm,
+    /// Whether the file became shorter.
+    pub(in crate::engine::add) shrank: bool,
+    /// What is not in order, in words.
+    pub(in crate::engine::add) remarks: Vec<String>,
+}
+
+impl Assembly {
+    pub(in crate::engine::add) fn new(form: ArchiveForm, finder: Finder) -> Result<Self> {
+        Ok(Self {
+            form,
+            finder,
+            members: MembersWriter::begin()?,
+            contents: Vec::new(),
+            skeleton: Strand::default(),
+            original: Vec::new(),
+            skeleton_bytes: 0,
+            large: None,
+            assembling: None,
+            shrank: false,
+            failed: None,
+            cut_short: None,
+        })
+    }
+
+    /// Takes the next batch; its ending is the caller's to see to.
+    pub(in crate::engine::add) fn take(&mut self, done: &mut ArchiveDone, sink: &mut Sink<'_, '_>) -> Result<()> {
+        if let Some(error) = done.failed.take() {
+            self.failed.get_or_insert(error);
+        }
+        if self.shrank || self.failed.is_some() {
+            return Ok(());
+        }
+        self.shrank = done.shrank;
+        self.take_parts(std::mem::take(&mut done.parts), &done.data, sink)
+    }
+
+    pub(in crate::engine::add) fn take_parts(
+        &mut self,
+        parts: Vec<PartDone>,
+        data: &[u8],
+        sink: &mut Sink<'_, '_>,
+    ) -> Result<()> {
+        for part in parts {
+            match part {
+                PartDone::Skeleton(place) => {
+                    let bytes = data.get(place).unwrap_or_default();
+                    self.skeleton_bytes += bytes.len() as u64;
+                    self.skeleton.push(bytes, &self.finder, sink)?;
+                }
+                PartDone::Content(member, cuts) => {
+                    let before = end_of(&self.contents);
+                    take_cuts(&cuts, data, &mut self.contents, sink)?;
+                    let bytes = end_of(&self.contents) - before;
+                    self.take_member(*member, bytes)?;
+                }
+                PartDone::Follows(member) => self.large = Some(Large::Member(member)),
+                PartDone::Original => self.large = Some(Large::Original),
+            }
+        }
+        Ok(())
+    }
+
+    /// The compressed file, where all of it is in memory.
+    pub(in crate::engine::add) fn take_original(
+        &mut self,
+        cuts: &[Cut],
+        data: &[u8],
+        sink: &mut Sink<'_, '_>,
+    ) -> Result<()> {
+        take_cuts(cuts, data, &mut self.original, sink)
+    }
+
+    fn take_member(&mut self, mut member: Member, content_bytes: u64) -> Result<()> {
+        member.missing_bytes = member.content_bytes.saturating_sub(content_bytes);
+        member.content_bytes = content_bytes;
+        member.skeleton_bytes = std::mem::take(&mut self.skeleton_bytes);
+        if member.missing_bytes > 0 {
+            self.cut_short.get_or_insert_with(|| (member.path.clone(), member.missing_bytes));
+        }
+        self.members.push(&member)
+    }
+
+    /// Takes the next segment of what is large.
+    pub(in crate::engine::add) fn take_segment(&mut self, segment: SegmentDone, sink: &mut Sink<'_, '_>) -> Result<()> {
+        let mut assembling = match self.assembling.take() {
+            Some(assembling) => assembling,
+            None => Assembling::of_extent(&segment, self.finder.clone()),
+        };
+        let is_last = segment.is_last();
+        if !self.shrank && self.failed.is_none() {
+            assembling.push(segment, sink)?;
+        }
+        if !is_last {
+            self.assembling = Some(assembling);
+            return Ok(());
+        }
+        let extent = assembling.into_extent();
+        let pieces = match &self.large {
+            Some(Large::Original) => &mut self.original,
+            _ => &mut self.contents,
+        };
+        let before = end_of(pieces);
+        pieces.extend(extent.pieces.iter().map(|piece| Piece { id: piece.id, end: before + piece.end }));
+        let bytes = end_of(pieces) - before;
+        self.shrank |= extent.shrank;
+        self.failed = self.failed.take().or(extent.failed);
+        match self.large.take() {
+            Some(Large::Member(member)) => self.take_member(*member, bytes),
+            Some(Large::Original) | None => Ok(()),
+        }
+    }
+
+    /// Why the file cannot be kept at all.
+    pub(in crate::engine::add) fn take_failure(&mut self) -> Option<io::Error> {
+        self.failed.take()
+    }
+
+    /// Ends the archive.
+    pub(in crate::engine::add) fn finish(
+        self,
+        findings: &Findings,
+        cut: Option<&io::Error>,
+        sink: &mut Sink<'_, '_>,
+    ) -> Result<Assembled> {
+        let remarks = self.remarks(findings, cut);
+        let mut pieces = self.contents;
+        let skeleton = self.skeleton.finish(&self.finder, sink)?;
+        let count = self.members.count();
+        let mut table = self.members.finish()?;
+        let skeleton_bytes = end_of(&skeleton);
+        let original_bytes = end_of(&self.original);
+        let archive_bytes = end_of(&pieces) + skeleton_bytes;
+        let table_bytes = table.len() as u64;
+        let footer = ArchiveFooter { skeleton_bytes, original_bytes, table_bytes, members: count, archive_bytes };
+        table.extend_from_slice(&footer.to_bytes());
+        let mut strand = Strand::default();
+        strand.push(&table, &self.finder, sink)?;
+        let table = strand.finish(&self.finder, sink)?;
+        for part in [&skeleton, &self.original, &table] {
+            let before = end_of(&pieces);
+            pieces.extend(part.iter().map(|piece| Piece { id: piece.id, end: before + piece.end }));
+        }
+        let size = if matches!(self.form, ArchiveForm::TarIn(_)) { original_bytes } else { archive_bytes };
+        Ok(Assembled { pieces, size, form: self.form, shrank: self.shrank, remarks })
+    }
+
+    fn remarks(&self, findings: &Findings, cut: Option<&io::Error>) -> Vec<String> {
+        let mut remarks = Vec::new();
+        let whole = self.members.count() - u64::from(self.cut_short.is_some());
+        let read = format!("{whole} members could be read");
+        if let Some(error) = cut {
+            remarks.push(format!("could not be read further ({error}); kept as far as it could be; {read}"));
+        }
+        if let Some(at) = findings.no_header_at {
+            remarks.push(format!("has no header at byte {at}, where one should be; kept as it is; {read}"));
+        }
+        match &self.cut_short {
+            Some((path, missing)) => {
+                let path = String::from_utf8_lossy(path);
+                remarks.push(format!("is cut short: {path:?} lacks {missing} bytes; kept as it is; {read}"));
+            }
+            None if findings.no_end && !self.shrank && cut.is_none() => {
+                remarks.push(format!("has no end mark, so it may be cut short; kept as it is; {read}"));
+            }
+            None => {}
+        }
+        if findings.odd_records > 0 {
+            let count = findings.odd_records;
+            remarks.push(format!("has {count} extension records that cannot be understood; kept as it is; {read}"));
+        }
+        remarks
+    }
+}
+
+fn end_of(pieces: &[Piece]) -> u64 {
+    pieces.last().map_or(0, |piece| piece.end)
+}
+
+fn take_cuts(cuts: &[Cut], data: &[u8], pieces: &mut Vec<Piece>, sink: &mut Sink<'_, '_>) -> Result<()> {
+    for cut in cuts {
+        // A chunk's length is that of its bytes in `data`.
+        let chunk = data.get(cut.start..cut.start + cut.length as usize).unwrap_or_default();
+        sink.take(&cut.id, chunk, Lane::Contents)?;
+        pieces.push(Piece { id: cut.id, end: end_of(pieces) + cut.length });
+    }
+    Ok(())
+}
+
+/// Bytes that come bit by bit, cut as if they were a file.
+#[derive(Debug, Default)]
+struct Strand {
+    /// What is not cut yet.
+    open: Vec<u8>,
+    pieces: Vec<Piece>,
+}
+
+impl Strand {
+    fn push(&mut self, bytes: &[u8], finder: &Finder, sink: &mut Sink<'_, '_>) -> Result<()> {
+        self.open.extend_from_slice(bytes);
+        // Tried only where a cut is due, so that nothing is looked at again and again.
+        if self.open.len() > finder.profile().max_bytes() { self.cut(finder, sink, false) } else { Ok(()) }
+    }
+
+    fn cut(&mut self, finder: &Finder, sink: &mut Sink<'_, '_>, is_end: bool) -> Result<()> {
+        let start = end_of(&self.pieces);
+        let span = Span::new(&self.open, start, is_end);
+        let mut at = start;
+        while at < span.end() {
+            let Some(end) = finder.next_cut(&span, at, at) else { break };
+            let chunk = span.slice(at, end);
+            let id = ChunkId::of(chunk);
+            sink.take(&id, chunk, Lane::Skeleton)?;
+            self.pieces.push(Piece { id, end });
+            at = end;
+        }
+        self.open.drain(..(at - start) as usize);
+        Ok(())
+    }
+
+    fn finish(mut self, finder: &Finder, sink: &mut Sink<'_, '_>) -> Result<Vec<Piece>> {
+        self.cut(finder, sink, true)?;
+        Ok(self.pieces)
+    }
+}
+
+impl Ending {
+    /// The findings, and why the archive goes no further.
+    pub(in crate::engine::add) fn findings(&self) -> Option<(&Findings, Option<&io::Error>)> {
+        match self {
+            Self::Whole(findings) => Some((findings, None)),
+            Self::Cut(findings, error) => Some((findings, Some(error))),
+            Self::Failed(_) | Self::Opaque(_) => None,
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! How is a tar added? Its members are cut as files of their own, and all else of it is kept beside them.
+//!
+//! ```text
+//! feed      steps from header to header, and hands out parts in order: batches, and segments of large members
+//! batch     read, cut and hash what lies in a batch (workers)
+//! assembly  takes the parts back in order; contents and skeleton go their own ways; at the end the table
+//! small     an archive among small files: all of it in one worker's memory
+//! ```
+//!
+//! A tar in a file is read by offset, by many workers at once; what is decompressed, or comes through a pipe, is read
+//! once, in order, and goes to the workers from there.
+
+mod assembly;
+mod batch;
+mod feed;
+mod small;
+pub(in crate::engine) mod source;
+
+pub(super) use assembly::{Assembled, Assembly};
+pub(super) use batch::{ArchiveBatch, ArchiveDone, Ending};
+pub(super) use feed::Feed;
+pub(super) use small::{Small, SmallArchive, read_small};
+
+use crate::archive::{BLOCK_BYTES, begins_tar};
+use crate::format::archive::{ArchiveForm, Compression};
+use crate::ingest::compression_of;
+
+/// What becomes of archives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Archives {
+    /// Whether tars are looked for at all.
+    pub recognise: bool,
+    /// Whether standard input is taken for a tar.
+    pub stdin_is_tar: bool,
+    /// Whether a compressed file is kept beside the tar in it.
+    pub keep_compressed: bool,
+}
+
+impl Default for Archives {
+    /// Tars are known by their content, standard input is a file like any other, and of a compressed tar the tar is kept.
+    fn default() -> Self {
+        Self { recognise: true, stdin_is_tar: false, keep_compressed: false }
+    }
+}
+
+/// Bytes at a file's beginning that tell what it may be.
+const HEAD_BYTES: usize = BLOCK_BYTES;
+
+/// What a file may be, by how it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Guess {
+    /// It begins with a tar's header.
+    Tar,
+    /// It is compressed; whether there is a tar in it is to be seen.
+    Compressed(Compression),
+}
+
+impl Guess {
+    pub(super) fn of(head: &[u8]) -> Option<Self> {
+        if begins_tar(head) {
+            return Some(Self::Tar);
+        }
+        compression_of(head).map(Self::Compressed)
+    }
+}
+
+impl Archives {
+    /// Whether an archive that was kept in a form need not be added again to be kept as is wanted now.
+    pub(super) fn takes(self, form: ArchiveForm) -> bool {
+        self.recognise && !(self.keep_compressed && matches!(form, ArchiveForm::TarFrom(_)))
+    }
+
+    fn form_of(self, guess: Guess) -> ArchiveForm {
+        match guess {
+            Guess::Tar => ArchiveForm::Tar,
+            Guess::Compressed(compression) if self.keep_compressed => ArchiveForm::TarIn(compression),
+            Guess::Compressed(compression) => ArchiveForm::TarFrom(compression),
+        }
+    }
+}

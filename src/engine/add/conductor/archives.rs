@@ -1,0 +1,129 @@
+//! Archives, as the conductor meets them: told from other files, taken back part by part, and made into rows.
+
+use super::{Big, Conductor, FRAMES_AHEAD_MAX, stopped_early};
+use crate::engine::add::Event;
+use crate::engine::add::archive::{ArchiveDone, Assembled, Assembly, Ending, Feed};
+use crate::engine::add::report::Problem;
+use crate::engine::add::segment::{Origin, Segments};
+use crate::engine::add::stream::{StopReader, Stream};
+use crate::engine::add::worker::{Done, Job};
+use crate::error::{Error, Result};
+use crate::format::entry::{Content, Entry};
+use crate::ingest::{Found, Package};
+
+impl Conductor<'_, '_> {
+    pub(super) fn begin_stream(&self, stream: Stream) -> Result<Big> {
+        if !self.tools.archives.stdin_is_tar {
+            return Ok(Big::File(Segments::of_stream(stream)));
+        }
+        let origin = Origin::Stream { entry: Box::new(stream.entry().clone()) };
+        let reader = Box::new(StopReader::new(self.control.stop_flag()));
+        let feed = Feed::of_stream(origin, reader).map_err(|source| Error::io("read", "standard input", source))?;
+        Ok(Big::Archive(Box::new(feed)))
+    }
+
+    /// Opens a big file, and looks whether it is an archive.
+    pub(super) fn begin_big(&self, found: Found) -> Result<Big, Problem> {
+        let disk = found.disk.clone();
+        let origin = Origin::open(found).map_err(|error| Problem::skipped(&disk, &error))?;
+        let feed = Feed::of_file(&origin, self.tools.archives).map_err(|error| origin.skipped(error))?;
+        Ok(match feed {
+            Some(feed) => Big::Archive(Box::new(feed)),
+            None => Big::File(Segments::of_origin(&origin).map_err(|error| origin.skipped(error))?),
+        })
+    }
+
+    /// Adds an archive that was met among small files and turned out to be large, here and now: its place in the
+    /// snapshot is the next one.
+    pub(super) fn unpack(&mut self, found: Found) -> Result<()> {
+        let mut big = match self.begin_big(found) {
+            Ok(big) => big,
+            Err(problem) => {
+                self.problems.push(problem);
+                return Ok(());
+            }
+        };
+        loop {
+            let next = match &mut big {
+                Big::File(segments) => segments.next(&self.tools.segments, &|| false)?.map(Job::Segment),
+                Big::Archive(feed) => feed.next(self.tools),
+            };
+            match next.map(|job| job.run(self.tools)) {
+                Some(Done::Archive(done)) => self.take_archive(*done)?,
+                Some(Done::Segment(done)) => self.take_segment(*done)?,
+                Some(Done::Batch(_)) => {}
+                None => return Ok(()),
+            }
+            if self.control.is_stopped() {
+                return Err(self.interrupted());
+            }
+            self.await_frames()?;
+        }
+    }
+
+    /// Waits while many frames are on their way. Results of jobs have to wait their turn: it is not theirs yet.
+    fn await_frames(&mut self) -> Result<()> {
+        while self.sink.sent() - self.written_frames > FRAMES_AHEAD_MAX {
+            match self.events.recv().map_err(|_| stopped_early())? {
+                Event::Done(sequence, done) => drop(self.done.insert(sequence, done)),
+                event => self.handle(event)?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_archive(&mut self, mut done: ArchiveDone) -> Result<()> {
+        let mut assembly = match self.archive.take() {
+            Some(assembly) => assembly,
+            None => Assembly::new(done.form, self.tools.finder.clone())?,
+        };
+        assembly.take(&mut done, &mut self.sink)?;
+        let Some(ending) = done.ending else {
+            self.archive = Some(assembly);
+            return Ok(());
+        };
+        let problem = match (assembly.take_failure(), ending.findings()) {
+            (Some(error), _) => done.origin.skipped(error),
+            (None, Some((findings, cut))) => {
+                let assembled = assembly.finish(findings, cut, &mut self.sink)?;
+                match done.origin.entry(assembled.size, assembled.shrank, &self.tools.metadata) {
+                    Ok((entry, problems)) => {
+                        self.problems.extend(problems);
+                        let package = self.labeller.candidate(&entry);
+                        let package = package.filter(|package| package.is_one(&done.origin.head()));
+                        return self.keep_archive(entry, assembled, package);
+                    }
+                    Err(problem) => problem,
+                }
+            }
+            (None, None) => match ending {
+                Ending::Opaque(error) => {
+                    let what = format!("cannot be unpacked to its end ({error}); kept as the file that it is");
+                    Problem::kept(done.origin.path(), what)
+                }
+                Ending::Failed(error) | Ending::Cut(_, error) => done.origin.skipped(error),
+                Ending::Whole(_) => return Ok(()),
+            },
+        };
+        self.problems.push(problem);
+        Ok(())
+    }
+
+    /// Makes the row of an archive.
+    pub(super) fn keep_archive(
+        &mut self,
+        mut entry: Entry,
+        assembled: Assembled,
+        package: Option<Package>,
+    ) -> Result<()> {
+        let Assembled { pieces, size, form, remarks, .. } = assembled;
+        entry.size = size;
+        entry.content = Content::Archive(self.keep_recipe(&pieces)?, form);
+        let path = entry.path.as_path().to_owned();
+        self.problems.extend(remarks.into_iter().map(|what| Problem::kept(&path, what)));
+        if self.labeller.candidate(&entry).is_some() {
+            entry.labels = self.labeller.labels_of(&entry.path, package, &entry.labels);
+        }
+        self.push_row(&mut entry)
+    }
+}

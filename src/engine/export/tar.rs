@@ -1,0 +1,76 @@
+//! A pax archive of a snapshot: members in path order, further names of a file as links to the first, and nothing in it
+//! that is not in the snapshot. So the same entries make the same archive, wherever and whenever it is made.
+//!
+//! Memory: a window of what is written, the place of one file's chunks, and the first name of each file that has several.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+
+use super::{ExportReport, ExportRequest};
+use crate::archive::{END_MARK, append_headers, padding};
+use crate::engine::Store;
+use crate::engine::control::Control;
+use crate::engine::get::resolve::Item;
+use crate::engine::get::stream::{Output, Roll};
+use crate::error::{Error, Result};
+use crate::format::entry::{EntryKind, EntryPath};
+
+impl Store {
+    /// Writes a pax archive of an entry, and all below it, to `output`. Members have the paths that they have in the
+    /// snapshot.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if no snapshot has the path; [`Error::Damaged`] before the first byte that cannot be had: what
+    /// was written until then is no whole archive.
+    pub fn export_tar(
+        &self,
+        request: &ExportRequest,
+        output: &mut dyn Write,
+        name: &Path,
+        control: &Control,
+    ) -> Result<ExportReport> {
+        let found = self.resolve(&request.path, &request.snapshot)?;
+        let locator = self.locator()?;
+        let mut roll = Roll::new(&locator, Output { writer: output, name }, control, request.threads);
+        let mut report = ExportReport::default();
+        let mut first_names: HashMap<(u64, u64), EntryPath> = HashMap::new();
+        let mut headers = Vec::new();
+        let mut write = |item: Result<Item>| -> Result<()> {
+            let Item { entry, member } = item?;
+            let is_linked = entry.kind != EntryKind::Directory && entry.identity.links > 1;
+            let identity = is_linked.then_some((entry.identity.device, entry.identity.inode));
+            let first = identity.and_then(|identity| first_names.get(&identity));
+            headers.clear();
+            if !append_headers(&entry, first.map(EntryPath::as_bytes), &mut headers) {
+                report.left_out.push((entry.path, "an archive cannot hold a socket".to_owned()));
+                return Ok(());
+            }
+            let has_content = entry.kind == EntryKind::File && first.is_none();
+            let layout = if has_content { Some(Item::layout(member, &entry, &locator)?) } else { None };
+            if let Some(layout) = layout.as_ref().filter(|layout| layout.bytes() != entry.size) {
+                let what = format!("{:?} of {} bytes has {}", entry.path, entry.size, layout.bytes());
+                return Err(Error::damaged("snapshots", 0, what));
+            }
+            roll.write(&headers)?;
+            if let Some(layout) = layout {
+                roll.push(&layout, 0..layout.bytes())?;
+                let zeros = END_MARK.get(..padding(layout.bytes())).unwrap_or_default();
+                roll.write(zeros)?;
+                report.bytes += entry.size;
+            }
+            report.entries += 1;
+            control.count(1, 0);
+            if let (Some(identity), true) = (identity, first.is_none()) {
+                first_names.insert(identity, entry.path);
+            }
+            Ok(())
+        };
+        let written = found.items(&request.labels).and_then(|mut items| items.try_for_each(&mut write));
+        self.unless_removed(found.snapshot.id(), written)?;
+        roll.write(&END_MARK)?;
+        let written = roll.finish();
+        report.written_bytes = self.unless_removed(found.snapshot.id(), written)?;
+        Ok(report)
+    }
+}

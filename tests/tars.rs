@@ -1,0 +1,500 @@
+//! Tars of every kind that is met: each comes back byte for byte, and what is in it can be read by name.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::support::{Bench, assert_same_tree, noise, skipped};
+
+/// Makes tars of all formats and oddities that Python's tarfile knows, in the folder given.
+const BY_PYTHON: &str = r#"
+import io, os, sys, tarfile
+out = sys.argv[1]
+def add(tar, name, data=b"", **attributes):
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    info.mtime = 1700000000
+    for key, value in attributes.items():
+        setattr(info, key, value)
+    tar.addfile(info, io.BytesIO(data))
+formats = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
+for word, format in formats.items():
+    with tarfile.open(f"{out}/py-{word}.tar", "w", format=format) as tar:
+        add(tar, "plain", b"plain bytes\n" * 50)
+        add(tar, "empty")
+        add(tar, "folder", type=tarfile.DIRTYPE, mode=0o755)
+        add(tar, "folder/" + "n" * 90, b"in a folder" * 100)
+        add(tar, "link", type=tarfile.SYMTYPE, linkname="plain")
+        add(tar, "hard", type=tarfile.LNKTYPE, linkname="plain")
+        add(tar, "pipe", type=tarfile.FIFOTYPE)
+        add(tar, "device", type=tarfile.CHRTYPE, devmajor=4, devminor=65)
+        add(tar, "odd", b"of a type that nobody knows", type=b"Q")
+        if word != "ustar":
+            add(tar, "d" * 120 + "/" + "f" * 180, b"a long name")
+            add(tar, "longlink", type=tarfile.SYMTYPE, linkname="t" * 300)
+            add(tar, "gr\u00fcn/\u732b", b"not ASCII")
+            add(tar, "huge-uid", b"base 256", uid=1 << 40)
+            add(tar, "before-1970", b"negative", mtime=-5)
+        if word == "pax":
+            add(tar, "fraction", b"of a second", mtime=1700000000.25)
+with tarfile.open(f"{out}/py-global.tar", "w", format=tarfile.PAX_FORMAT, pax_headers={"comment": "for all", "mtime": "1600000000.5"}) as tar:
+    add(tar, "one", b"1")
+    add(tar, "two", b"2")
+with tarfile.open(f"{out}/py-names.tar", "w", format=tarfile.GNU_FORMAT) as tar:
+    add(tar, "twice", b"first of the name")
+    add(tar, "other", b"other")
+    add(tar, "twice", b"last of the name")
+    add(tar, "twice-hard", type=tarfile.LNKTYPE, linkname="twice")
+    add(tar, "../outside", b"outside")
+    add(tar, "a/../../outside", b"outside")
+    add(tar, "/absolute", b"absolute")
+    add(tar, "./dotted/./name", b"dotted")
+    add(tar, "dangling", type=tarfile.LNKTYPE, linkname="not-there")
+    add(tar, "CASE", b"upper")
+    add(tar, "case", b"lower")
+    add(tar, "n" * 300, b"a part of 300 bytes")
+def v7(name, data):
+    block = bytearray(512)
+    block[0:len(name)] = name
+    block[100:108] = b"000644 \0"; block[108:116] = b"000000 \0"; block[116:124] = b"000000 \0"
+    block[124:136] = b"%011o " % len(data); block[136:148] = b"%011o " % 0
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + data + b"\0" * (-len(data) % 512)
+open(f"{out}/v7.tar", "wb").write(v7(b"folder/", b"") + v7(b"folder/seven", b"version seven" * 100) + b"\0" * 1024)
+one = open(f"{out}/py-gnu.tar", "rb").read()
+two = open(f"{out}/py-pax.tar", "rb").read()
+open(f"{out}/concatenated.tar", "wb").write(one + two)
+open(f"{out}/trailing.tar", "wb").write(one + b"these bytes are behind the end" * 100)
+"#;
+
+/// What is to be put into a tar, of every kind that needs no root.
+fn odd_tree(bench: &Bench) -> PathBuf {
+    bench.write("tree/a/one", noise(1, 40_000));
+    bench.write("tree/a/two", noise(1, 40_000));
+    bench.write("tree/empty", b"");
+    bench.write(format!("tree/{}/{}", "d".repeat(90), "f".repeat(200)), b"long");
+    bench.write("tree/large", noise(2, 5_000_000));
+    symlink("a/one", bench.path("tree/link")).unwrap();
+    symlink("t".repeat(200), bench.path("tree/longlink")).unwrap();
+    fs::hard_link(bench.path("tree/a/one"), bench.path("tree/hard")).unwrap();
+    let sparse = fs::File::create(bench.path("tree/sparse")).unwrap();
+    for at in [0, 1 << 20, 3 << 20] {
+        std::os::unix::fs::FileExt::write_all_at(&sparse, &noise(at, 5000), at).unwrap();
+    }
+    sparse.set_len(5 << 20).unwrap();
+    let fifo = Command::new("mkfifo").arg(bench.path("tree/pipe")).status();
+    assert!(fifo.unwrap().success());
+    bench.path("tree")
+}
+
+fn run(command: &mut Command) -> bool {
+    command.stderr(Stdio::null()).stdout(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// Makes tars of the tree by every program that there is.
+fn make_all(bench: &Bench) -> Vec<String> {
+    let mut made = Vec::new();
+    let formats: [(&str, &[&str]); 9] = [
+        ("v7", &["--format=v7"]),
+        ("oldgnu", &["--format=oldgnu"]),
+        ("gnu", &["--format=gnu"]),
+        ("ustar", &["--format=ustar"]),
+        ("posix", &["--format=posix"]),
+        ("sparse-old", &["--format=gnu", "--sparse"]),
+        ("sparse-0.0", &["--format=posix", "--sparse", "--sparse-version=0.0"]),
+        ("sparse-0.1", &["--format=posix", "--sparse", "--sparse-version=0.1"]),
+        ("sparse-1.0", &["--format=posix", "--sparse", "--sparse-version=1.0"]),
+    ];
+    fs::create_dir_all(bench.path("tars")).unwrap();
+    for (name, arguments) in formats {
+        let tar = format!("tars/gnu-{name}.tar");
+        let mut command = Command::new("tar");
+        command.current_dir(bench.path("")).args(arguments).args(["-cf", &tar, "tree"]);
+        // V7 and ustar cannot hold all of it; what they can is there.
+        if !run(&mut command) && !bench.path(&tar).exists() {
+            skipped(&format!("{tar}: tar cannot make it"));
+            continue;
+        }
+        made.push(tar);
+    }
+    for format in ["ustar", "pax", "gnutar"] {
+        let tar = format!("tars/bsd-{format}.tar");
+        let mut command = Command::new("bsdtar");
+        if run(command.current_dir(bench.path("")).args(["--format", format, "-cf", &tar, "tree"])) {
+            made.push(tar);
+        } else {
+            skipped(&format!("{tar}: there is no bsdtar"));
+        }
+    }
+    let python = Command::new("python3").args(["-c", BY_PYTHON]).arg(bench.path("tars")).output();
+    match python {
+        Ok(output) if output.status.success() => {
+            let more = ["py-ustar", "py-gnu", "py-pax", "py-global", "py-names", "v7", "concatenated", "trailing"];
+            made.extend(more.map(|name| format!("tars/{name}.tar")));
+        }
+        Ok(output) => panic!("{}", String::from_utf8_lossy(&output.stderr)),
+        Err(_) => skipped("tars by Python: there is none"),
+    }
+    made
+}
+
+fn assert_same(a: &Path, b: &Path) {
+    assert!(fs::read(a).unwrap() == fs::read(b).unwrap(), "{a:?} and {b:?} differ");
+}
+
+#[test]
+fn tars_of_every_program_come_back_byte_for_byte() {
+    let bench = Bench::new();
+    odd_tree(&bench);
+    let made = make_all(&bench);
+    assert!(made.len() >= 9, "{made:?}");
+    let output = bench.run(["add", "tars"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    bench.ok(["get", "tars", "-o", "copy"]);
+    for tar in &made {
+        let copy = bench.path(tar.replace("tars/", "copy/"));
+        assert_same(&bench.path(tar), &copy);
+        let listed = bench.json(["ls", "-R", &format!("{tar}/")]);
+        assert!(listed["entries"].as_array().unwrap().len() >= 2, "{tar}: {listed}");
+    }
+    let forms = bench.json(["ls", "-R", "tars"]);
+    let is_archive = |entry: &&serde_json::Value| entry["archive"] == "tar";
+    assert_eq!(forms["entries"].as_array().unwrap().iter().filter(is_archive).count(), made.len());
+    bench.ok(["verify", "--full"]);
+    // What GNU tar packed comes out of the store as it went in, sparse files expanded.
+    for tar in
+        made.iter().filter(|tar| ["gnu.", "posix", "sparse"].iter().any(|word| tar.contains(&format!("gnu-{word}"))))
+    {
+        let out = format!("out-{}", tar.replace('/', "-"));
+        bench.ok(["get", &format!("{tar}/tree"), "-o", &out]);
+        assert_same_files(&bench.path("tree"), &bench.path(&out));
+    }
+    // A range of an archive crosses headers and contents.
+    let whole = fs::read(bench.path(&made[2])).unwrap();
+    for (from, to) in [(0, 10), (500, 1500), (40_000, 43_000), (whole.len() - 5000, whole.len() + 10)] {
+        let range = format!("{from}..{to}");
+        bench.ok(["get", &made[2], "--range", &range, "-o", "part", "--force"]);
+        assert!(fs::read(bench.path("part")).unwrap() == whole[from..to.min(whole.len())], "{range}");
+    }
+    bench.ok(["get", &format!("{}/tree/large", made[2]), "--range", "4000000..4000100", "-o", "part", "--force"]);
+    assert!(fs::read(bench.path("part")).unwrap() == noise(2, 5_000_000)[4_000_000..4_000_100]);
+}
+
+/// Compares names, kinds, bytes and link targets: times of tars without fractions differ.
+fn assert_same_files(a: &Path, b: &Path) {
+    let told = |root: &Path| -> BTreeMap<PathBuf, String> {
+        let picture = crate::support::picture(root);
+        let kinds = picture.into_iter().map(|(path, line)| {
+            let mut words = line.split(' ');
+            let mode = words.next().unwrap().to_owned();
+            let rest: Vec<&str> = words.skip(2).collect();
+            (path, format!("{mode} {}", rest.join(" ")))
+        });
+        kinds.collect()
+    };
+    let (a, b) = (told(a), told(b));
+    for (path, line) in &a {
+        assert_eq!(Some(line), b.get(path), "{path:?}");
+    }
+    assert_eq!(a.len(), b.len());
+}
+
+#[test]
+fn names_lead_to_members_and_never_out_of_the_destination() {
+    let bench = Bench::new();
+    fs::create_dir(bench.path("tars")).unwrap();
+    let python = Command::new("python3").args(["-c", BY_PYTHON]).arg(bench.path("tars")).output();
+    if !python.is_ok_and(|output| output.status.success()) {
+        skipped("names of members: there is no Python");
+        return;
+    }
+    bench.ok(["add", "tars"]);
+    let read = |name: &str| bench.ok(["get", &format!("tars/py-names.tar/{name}"), "-o", "-"]);
+    assert_eq!(read("twice"), "last of the name");
+    assert_eq!(read("twice-hard"), "last of the name");
+    assert_eq!(read("absolute"), "absolute");
+    assert_eq!(read("dotted/name"), "dotted");
+    let error = bench.error(2, ["get", "tars/py-names.tar/dangling", "-o", "-"]);
+    assert!(error.contains("not in the archive"), "{error}");
+    bench.error(1, ["get", "tars/py-names.tar/not-there", "-o", "-"]);
+    let output = bench.run(["get", "tars/py-names.tar/", "-o", "out/inner"]);
+    assert_eq!(output.status.code(), Some(1), "there is no folder `out`");
+    fs::create_dir(bench.path("out")).unwrap();
+    // The link to nothing, and the name that no file system takes, are named.
+    bench.expect(3, ["get", "tars/py-names.tar/", "-o", "out/inner"]);
+    let names: Vec<_> = fs::read_dir(bench.path("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["inner"], "nothing is beside it");
+    assert!(!bench.path("out/inner/outside").exists());
+    assert_eq!(fs::read(bench.path("out/inner/absolute")).unwrap(), b"absolute");
+    assert_eq!(fs::read(bench.path("out/inner/twice")).unwrap(), b"last of the name");
+    // V7 knows folders by their slash; base 256 and fractions are read.
+    assert_eq!(bench.ok(["get", "tars/v7.tar/folder/seven", "-o", "-"]), "version seven".repeat(100));
+    let listed = bench.json(["ls", "-R", "tars/py-pax.tar/"]);
+    let time = |name: &str| {
+        let entries = listed["entries"].as_array().unwrap();
+        entries.iter().find(|entry| entry["path"] == format!("tars/py-pax.tar/{name}")).unwrap()["mtime_ns"].clone()
+    };
+    assert_eq!(time("fraction"), 1_700_000_000_250_000_000i64);
+    assert_eq!(time("before-1970"), -5_000_000_000i64);
+    let check = bench.json(["check-tar", "tars/py-names.tar"]);
+    let count = |sort: &str| check["names"][sort]["count"].clone();
+    assert_eq!((count("absolute"), count("parents"), count("duplicates")), (1.into(), 2.into(), 1.into()));
+    assert_eq!((count("long_parts"), count("case_only"), count("not_utf8")), (1.into(), 1.into(), 0.into()));
+    assert_eq!(check["dedup"]["new_bytes"], 0, "the store has all of it: {check}");
+    let check = bench.json(["--store", "none", "check-tar", "tars/concatenated.tar"]);
+    assert!(check["dedup"]["repeated_bytes"].as_u64().unwrap() > 0, "{check}");
+    assert_eq!(check["kinds"]["hard_links"], 2);
+}
+
+/// A tar of a small and a large member, by GNU tar.
+fn two_members(bench: &Bench, large_bytes: usize) -> Vec<u8> {
+    bench.write("two/small", noise(7, 3000));
+    bench.write("two/zlarge", noise(8, large_bytes));
+    let mut command = Command::new("tar");
+    assert!(run(command.current_dir(bench.path("")).args(["--sort=name", "-cf", "two.tar", "two"])));
+    fs::read(bench.path("two.tar")).unwrap()
+}
+
+#[test]
+fn damaged_and_cut_tars_are_kept_as_they_are_and_named() {
+    let bench = Bench::new();
+    let whole = two_members(&bench, 30_000);
+    let end = 512 * (1 + 1 + 6 + 1 + 59);
+    fs::create_dir(bench.path("damaged")).unwrap();
+    let mut cut = 0;
+    // Cut anywhere.
+    for length in (600..whole.len()).step_by(997).chain([512, 1024, 1536, end, end - 1000]) {
+        bench.write(format!("damaged/cut-{length}.tar"), &whole[..length]);
+        cut += usize::from(length < end + 512);
+    }
+    let output = bench.run(["--json", "add", "damaged"]);
+    assert_eq!(output.status.code(), Some(3));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let problems = report["problems"].as_array().unwrap();
+    let named = problems.iter().map(|problem| problem["path"].as_str().unwrap());
+    assert_eq!(named.collect::<std::collections::BTreeSet<_>>().len(), cut, "{problems:#?}");
+    assert!(problems.iter().all(|problem| problem["kept"] == true), "{problems:#?}");
+    // Any byte changed.
+    for n in 0..200usize {
+        let mut bytes = whole.clone();
+        let at = (n * 7919) % bytes.len();
+        bytes[at] ^= 1 << (n % 8);
+        if n % 3 == 0 {
+            let header = [0, 512, 4096][n % 9 / 3] + (n * 13) % 512;
+            bytes[header] ^= 0x11;
+        }
+        bench.write(format!("damaged/changed-{n}.tar"), bytes);
+    }
+    let code = bench.run(["add", "damaged"]).status.code();
+    assert_eq!(code, Some(3));
+    bench.ok(["get", "damaged", "-o", "copy"]);
+    assert_same_tree(&bench.path("damaged"), &bench.path("copy"));
+    bench.ok(["verify", "--full"]);
+    // What was cut off is said when it is asked for; what is before it can be had.
+    let error = bench.error(2, ["get", &format!("damaged/cut-{}.tar/two/zlarge", end - 1000), "-o", "-"]);
+    assert!(error.contains("not whole"), "{error}");
+    bench.ok(["get", &format!("damaged/cut-{}.tar/two/small", end - 1000), "-o", "small"]);
+    assert_same(&bench.path("two/small"), &bench.path("small"));
+}
+
+#[test]
+fn large_tars_are_read_in_parallel_in_order_and_cut() {
+    let bench = Bench::new();
+    let whole = two_members(&bench, 20_000_000);
+    bench.write("large/whole.tar", &whole);
+    bench.write("large/in-member.tar", &whole[..15_000_000]);
+    bench.write("large/at-segment.tar", &whole[..4608 + (8 << 20)]);
+    bench.write("large/odd.tar", [&whole[..], b"odd bytes"].concat());
+    let mut damaged = whole.clone();
+    damaged[4096] ^= 1;
+    bench.write("large/no-header.tar", &damaged);
+    for threads in ["1", "4"] {
+        let store = format!("store-{threads}");
+        let output = bench.run(["--store", &store, "add", "large", "--threads", threads]);
+        assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+        let told = String::from_utf8_lossy(&output.stderr).matches("warning:").count();
+        assert_eq!(told, 3, "{}", String::from_utf8_lossy(&output.stderr));
+        bench.ok(["--store", &store, "get", "large", "-o", &format!("copy-{threads}")]);
+        assert_same_tree(&bench.path("large"), &bench.path(format!("copy-{threads}")));
+    }
+    let packs = |store: &str| {
+        let mut found = crate::system::entries_below(&bench.path(store).join("packs"));
+        found.retain(|path| path.is_file());
+        found.iter().map(|path| path.file_name().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(packs("store-1"), packs("store-4"), "whatever the number of threads");
+    // The same through a pipe.
+    for name in ["whole", "in-member", "at-segment", "odd", "no-header"] {
+        let mut child = bench
+            .command(["--store", "store-1", "add", "-", "--tar", "--name", &format!("{name}-piped")])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let bytes = fs::read(bench.path(format!("large/{name}.tar"))).unwrap();
+        child.stdin.take().unwrap().write_all(&bytes).unwrap();
+        let code = child.wait().unwrap().code();
+        assert_eq!(code, Some(if ["whole", "odd"].contains(&name) { 0 } else { 3 }), "{name}");
+        bench.ok(["--store", "store-1", "get", &format!("{name}-piped"), "-o", name]);
+        assert_same(&bench.path(format!("large/{name}.tar")), &bench.path(name));
+    }
+    assert_eq!(packs("store-1"), packs("store-4"), "what is piped in is cut as what is in a file: nothing was new");
+}
+
+/// Compresses by crates of the project, and xz by Python.
+fn compressed(bench: &Bench, bytes: &[u8]) -> BTreeMap<&'static str, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(bytes).unwrap();
+    all.insert("gz", gzip.finish().unwrap());
+    let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    bzip2.write_all(bytes).unwrap();
+    all.insert("bz2", bzip2.finish().unwrap());
+    all.insert("zst", zstd::bulk::compress(bytes, 1).unwrap());
+    bench.write("to-be-xz", bytes);
+    let script = "import lzma; open('xz', 'wb').write(lzma.compress(open('to-be-xz', 'rb').read(), preset=0))";
+    if run(Command::new("python3").current_dir(bench.path("")).args(["-c", script])) {
+        all.insert("xz", fs::read(bench.path("xz")).unwrap());
+    } else {
+        skipped("xz: there is no Python");
+    }
+    all
+}
+
+#[test]
+fn compressed_tars_give_the_tar_or_if_kept_themselves() {
+    for large_bytes in [30_000, 9_000_000] {
+        let bench = Bench::new();
+        // Numbers shrink: the large one is small when it is compressed, and is met among small files.
+        bench.write("two/numbers", (0..2_500_000u32).flat_map(|n| (n / 1000).to_le_bytes()).collect::<Vec<u8>>());
+        let whole = two_members(&bench, large_bytes);
+        let all = compressed(&bench, &whole);
+        for (suffix, bytes) in &all {
+            bench.write(format!("packed/two.tar.{suffix}"), bytes);
+        }
+        bench.write("packed/no-tar.gz", &compressed(&bench, b"only text")["gz"]);
+        let cut = &all["gz"][..all["gz"].len() - 100];
+        bench.write("packed/cut.tar.gz", cut);
+        let output = bench.run(["add", "packed"]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{error}");
+        assert_eq!(error.matches("warning:").count(), 1, "{error}");
+        bench.ok(["get", "packed", "-o", "copy"]);
+        for suffix in all.keys() {
+            assert!(fs::read(bench.path(format!("copy/two.tar.{suffix}"))).unwrap() == whole, "{suffix}");
+            bench.ok(["get", &format!("packed/two.tar.{suffix}/two/small"), "-o", "small", "--force"]);
+            assert_same(&bench.path("two/small"), &bench.path("small"));
+        }
+        // What holds no tar, or is damaged, is the file that it was.
+        assert_same(&bench.path("packed/no-tar.gz"), &bench.path("copy/no-tar.gz"));
+        assert!(fs::read(bench.path("copy/cut.tar.gz")).unwrap() == cut);
+        let listed = bench.ok(["ls", "-l", "packed"]);
+        assert!(listed.contains("two.tar.gz (tar from gzip)"), "{listed}");
+        // All of them are one tar.
+        let stats = bench.json(["dedup-stats"]);
+        let bound = whole.len() as u64 + 2 * cut.len() as u64 + 400_000;
+        assert!(stats["unique_bytes"].as_u64().unwrap() < bound, "{stats}");
+        // Asked to be kept, they are, though they have not changed.
+        bench.expect(3, ["--json", "add", "packed", "--keep-compressed"]);
+        bench.ok(["get", "packed", "-o", "kept"]);
+        for (suffix, bytes) in &all {
+            assert!(fs::read(bench.path(format!("kept/two.tar.{suffix}"))).unwrap() == *bytes, "{suffix}");
+            bench.ok(["get", &format!("packed/two.tar.{suffix}/two/small"), "-o", "small", "--force"]);
+            assert_same(&bench.path("two/small"), &bench.path("small"));
+        }
+        bench.ok(["verify", "--full"]);
+    }
+}
+
+#[test]
+fn an_unchanged_archive_is_not_read_again_and_opaque_stays_opaque() {
+    let bench = Bench::new();
+    let whole = two_members(&bench, 100_000);
+    bench.write("packed/two.tar", &whole);
+    bench.write("packed/two.tar.gz", &compressed(&bench, &whole)["gz"]);
+    // Times that are older than the first snapshot.
+    let touch = ["-d", "2020-01-01", "packed/two.tar", "packed/two.tar.gz"];
+    assert!(run(Command::new("touch").current_dir(bench.path("")).args(touch)));
+    bench.ok(["add", "packed"]);
+    let mut unchanged = 0;
+    for _ in 0..20 {
+        // The change time, too, must be older than the parent: it is by the time of some later add.
+        unchanged = bench.json(["add", "packed"])["unchanged_files"].as_u64().unwrap();
+        if unchanged == 2 {
+            break;
+        }
+    }
+    assert_eq!(unchanged, 2);
+    let opaque = bench.json(["add", "packed", "--no-tar"]);
+    assert_eq!(opaque["unchanged_files"], 0);
+    bench.ok(["get", "packed/two.tar.gz", "-o", "copy.gz"]);
+    assert_same(&bench.path("packed/two.tar.gz"), &bench.path("copy.gz"));
+    bench.error(1, ["get", "--snapshot", "latest", "packed/two.tar/two/small", "-o", "-"]);
+    // Removing the snapshots of archives frees what only these had, and nothing else.
+    let snapshots = bench.json(["snapshots"]);
+    let ids: Vec<_> = snapshots.as_array().unwrap().iter().skip(1).map(|of| of["id"].as_str().unwrap()).collect();
+    bench.ok(["rm"].iter().copied().chain(ids));
+    bench.ok(["gc"]);
+    bench.ok(["verify", "--full"]);
+    bench.ok(["get", "packed", "-o", "copy"]);
+    assert_same_tree(&bench.path("packed"), &bench.path("copy"));
+}
+
+#[test]
+fn a_stream_that_is_no_tar_is_kept_all_the_same() {
+    let bench = Bench::new();
+    let bytes = noise(3, 3_000_000);
+    let mut child = bench
+        .command(["add", "-", "--tar", "--name", "noise"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&bytes).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+    bench.ok(["get", "noise", "-o", "copy"]);
+    assert!(fs::read(bench.path("copy")).unwrap() == bytes);
+    bench.error(2, ["add", "-", "--tar", "--keep-compressed", "--name", "x"]);
+    // And a tar that is to be a file like any other is one, of any size.
+    for bytes in [10_000, 6_000_000] {
+        two_members(&bench, bytes);
+        bench.ok(["add", "two.tar", "--no-tar"]);
+        let listed = bench.json(["ls", "--snapshot", "latest", "two.tar"]);
+        assert!(listed["entries"][0]["archive"].is_null(), "{listed}");
+    }
+}
+
+#[test]
+fn an_exported_tar_is_the_tree_and_always_the_same() {
+    let bench = Bench::new();
+    odd_tree(&bench);
+    bench.write("tree/gr\u{fc}n", b"not ASCII");
+    let _ = rustix::fs::lsetxattr(bench.path("tree/empty"), "user.note", b"kept\0", rustix::fs::XattrFlags::empty());
+    bench.ok(["add", "tree"]);
+    bench.ok(["export", "--tar", "tree", "-o", "a.tar"]);
+    bench.ok(["export", "--tar", "--zstd=1", "tree", "-o", "a.tar.zst"]);
+    bench.error(1, ["export", "--tar", "tree", "-o", "a.tar"]);
+    let piped = bench.run(["export", "--tar", "tree"]);
+    assert!(piped.stdout == fs::read(bench.path("a.tar")).unwrap());
+    assert!(zstd::stream::decode_all(fs::File::open(bench.path("a.tar.zst")).unwrap()).unwrap() == piped.stdout);
+    fs::create_dir(bench.path("out")).unwrap();
+    let untar = ["--xattrs", "--xattrs-include=*", "-xpf", "../a.tar"];
+    assert!(run(Command::new("tar").current_dir(bench.path("out")).args(untar)));
+    assert_same_tree(&bench.path("tree"), &bench.path("out/tree"));
+    // And in again: of 10 MB nothing is new but headers, table, and what in the tar is zeros and in the tree holes.
+    let report = bench.json(["add", "a.tar"]);
+    assert!(report["new_bytes"].as_u64().unwrap() < 400_000, "{report}");
+    bench.ok(["get", "a.tar/tree", "-o", "again"]);
+    assert_same_tree(&bench.path("tree"), &bench.path("again"));
+    let check = bench.json(["check-tar", "a.tar.zst"]);
+    assert_eq!((check["form"].as_str(), check["remarks"].as_array().unwrap().len()), (Some("tar from zstd"), 0));
+    let member = bench.json(["ls", "-R", "a.tar/"]);
+    assert!(member["entries"].as_array().unwrap().len() >= 10);
+    bench.ok(["export", "--tar", "a.tar/tree/a", "-o", "inner.tar"]);
+    assert!(fs::metadata(bench.path("inner.tar")).unwrap().len() > 80_000);
+}
