@@ -8,8 +8,9 @@
 #   RESTIC=PATH      another restic, RUSTIC=PATH another rustic (cargo install rustic-rs)
 #   XET_PYTHON=PATH  a Python with hf_xet 1.8 (pip install hf_xet); both then use LZ4 for that comparison; files only
 #   PEERS="restic"   only these of: restic rustic borg tar xet
-# Needs restic, borgbackup, zstd, time (installed if you are root). Files of thousands of others deleted shortly before
-# slow ext4 down for minutes, so nothing is deleted before a round ends, and a minute is waited after one.
+# Needs restic, borgbackup, zstd, time (installed if you are root), and room for what RUNS rounds restore: ext4 makes files
+# up to four times slower for six minutes after thousands of others were deleted, so nothing is deleted before the end.
+# Do not delete much in the minutes before, either.
 set -euo pipefail
 store=$(realpath "${1:?store program}") data=$(realpath "${2:?file or folder}")
 work=$(mktemp -d -p "${3:-${TMPDIR:-/tmp}}" compare.XXXXXX)
@@ -17,7 +18,7 @@ trap 'rm -rf "$work"' EXIT
 RUNS=${RUNS:-3} RESTIC=${RESTIC:-restic} RUSTIC=${RUSTIC:-rustic}
 export RESTIC_PASSWORD=x RUSTIC_PASSWORD=x BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes
 parent=$(dirname "$data") leaf=$(basename "$data")
-bytes=$(find "$data" -type f -printf '%s\n' | awk '{n += $1} END {printf "%d", n}') files=$(find "$data" -type f | wc -l)
+bytes=$(find "$data" -type f -printf '%s\n' | awk '{n += $1} END {printf "%.0f", n}') files=$(find "$data" -type f | wc -l)
 
 need() { command -v "$1" >/dev/null || apt-get install -y -qq "$2" >/dev/null; }
 peers=${PEERS-restic borg tar}
@@ -102,15 +103,16 @@ PY
   sized seamstore-lz4 l
 }
 
-find "$data" -type f -print0 | xargs -0 -n 2000 cat >/dev/null # warm the page cache for everybody
+programs=(seamstore $peers)
 for round in $(seq "$RUNS"); do
-  for program in seamstore $peers; do
+  for turn in "${!programs[@]}"; do
+    program=${programs[(turn + round - 1) % ${#programs[@]}]} # nobody is always the first
+    # Warm the page cache for everybody: a virtual machine's may be in its host's swap space after a minute.
+    find "$data" -type f -print0 | xargs -0 -n 2000 cat >/dev/null
     mkdir -p "$work/$round/$program" && cd "$work/$round/$program"
     export BORG_BASE_DIR=$PWD/base XDG_CACHE_HOME=$PWD/cache
     "run_$program"
   done
-  cd "$work" && rm -rf "${work:?}/$round" && sync
-  if [ "$round" != "$RUNS" ] && [ "$files" -gt 10000 ]; then sleep 65; fi
 done
 
 printf '%s: %s bytes, %s files; %s processors; medians of %s\n\n' "$leaf" "$bytes" "$files" "$(nproc)" "$RUNS"

@@ -21,6 +21,7 @@ mod gc;
 mod gc_model;
 mod golden_stores;
 mod help;
+mod hostile;
 mod interrupt;
 mod kills;
 mod plain_data;

@@ -251,11 +251,11 @@ impl Store {
                     continue;
                 }
                 part.files += 1;
-                part.logical_bytes += entry.size;
+                part.logical_bytes = part.logical_bytes.saturating_add(entry.size);
                 let extension = extensions.of(&entry);
                 if let Some(of_extension) = extensions.list.get_mut(extension as usize) {
                     of_extension.files += 1;
-                    of_extension.logical_bytes += entry.size;
+                    of_extension.logical_bytes = of_extension.logical_bytes.saturating_add(entry.size);
                 }
                 if entry.content != Content::Empty {
                     let holders = Holders { first: place, only: place, extension };
@@ -264,7 +264,7 @@ impl Store {
                 }
             }
             stats.files += part.files;
-            stats.logical_bytes += part.logical_bytes;
+            stats.logical_bytes = stats.logical_bytes.saturating_add(part.logical_bytes);
             stats.snapshots.push(part);
         }
         Ok(contents)

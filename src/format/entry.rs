@@ -6,6 +6,10 @@ use std::path::Path;
 
 use super::id::{ChunkId, RecipeId};
 
+/// No entry's path is longer, in bytes: four times what Linux takes at once. What is made for a path is made for each of
+/// its ancestors, so a path that were as long as memory would take the square of that.
+pub const PATH_BYTES_MAX: usize = 16 << 10;
+
 /// A path in a snapshot: bytes, relative, parts joined by single `/`, no `.` or `..` part, no NUL.
 /// The empty path is the root itself (`store add .`).
 ///

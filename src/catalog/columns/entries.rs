@@ -14,8 +14,8 @@ use arrow_array::{
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Field, Fields};
 
-use super::{Table, column, id_at, id_type, time_type};
-use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity, Xattr};
+use super::{Table, WORDS_BYTES_MAX, WORDS_MAX, column, id_at, id_type, time_type};
+use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity, PATH_BYTES_MAX, Xattr};
 use crate::format::id::{ChunkId, RecipeId};
 
 /// The words of the `kind` column; a kind's place is its key.
@@ -28,6 +28,9 @@ const KINDS: [(&str, EntryKind); 7] = [
     ("block device", EntryKind::BlockDevice),
     ("socket", EntryKind::Socket),
 ];
+
+/// No more of a path stands in a message.
+const SHOWN_BYTES_MAX: usize = 4096;
 
 fn xattr_fields() -> Fields {
     vec![Field::new("name", DataType::Binary, false), Field::new("value", DataType::Binary, false)].into()
@@ -70,13 +73,21 @@ pub(super) fn fields() -> Fields {
 struct Words {
     keys: HashMap<Arc<str>, i32>,
     list: Vec<Arc<str>>,
+    bytes: usize,
 }
 
 impl Words {
+    /// The key of a word; `None` if there are too many.
     fn key(&mut self, word: &Arc<str>) -> Option<i32> {
         if let Some(key) = self.keys.get(word) {
             return Some(*key);
         }
+        // An offset of four bytes each, and one more.
+        let bytes = self.bytes.saturating_add(word.len());
+        if self.list.len() >= WORDS_MAX || bytes.saturating_add(4 * (self.list.len() + 2)) > WORDS_BYTES_MAX {
+            return None;
+        }
+        self.bytes = bytes;
         let key = i32::try_from(self.list.len()).ok()?;
         self.keys.insert(Arc::clone(word), key);
         self.list.push(Arc::clone(word));
@@ -156,8 +167,8 @@ impl EntryRows {
     pub(in crate::catalog) fn push(&mut self, entry: &Entry) -> Result<(), ArrowError> {
         let full = || ArrowError::InvalidArgumentError("the batch is full".into());
         let c = &mut self.columns;
-        let user = entry.user.as_ref().map(|w| self.users.key(w).ok_or_else(full)).transpose()?;
-        let group = entry.group.as_ref().map(|w| self.groups.key(w).ok_or_else(full)).transpose()?;
+        let user = entry.user.as_ref().and_then(|word| self.users.key(word));
+        let group = entry.group.as_ref().and_then(|word| self.groups.key(word));
         let xattr_end = c.xattr_names.len().saturating_add(entry.xattrs.len());
         let xattr_end = i32::try_from(xattr_end).map_err(|_| full())?;
         c.path.append_value(entry.path.as_bytes());
@@ -339,7 +350,7 @@ impl EntryBatch {
     /// A row, every value checked.
     pub(in crate::catalog) fn entry(&self, row: usize, names: &Names) -> Result<Entry, String> {
         let path = self.path(row)?;
-        let bad = |what: String| format!("row {row}, {path:?}: {what}");
+        let bad = |what: String| format!("row {row}, {}: {what}", shown(path.as_bytes()));
         let kind_key = self.kind.values().get(row).copied().unwrap_or(-1);
         let kind = usize::try_from(kind_key).ok().and_then(|k| names.kinds.get(k)).copied();
         let kind = kind.ok_or_else(|| bad(format!("kind {kind_key} has no name")))?;
@@ -399,6 +410,9 @@ pub(in crate::catalog) fn check_entry(entry: &Entry) -> Result<(), String> {
     let is_file = entry.kind == EntryKind::File;
     let is_device = matches!(entry.kind, EntryKind::CharDevice | EntryKind::BlockDevice);
     let has_bytes = entry.content != Content::Empty;
+    if entry.path.as_bytes().len() > PATH_BYTES_MAX {
+        return Err(format!("a path of {} bytes, more than {PATH_BYTES_MAX}", entry.path.as_bytes().len()));
+    }
     if entry.mode > 0o7777 {
         return Err(format!("mode {:o} has more than permission bits", entry.mode));
     }
@@ -423,7 +437,15 @@ fn entry_path(paths: &BinaryArray, row: usize) -> Result<EntryPath, String> {
         return Err(format!("there is no row {row}, only {}", paths.len()));
     }
     let bytes = paths.value(row);
-    EntryPath::new(bytes).map_err(|e| format!("row {row}, {:?}: {e}", String::from_utf8_lossy(bytes)))
+    EntryPath::new(bytes).map_err(|e| format!("row {row}, {}: {e}", shown(bytes)))
+}
+
+/// A path in a message: not all of one of megabytes.
+fn shown(path: &[u8]) -> String {
+    match path.get(..SHOWN_BYTES_MAX) {
+        Some(front) => format!("{:?}…", String::from_utf8_lossy(front)),
+        None => format!("{:?}", String::from_utf8_lossy(path)),
+    }
 }
 
 fn number(column: &UInt64Array, row: usize) -> u64 {

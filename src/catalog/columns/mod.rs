@@ -26,6 +26,19 @@ use crate::format::FORMAT_VERSION;
 /// No batch has more rows or list items: the bound on what a recipe can list (1 TiB at 16 KiB a chunk).
 pub(super) const ITEMS_MAX: usize = 1 << 26;
 
+/// A batch of several recipes has no more rows and pieces: that is when it is written. Only one that is a single recipe
+/// has more pieces. So what a batch decodes to is bounded though its ids may all be the same, and shrink to nothing.
+pub(in crate::catalog) const RECIPE_ROWS_MAX: usize = 8 << 10;
+pub(in crate::catalog) const RECIPE_PIECES_MAX: usize = 256 << 10;
+
+/// The ends of one recipe ascend, so they do not shrink by more than this. (zstd 9 makes 9 bytes of 64 at best, where all
+/// chunks are of one length that is a power of two: `ends_do_not_shrink_by_much`.)
+const ENDS_RATIO_MAX: u64 = 64;
+
+/// No dictionary has more words, nor bytes. More different owners than that are kept by number only.
+const WORDS_MAX: usize = 1 << 20;
+const WORDS_BYTES_MAX: usize = 16 << 20;
+
 /// Keys of a file's metadata.
 pub(super) const KEY_OBJECT: &str = "seamstore:object";
 pub(super) const KEY_VERSION: &str = "seamstore:version";
@@ -66,6 +79,12 @@ impl Table {
             Self::Recipes => 48 * ITEMS_MAX as u64,
             Self::Snapshot => 128 << 20,
         }
+    }
+
+    /// How many columns are dictionaries.
+    fn dictionary_count(self) -> usize {
+        let fields = self.schema();
+        fields.fields().iter().filter(|field| matches!(field.data_type(), DataType::Dictionary(..))).count()
     }
 
     /// The columns as readers see them, and the metadata known before the first row.

@@ -1,6 +1,7 @@
 //! Do the catalog's files say what was put in, and nothing else whatever is done to them?
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod bombs;
 mod damage;
 mod recipes;
 mod rows;

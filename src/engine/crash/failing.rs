@@ -246,8 +246,11 @@ impl Counts {
     }
 }
 
+/// Which operations.
+type Among = fn(Op) -> bool;
+
 /// What can go wrong, and with which operations.
-const FAULTS: &[(Fault, fn(Op) -> bool)] = &[
+const FAULTS: &[(Fault, Among)] = &[
     (Fault::Fails(Errno::IO), Op::any),
     (Fault::Fails(Errno::NOSPC), Op::takes_space),
     (Fault::Fails(Errno::MFILE), Op::opens),

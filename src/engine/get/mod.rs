@@ -85,12 +85,12 @@ pub struct Loss {
 impl GetReport {
     fn count_file(&mut self, entry: &Entry) {
         self.files += 1;
-        self.bytes += entry.size;
+        self.bytes = self.bytes.saturating_add(entry.size);
     }
 
     fn merge(&mut self, other: Self) {
         self.files += other.files;
-        self.bytes += other.bytes;
+        self.bytes = self.bytes.saturating_add(other.bytes);
         self.losses.extend(other.losses);
         self.warnings.extend(other.warnings);
     }

@@ -270,6 +270,8 @@ impl Reader<'_> {
         }
         let too_long = |_| Error::Usage("a range that does not fit in memory".to_owned());
         let length = usize::try_from(range.end - range.start).map_err(too_long)?;
+        // A hole may be longer than memory.
+        bytes.try_reserve(length).map_err(|_| Error::Usage(format!("{length} bytes do not fit in memory")))?;
         let mut wants = chunks.wants(range, 0);
         let (first, second) = (wants.next(), wants.next());
         let mut reader = self.take_reader()?;
@@ -364,7 +366,8 @@ fn hand_on(raw: &[u8], wants: &[Want], put: &mut dyn FnMut(&Want, &[u8])) -> Res
     let mut checked = None;
     for want in wants {
         let place = want.start as usize..want.start as usize + want.length as usize;
-        let chunk = raw.get(place).unwrap_or_default();
+        // A frame may be shorter than its directory says: nothing is then wanted, not no bytes, whose hash is an id too.
+        let chunk = raw.get(place).ok_or(want.id)?;
         if checked != Some((want.start, want.id)) && !is_chunk(&want.id, chunk) {
             return Err(want.id);
         }
