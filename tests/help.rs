@@ -36,6 +36,7 @@ fn prepared(for_init: bool) -> Bench {
     bench.write("src/main.rs", b"fn main() {}");
     if !for_init {
         bench.write("srv/models/weights", noise(4, 100_000));
+        bench.write("srv/wheels/numpy-2.1.0-py3-none-any.whl", b"PK\x03\x04");
     }
     // Programs that the examples use.
     let store = bench.path("bin/store");
@@ -79,6 +80,7 @@ fn every_help_has_examples_and_they_run() {
         let path = path.unwrap();
         let makes_its_own = matches!(name, "init" | "");
         if !makes_its_own {
+            bench.ok(["add", "--label-rule", "*.whl type=wheel", "srv"]);
             bench.ok(["add", "linux-6.1", "linux-6.6", "disk.img", "notes.txt"]);
             bench.ok(["add", "linux-6.1"]);
         }

@@ -11,6 +11,9 @@ mod chunk_script;
 mod chunk_seams;
 mod chunk_stream;
 mod chunk_xet;
+#[path = "../examples/compress_walk.rs"]
+#[allow(unreachable_pub)]
+mod compress_walk;
 mod damage;
 mod errors;
 mod every_byte;
@@ -24,6 +27,7 @@ mod help;
 mod hostile;
 mod interrupt;
 mod kills;
+mod labels;
 mod plain_data;
 mod property;
 mod sharing;
@@ -31,4 +35,5 @@ mod stats;
 mod support;
 mod system;
 mod verify;
+mod writer;
 mod xattrs;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::init::SettingsArgs;
+use super::labels::LabelArgs;
 use super::{Context, Exit, size};
 use crate::engine::Store;
 use crate::engine::add::{AddReport, AddRequest, AddTotals, measure};
@@ -20,6 +21,8 @@ use crate::error::{Error, Result};
 Examples:
   store add linux-6.1 notes.txt
   store add --tag nightly /srv/models
+  store add --label repository=pypi --label-rule '*.whl type=wheel' srv
+  store add --detect-types srv
   mysqldump shop | store add - --name shop.sql")]
 pub(super) struct Args {
     /// Files and directories; `-` reads standard input.
@@ -40,6 +43,8 @@ pub(super) struct Args {
     /// A word to find the snapshot by; may be given several times.
     #[arg(long, value_name = "WORD")]
     tag: Vec<String>,
+    #[command(flatten)]
+    labels: LabelArgs,
     #[command(flatten)]
     settings: SettingsArgs,
 }
@@ -78,6 +83,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         memory_bytes: args.memory,
         threads: super::threads(args.threads),
         tags: args.tag.clone(),
+        labels: args.labels.labelling(),
     };
     let totals = |is_ended: &dyn Fn() -> bool| measure(&paths, is_ended);
     let report = context.report.progress(&context.control, totals, || store.add(&request, &context.control))?;

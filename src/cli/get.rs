@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::labels::FilterArgs;
 use super::report::{STDOUT, line_of};
 use super::{Context, Exit, size};
 use crate::engine::get::{GetReport, GetRequest, Selector};
@@ -14,14 +15,15 @@ use crate::format::entry::EntryPath;
 /// Restore a file or a tree, or print a file.
 ///
 /// Every chunk is checked against its id before any of its bytes leave the store. Nothing that exists is overwritten
-/// without --force.
+/// without --force. With --label, files are taken that have the label, and of directories those that lead to them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   store get linux-6.1 -o copy               `copy` becomes equal to the tree
   store get linux-6.1/README -o -           print it
   store get disk.img --range 1024..2048 -o part
-  store get --snapshot latest -o all        everything in the newest snapshot")]
+  store get --snapshot latest -o all        everything in the newest snapshot
+  store get srv --label type=wheel -o wheels    its wheels, and the directories they are in")]
 pub(super) struct Args {
     /// The path, as stored or as it was given to add. Without one: the whole snapshot, to -o OUT.
     path: Option<PathBuf>,
@@ -37,6 +39,8 @@ pub(super) struct Args {
     /// Replace files that exist.
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    labels: FilterArgs,
     /// At most about this much memory for plans and data.
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size::parse)]
     memory: usize,
@@ -105,6 +109,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         overwrite: args.force,
         threads: super::threads(args.threads),
         memory_bytes: args.memory,
+        labels: args.labels.filter(),
     };
     if output == Path::new("-") {
         let mut out = std::io::stdout().lock();

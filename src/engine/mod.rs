@@ -8,6 +8,7 @@ mod crash;
 mod frames;
 pub mod gc;
 pub mod get;
+pub mod labels;
 mod locate;
 pub mod reader;
 pub mod remove;
@@ -61,8 +62,8 @@ pub struct RebuiltIndex {
     pub unreadable: Vec<(ObjectName, Error)>,
 }
 
-/// An open store.
-#[derive(Debug)]
+/// An open store. Clones share what is open.
+#[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
     storage: LocalStorage,
@@ -239,6 +240,11 @@ impl Store {
         locator.close()?;
         Ok(rebuilt)
     }
+}
+
+/// How many threads can run at once.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// 32 random hexadecimal digits.

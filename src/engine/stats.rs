@@ -3,10 +3,14 @@
 //! Each distinct content is looked at once, with the first snapshot that has it and whether others have it too; what
 //! holds for a chunk follows from the contents it is in. Memory: about 60 bytes a distinct content and 20 a chunk.
 
+mod groups;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::Serialize;
+
+pub use groups::{GroupChunks, GroupPart, GroupStats};
 
 use super::control::Control;
 use super::locate::{INDEX_FILE, Locator};
@@ -185,16 +189,21 @@ impl Store {
     /// # Errors
     /// Fails if a snapshot, a recipe or a pack's directory is damaged or missing.
     pub fn dedup_stats(&self, control: &Control) -> Result<DedupStats> {
+        self.unless_removing(|| self.count(control))
+    }
+
+    /// Counts again if snapshots were removed meanwhile.
+    fn unless_removing<T>(&self, count: impl Fn() -> Result<T>) -> Result<T> {
         for _ in 1..ATTEMPTS_MAX {
             let listed = self.snapshot_ids()?.into_iter().collect::<BTreeSet<_>>();
-            match self.count(control) {
+            match count() {
                 // It, or what it needed, was removed since it was listed.
                 Err(Error::NotFound { .. }) => {}
                 Err(Error::Damaged { .. }) if self.snapshot_ids()?.into_iter().collect::<BTreeSet<_>>() != listed => {}
                 counted => return counted,
             }
         }
-        self.count(control)
+        count()
     }
 
     fn count(&self, control: &Control) -> Result<DedupStats> {
@@ -208,7 +217,7 @@ impl Store {
         let mut packs = self.load_packs()?;
         for (content, (holders, size)) in &contents {
             if control.is_stopped() {
-                return Err(Error::Interrupted { kept: "nothing was changed".to_owned() });
+                return Err(interrupted());
             }
             mark(&locator, &mut packs, *content, *size, *holders)?;
         }
@@ -245,7 +254,7 @@ impl Store {
                 let entry = entry?;
                 *entries += 1;
                 if control.is_stopped() {
-                    return Err(Error::Interrupted { kept: "nothing was changed".to_owned() });
+                    return Err(interrupted());
                 }
                 if entry.kind != EntryKind::File {
                     continue;
@@ -298,6 +307,10 @@ impl Store {
         stats.stored_bytes = pack_bytes + metadata.recipe_bytes + metadata.snapshot_bytes + config;
         Ok(())
     }
+}
+
+fn interrupted() -> Error {
+    Error::Interrupted { kept: "nothing was changed".to_owned() }
 }
 
 fn ratio(a: u64, b: u64) -> f64 {

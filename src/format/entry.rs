@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::id::{ChunkId, RecipeId};
+use super::label::Labels;
 
 /// No entry's path is longer, in bytes: four times what Linux takes at once. What is made for a path is made for each of
 /// its ancestors, so a path that were as long as memory would take the square of that.
@@ -238,4 +239,6 @@ pub struct Entry {
     pub identity: Identity,
     /// Extended attributes, ascending by name.
     pub xattrs: Vec<Xattr>,
+    /// What the add that made the snapshot says of it. Nothing of a restored file tells of these.
+    pub labels: Labels,
 }

@@ -9,6 +9,7 @@ pub mod disk;
 pub(crate) mod faulty;
 pub mod local;
 pub mod memory;
+pub mod scratch;
 
 use std::fmt::Debug;
 use std::io;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
+pub use scratch::ScratchStorage;
 
 use self::disk::{Disk, SystemDisk};
 use crate::error::{Error, Result};

@@ -51,9 +51,9 @@ fn get(store: &Store, to: &Path) -> Result<GetReport, Error> {
     let request = GetRequest {
         path: "".into(),
         snapshot: Selector::Latest,
-        overwrite: false,
         threads: 2,
         memory_bytes: 32 << 20,
+        ..GetRequest::default()
     };
     store.get(&request, to, &Control::default())
 }

@@ -122,9 +122,9 @@ fn request(path: &[u8]) -> GetRequest {
     GetRequest {
         path: std::ffi::OsStr::from_bytes(path).into(),
         snapshot: Selector::Latest,
-        overwrite: false,
         threads: THREADS,
         memory_bytes: 32 << 20,
+        ..GetRequest::default()
     }
 }
 

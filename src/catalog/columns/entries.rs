@@ -14,9 +14,11 @@ use arrow_array::{
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Field, Fields};
 
+use super::labels::{LabelBatch, LabelNames, LabelRows};
 use super::{Table, WORDS_BYTES_MAX, WORDS_MAX, column, id_at, id_type, time_type};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity, PATH_BYTES_MAX, Xattr};
 use crate::format::id::{ChunkId, RecipeId};
+use crate::format::label::Labels;
 
 /// The words of the `kind` column; a kind's place is its key.
 const KINDS: [(&str, EntryKind); 7] = [
@@ -40,7 +42,7 @@ fn xattr_field() -> Arc<Field> {
     Arc::new(Field::new("item", DataType::Struct(xattr_fields()), false))
 }
 
-fn words(key: DataType) -> DataType {
+pub(super) fn words(key: DataType) -> DataType {
     DataType::Dictionary(Box::new(key), Box::new(DataType::Utf8))
 }
 
@@ -70,15 +72,15 @@ pub(super) fn fields() -> Fields {
 
 /// Names met so far, each with the key that stands for it.
 #[derive(Debug, Default)]
-struct Words {
+pub(super) struct Words {
     keys: HashMap<Arc<str>, i32>,
     list: Vec<Arc<str>>,
     bytes: usize,
 }
 
 impl Words {
-    /// The key of a word; `None` if there are too many.
-    fn key(&mut self, word: &Arc<str>) -> Option<i32> {
+    /// The key of a word, given to it now if it has none; `None` if there are too many.
+    pub(super) fn key(&mut self, word: &str) -> Option<i32> {
         if let Some(key) = self.keys.get(word) {
             return Some(*key);
         }
@@ -89,12 +91,13 @@ impl Words {
         }
         self.bytes = bytes;
         let key = i32::try_from(self.list.len()).ok()?;
-        self.keys.insert(Arc::clone(word), key);
-        self.list.push(Arc::clone(word));
+        let word: Arc<str> = word.into();
+        self.keys.insert(Arc::clone(&word), key);
+        self.list.push(word);
         Some(key)
     }
 
-    fn values(&self) -> ArrayRef {
+    pub(super) fn values(&self) -> ArrayRef {
         Arc::new(StringArray::from_iter_values(&self.list))
     }
 }
@@ -104,6 +107,7 @@ impl Words {
 pub(in crate::catalog) struct EntryRows {
     users: Words,
     groups: Words,
+    labels: LabelRows,
     columns: Columns,
 }
 
@@ -159,12 +163,30 @@ impl Default for Columns {
 }
 
 impl EntryRows {
+    /// Rows that may have labels of these keys, which ascend.
+    pub(in crate::catalog) fn with_labels(keys: Vec<Arc<str>>) -> Self {
+        Self { labels: LabelRows::new(keys), ..Self::default() }
+    }
+
+    /// The keys of labels that rows may have.
+    pub(in crate::catalog) fn label_keys(&self) -> &[Arc<str>] {
+        self.labels.keys()
+    }
+
     pub(in crate::catalog) fn rows(&self) -> usize {
         self.columns.size.len()
     }
 
+    /// What [`Self::push`] is to be given for an entry of these labels.
+    ///
+    /// # Errors
+    /// Why there is no room for them.
+    pub(in crate::catalog) fn words_of(&mut self, labels: &Labels) -> Result<Vec<Option<i32>>, String> {
+        self.labels.words_of(labels)
+    }
+
     /// Appends a row. The caller bounds the batch and has checked the entry.
-    pub(in crate::catalog) fn push(&mut self, entry: &Entry) -> Result<(), ArrowError> {
+    pub(in crate::catalog) fn push(&mut self, entry: &Entry, labels: &[Option<i32>]) -> Result<(), ArrowError> {
         let full = || ArrowError::InvalidArgumentError("the batch is full".into());
         let c = &mut self.columns;
         let user = entry.user.as_ref().and_then(|word| self.users.key(word));
@@ -199,6 +221,7 @@ impl EntryRows {
             c.xattr_names.append_value(&xattr.name);
             c.xattr_values.append_value(&xattr.value);
         }
+        self.labels.push(labels);
         Ok(())
     }
 
@@ -229,13 +252,15 @@ impl EntryRows {
             time(c.ctime),
             Arc::new(ListArray::try_new(xattr_field(), lists, Arc::new(xattrs), None)?),
         ];
-        RecordBatch::try_new(Arc::new(Table::Snapshot.stored_schema()), columns)
+        let columns = columns.into_iter().chain(self.labels.take()).collect();
+        RecordBatch::try_new(Arc::new(Table::Snapshot.stored_schema(self.labels.keys())), columns)
     }
 
     /// All values of the dictionary columns, in the order of columns.
     pub(in crate::catalog) fn dictionaries(&self) -> Vec<ArrayRef> {
         let kinds = StringArray::from_iter_values(KINDS.iter().map(|(word, _)| word));
-        vec![Arc::new(kinds), self.users.values(), self.groups.values()]
+        let fixed: [ArrayRef; 3] = [Arc::new(kinds), self.users.values(), self.groups.values()];
+        fixed.into_iter().chain(self.labels.dictionaries()).collect()
     }
 }
 
@@ -245,20 +270,24 @@ pub(in crate::catalog) struct Names {
     kinds: Vec<EntryKind>,
     users: Vec<Arc<str>>,
     groups: Vec<Arc<str>>,
+    labels: LabelNames,
 }
 
 impl Names {
-    pub(in crate::catalog) fn new(dictionaries: &[StringArray]) -> Result<Self, String> {
-        let [kinds, users, groups] = dictionaries else {
+    /// Of the dictionaries of a snapshot that has labels of these keys.
+    pub(in crate::catalog) fn new(dictionaries: &[StringArray], label_keys: &[Arc<str>]) -> Result<Self, String> {
+        let [kinds, users, groups, labels @ ..] = dictionaries else {
             return Err(format!("{} dictionaries, not 3", dictionaries.len()));
         };
+        let labels = LabelNames::new(label_keys, labels)?;
         let kind_of = |word: Option<&str>| {
             let word = word.unwrap_or_default();
             let known = KINDS.iter().find(|(name, _)| *name == word);
             known.map(|(_, kind)| *kind).ok_or_else(|| format!("{word:?} is no kind of entry"))
         };
         let all = |words: &StringArray| words.iter().map(|w| Arc::from(w.unwrap_or_default())).collect();
-        Ok(Self { kinds: kinds.iter().map(kind_of).collect::<Result<_, _>>()?, users: all(users), groups: all(groups) })
+        let kinds = kinds.iter().map(kind_of).collect::<Result<_, _>>()?;
+        Ok(Self { kinds, users: all(users), groups: all(groups), labels })
     }
 }
 
@@ -285,10 +314,12 @@ pub(in crate::catalog) struct EntryBatch {
     xattrs: OffsetBuffer<i32>,
     xattr_names: BinaryArray,
     xattr_values: BinaryArray,
+    labels: LabelBatch,
 }
 
 impl EntryBatch {
-    pub(in crate::catalog) fn new(batch: &RecordBatch) -> Result<Self, String> {
+    /// A batch of a snapshot that has labels of `label_count` keys.
+    pub(in crate::catalog) fn new(batch: &RecordBatch, label_count: usize) -> Result<Self, String> {
         let xattrs: ListArray = column(batch, 17)?;
         let pairs = xattrs.values().as_any().downcast_ref::<StructArray>().ok_or("xattrs are no structs")?;
         let part = |place: usize| {
@@ -316,6 +347,7 @@ impl EntryBatch {
             xattrs: xattrs.offsets().clone(),
             xattr_names: part(0)?,
             xattr_values: part(1)?,
+            labels: LabelBatch::new(batch, label_count)?,
         };
         batch.check_order()?;
         Ok(batch)
@@ -385,6 +417,7 @@ impl EntryBatch {
                 ctime_ns: self.ctime.values().get(row).copied().unwrap_or_default(),
             },
             xattrs: self.xattrs(row).map_err(&bad)?,
+            labels: self.labels.labels(row, &names.labels).map_err(&bad)?,
             path: path.clone(),
         };
         check_entry(&entry).map_err(&bad)?;

@@ -9,14 +9,18 @@
 
 mod check;
 mod entries;
+mod labels;
 mod read;
 mod recipes;
 mod write;
 
 pub(super) use entries::{EntryBatch, EntryRows, Names, check_entry};
+pub(super) use labels::check_keys;
 pub(super) use read::{TableFile, Trust};
 pub(super) use recipes::{RecipeBatch, RecipeRows};
 pub(super) use write::TableWriter;
+
+use std::sync::Arc;
 
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
@@ -81,29 +85,30 @@ impl Table {
         }
     }
 
-    /// How many columns are dictionaries.
-    fn dictionary_count(self) -> usize {
-        let fields = self.schema();
-        fields.fields().iter().filter(|field| matches!(field.data_type(), DataType::Dictionary(..))).count()
-    }
-
-    /// The columns as readers see them, and the metadata known before the first row.
-    fn schema(self) -> Schema {
-        let fields = match self {
+    /// The columns that every file of the kind has.
+    fn fields(self) -> Fields {
+        match self {
             Self::Recipes => recipes::fields(),
             Self::Snapshot => entries::fields(),
-        };
+        }
+    }
+
+    /// The columns as readers see them, those of labels with these keys last, and the metadata known before the first
+    /// row.
+    fn schema(self, labels: &[Arc<str>]) -> Schema {
+        let labels = labels.iter().map(|key| Arc::new(labels::field(key)));
+        let fields: Fields = self.fields().iter().cloned().chain(labels).collect();
         let metadata = [(KEY_OBJECT, self.object().to_owned()), (KEY_VERSION, FORMAT_VERSION.to_string())];
         Schema::new_with_metadata(fields, metadata)
     }
 
     /// The columns as a batch stores them: a dictionary column is its keys.
-    fn stored_schema(self) -> Schema {
-        let keys_only = |field: &std::sync::Arc<Field>| match field.data_type() {
+    fn stored_schema(self, labels: &[Arc<str>]) -> Schema {
+        let keys_only = |field: &Arc<Field>| match field.data_type() {
             DataType::Dictionary(key, _) => field.as_ref().clone().with_data_type(key.as_ref().clone()),
             _ => field.as_ref().clone(),
         };
-        Schema::new(self.schema().fields().iter().map(keys_only).collect::<Fields>())
+        Schema::new(self.schema(labels).fields().iter().map(keys_only).collect::<Fields>())
     }
 }
 

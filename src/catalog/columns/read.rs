@@ -66,6 +66,8 @@ pub(in crate::catalog) struct TableFile<'s> {
     name: ObjectName,
     table: Table,
     stored: SchemaRef,
+    /// The keys that it has columns of labels for.
+    label_keys: Vec<Arc<str>>,
     batches: Vec<Block>,
     dictionaries: Vec<Block>,
     metadata: BTreeMap<String, String>,
@@ -126,7 +128,11 @@ impl<'s> TableFile<'s> {
         let metadata: BTreeMap<String, String> =
             schema.metadata().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         check_kind(&name, table, &metadata, &bad)?;
-        if schema.fields() != table.schema().fields() {
+        let label_keys = match table {
+            Table::Snapshot => super::labels::keys_of(schema.fields()).map_err(&bad)?,
+            Table::Recipes => Vec::new(),
+        };
+        if schema.fields() != table.schema(&label_keys).fields() {
             return Err(bad(format!("the columns are not those of a {} file", table.object())));
         }
         if footer.version() != MetadataVersion::V5 {
@@ -138,7 +144,8 @@ impl<'s> TableFile<'s> {
         };
         let batches = blocks(footer.recordBatches(), table.batch_raw_bytes_max())?;
         let dictionaries = blocks(footer.dictionaries(), WORDS_BYTES_MAX as u64)?;
-        let expected = table.dictionary_count();
+        let is_dictionary = |field: &&Arc<Field>| matches!(field.data_type(), DataType::Dictionary(..));
+        let expected = schema.fields().iter().filter(is_dictionary).count();
         if dictionaries.len() != expected {
             return Err(bad(format!("{} dictionaries, not {expected}", dictionaries.len())));
         }
@@ -147,7 +154,8 @@ impl<'s> TableFile<'s> {
             storage,
             name,
             table,
-            stored: Arc::new(table.stored_schema()),
+            stored: Arc::new(table.stored_schema(&label_keys)),
+            label_keys,
             batches,
             dictionaries,
             metadata,
@@ -191,6 +199,11 @@ impl<'s> TableFile<'s> {
     /// The file's metadata.
     pub(in crate::catalog) fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
+    }
+
+    /// The keys of the labels that it has columns for, ascending.
+    pub(in crate::catalog) fn label_keys(&self) -> &[Arc<str>] {
+        &self.label_keys
     }
 
     /// How many batches there are.

@@ -3,6 +3,7 @@
 
 mod bombs;
 mod damage;
+mod labels;
 mod recipes;
 mod rows;
 mod snapshots;

@@ -33,6 +33,8 @@ pub(super) enum Item {
     Row(Box<Entry>),
     /// To be completed, and read if it is a file.
     Read(Box<Found>),
+    /// A file and its bytes.
+    Given(Box<Entry>, Buffer),
     /// Not to be had.
     Failed(Problem),
 }
@@ -78,6 +80,7 @@ impl Batch {
                 Item::Row(entry) => Outcome::Row(entry, Problems::new()),
                 Item::Failed(problem) => Outcome::Skipped(problem),
                 Item::Read(found) => read(&found, &tools.finder, &tools.metadata, &mut data),
+                Item::Given(entry, bytes) => take_given(entry, &bytes, &tools.finder, &mut data),
             })
             .collect();
         BatchDone { outcomes, data, _held: self.held }
@@ -98,6 +101,14 @@ fn read(found: &Found, finder: &Finder, metadata: &Metadata, data: &mut Vec<u8>)
         data.truncate(begin);
         Outcome::Skipped(Problem::skipped(&found.disk, &error))
     })
+}
+
+fn take_given(mut entry: Box<Entry>, bytes: &[u8], finder: &Finder, data: &mut Vec<u8>) -> Outcome {
+    let mut cuts = Vec::new();
+    cut_and_hash(bytes, data.len(), finder, &mut cuts);
+    data.extend_from_slice(bytes);
+    entry.size = bytes.len() as u64;
+    Outcome::File { entry, cuts, problems: Problems::new() }
 }
 
 fn read_file(found: &Found, finder: &Finder, metadata: &Metadata, data: &mut Vec<u8>) -> Result<Outcome> {

@@ -14,14 +14,14 @@ use super::budget::Held;
 use super::pool::{Buffer, Pool};
 use super::report::Problem;
 use super::sink::Sink;
-use super::stream::Stream;
+use super::stream::{Part, Stream};
 use crate::chunk::finder::{Finder, Span};
 use crate::chunk::seams::{SegmentCuts, SegmentScanner, Stitcher, WARM_UP, scan_segment};
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry};
 use crate::format::id::ChunkId;
 use crate::format::recipe::Piece;
-use crate::ingest::{Changed, Found, Metadata, OpenFile};
+use crate::ingest::{Changed, Found, HEAD_BYTES, Metadata, OpenFile};
 
 /// How much one worker reads and cuts at a time.
 pub(super) const SEGMENT_BYTES: usize = 8 << 20;
@@ -152,6 +152,13 @@ impl Segments {
 }
 
 impl Segment {
+    /// A part of a stream that somebody else reads, warm-up first.
+    pub(super) fn of_part(origin: Arc<Origin>, part: Part) -> Self {
+        let Part { range, bytes, is_last } = part;
+        let (extent_start, bytes) = (0, Some(bytes));
+        Self { origin, extent_start, range, bytes, ends_extent: is_last, is_last, held: None }
+    }
+
     /// How many bytes it will hold in memory.
     pub(super) fn weight(&self) -> usize {
         usize::try_from(self.range.end - self.range.start).unwrap_or(SEGMENT_BYTES)
@@ -242,6 +249,11 @@ impl SegmentDone {
     pub(super) fn is_last(&self) -> bool {
         self.is_last
     }
+
+    /// In the place of what is left of a stream that cannot be read.
+    pub(super) fn of_failed(origin: Arc<Origin>, error: io::Error) -> Self {
+        Self { origin, extent_start: 0, range: 0..0, found: Err(error), is_last: true, _held: None }
+    }
 }
 
 /// Puts a file together from its segments, which come in order.
@@ -259,6 +271,8 @@ pub(super) struct Assembling {
     open: Vec<u8>,
     /// The last bytes of the last segment: the next one's warm-up, unless the file changed in between.
     tail: Vec<u8>,
+    /// The file's first bytes, unless it begins with a hole.
+    head: Vec<u8>,
     /// Why the rest is not read: the file cannot be, or has ended early.
     failed: Option<io::Error>,
     shrank: bool,
@@ -275,9 +289,20 @@ impl Assembling {
             end: 0,
             open: Vec::new(),
             tail: Vec::new(),
+            head: Vec::new(),
             failed: None,
             shrank: false,
         }
+    }
+
+    /// Whether this is the file that a segment is of.
+    pub(super) fn is_of(&self, segment: &SegmentDone) -> bool {
+        Arc::ptr_eq(&self.origin, &segment.origin)
+    }
+
+    /// The first bytes, once all segments are there.
+    pub(super) fn take_head(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.head)
     }
 
     /// Takes the next segment.
@@ -292,6 +317,9 @@ impl Assembling {
                 return Ok(());
             }
         };
+        if segment.range.start == 0 {
+            self.head = scanned.buffer.get(..scanned.filled.min(HEAD_BYTES)).unwrap_or_default().to_vec();
+        }
         if segment.range.start == segment.extent_start {
             if segment.range.start > self.end {
                 self.pieces.push(Piece { id: ChunkId::HOLE, end: segment.range.start });
@@ -367,6 +395,10 @@ impl Assembling {
     pub(super) fn finish(mut self, metadata: &Metadata) -> Result<(Entry, Vec<Piece>, Problems), Problem> {
         let (found, file) = match &*self.origin {
             Origin::Stream { entry } => {
+                if let Some(error) = self.failed {
+                    let path = entry.path.as_path();
+                    return Err(Problem::skipped(path, &Error::io("read", path, error)));
+                }
                 let entry = Entry { size: self.end, ..(**entry).clone() };
                 return Ok((entry, self.pieces, Problems::new()));
             }

@@ -230,9 +230,9 @@ impl Stage {
         let request = GetRequest {
             path: self.tree(tree),
             snapshot: Selector::Id(id.to_string()),
-            overwrite: false,
             threads: 1,
             memory_bytes: MEMORY_BYTES,
+            ..GetRequest::default()
         };
         let report = store.get(&request, copies, &Control::default())?;
         Ok(report.losses.into_iter().map(|loss| loss.what).collect())
@@ -252,11 +252,10 @@ impl Stage {
     pub(super) fn add(&self, store: &Store, tree: usize) -> Result<SnapshotId> {
         let request = AddRequest {
             paths: vec![self.tree(tree)],
-            stdin_name: None,
-            reread: false,
             memory_bytes: MEMORY_BYTES,
             threads: 1,
             tags: vec![tree.to_string()],
+            ..AddRequest::default()
         };
         let report = store.add(&request, &Control::default())?;
         assert!(report.problems.is_empty(), "{:?}", report.problems);

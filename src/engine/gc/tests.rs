@@ -46,11 +46,9 @@ impl Shelf {
     fn add_to(&self, store: &Store, name: &str) -> Result<SnapshotId> {
         let request = AddRequest {
             paths: vec![self.folder.path().join(name)],
-            stdin_name: None,
-            reread: false,
             memory_bytes: 64 << 20,
             threads: 2,
-            tags: Vec::new(),
+            ..AddRequest::default()
         };
         Ok(store.add(&request, &Control::default())?.snapshot.unwrap())
     }
@@ -72,9 +70,9 @@ impl Shelf {
         let request = GetRequest {
             path: self.folder.path().join(name),
             snapshot: Selector::Id(id.to_hex()),
-            overwrite: false,
             memory_bytes: 64 << 20,
             threads: 2,
+            ..GetRequest::default()
         };
         let copy = tempfile::tempdir().unwrap();
         let output = copy.path().join("copy");

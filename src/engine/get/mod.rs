@@ -27,9 +27,11 @@ use self::tree::{Limits, TreeRestore};
 use self::window::Workplace;
 use super::Store;
 use super::control::Control;
+use super::labels::filtered;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::format::id::SnapshotId;
+use crate::format::label::LabelFilter;
 use crate::format::name::ObjectName;
 use crate::restore::Destination;
 
@@ -49,7 +51,26 @@ pub struct GetRequest {
     pub threads: usize,
     /// At most about this many bytes of plans and data in memory.
     pub memory_bytes: usize,
+    /// Only files (and anything else that is no directory) with these labels, and the directories that lead to them.
+    pub labels: LabelFilter,
 }
+
+/// Everything in the newest snapshot, with 256 MiB of memory and a thread for each processor.
+impl Default for GetRequest {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::new(),
+            snapshot: Selector::default(),
+            overwrite: false,
+            threads: super::processors(),
+            memory_bytes: MEMORY_BYTES_DEFAULT,
+            labels: LabelFilter::default(),
+        }
+    }
+}
+
+/// How much memory a get takes unless it is told otherwise.
+pub const MEMORY_BYTES_DEFAULT: usize = 256 << 20;
 
 /// The smallest `--memory`: some decoded frames.
 pub const MEMORY_BYTES_MIN: usize = 32 << 20;
@@ -107,6 +128,14 @@ impl Store {
             return Err(Error::Usage(format!("a get needs at least {} MiB of memory", MEMORY_BYTES_MIN >> 20)));
         }
         let found = self.resolve(&request.path, &request.snapshot)?;
+        if !request.labels.is_empty() {
+            // Before anything is made: to look costs little beside a restore.
+            let first =
+                found.snapshot.within(&found.path).and_then(|rows| filtered(rows, &request.labels).next().transpose());
+            if first.or_else(|error| self.unless_removed(found.snapshot.id(), Err(error)))?.is_none() {
+                return Err(unlabelled(&found, &request.labels));
+            }
+        }
         let locator = self.locator()?;
         let destination = Destination::create(output, request.overwrite)?;
         let place = Workplace { locator: &locator, destination: &destination, control, threads: request.threads };
@@ -115,7 +144,7 @@ impl Store {
         let restore = TreeRestore::new(place, limits);
         let root = found.path.clone();
         let restored = found.snapshot.within(&root).and_then(|entries| {
-            restore.run(entries.filter_map(|entry| match entry {
+            restore.run(filtered(entries, &request.labels).filter_map(|entry| match entry {
                 Ok(entry) => entry.path.below(&root).map(|path| Ok((path, entry))),
                 Err(error) => Some(Err(error)),
             }))
@@ -154,6 +183,9 @@ impl Store {
         let entry = row?
             .filter(|entry| entry.kind == EntryKind::File)
             .ok_or_else(|| Error::Usage(format!("{:?} is not a file; only a file can be streamed", found.path)))?;
+        if !request.labels.takes(&entry.labels) {
+            return Err(unlabelled(&found, &request.labels));
+        }
         let range = range.map_or(0..entry.size, |range| range.start.min(entry.size)..range.end.min(entry.size));
         let locator = self.locator()?;
         let output = stream::Output { writer: output, name };
@@ -161,6 +193,15 @@ impl Store {
         streamed.or_else(|error| self.unless_removed(id, Err(error)))?;
         Ok(range.end.saturating_sub(range.start))
     }
+}
+
+fn unlabelled(found: &Found<'_>, labels: &LabelFilter) -> Error {
+    let id = found.snapshot.id().to_hex();
+    let keys = match found.snapshot.label_keys() {
+        [] => "has no labels".to_owned(),
+        keys => format!("has labels of {}", keys.join(", ")),
+    };
+    Error::not_found(format!("a file with {labels} (snapshot {} {keys})", id.get(..12).unwrap_or_default()))
 }
 
 /// How many files a restore may have open: half of what the process may, the rest is for packs, directories and its user.

@@ -68,7 +68,7 @@ impl Default for ReaderOptions {
 /// # }
 /// # let store = Store::open_or_init(&folder.path().join("store"), Settings::default())?;
 /// # let request = AddRequest {
-/// #     paths: vec![tree.clone()], stdin_name: None, reread: false, memory_bytes: 64 << 20, threads: 2, tags: vec![],
+/// #     paths: vec![tree.clone()], memory_bytes: 64 << 20, threads: 2, ..AddRequest::default()
 /// # };
 /// # store.add(&request, &Control::default())?;
 /// // `store` has a tree of many files, added as `tree`.

@@ -71,7 +71,7 @@ pub(super) fn repair(
             return Ok((repaired, None));
         }
         let aside = storage.set_aside(&name)?;
-        let mut writer = SnapshotWriter::begin(storage.writer()?)?;
+        let mut writer = rows.begin(storage.writer()?)?;
         rows.for_each(&mut |entry| push(&mut writer, entry))?;
         writer.replace(rows.info().clone())?;
         return Ok((repaired, Some(aside)));
@@ -80,7 +80,7 @@ pub(super) fn repair(
         return Ok((repaired, None));
     }
     if repaired.rows > 0 {
-        let mut writer = SnapshotWriter::begin(storage.writer()?)?;
+        let mut writer = rows.begin(storage.writer()?)?;
         rows.for_each(&mut |entry| {
             let mut entry = entry.clone();
             // So that no add takes an unproved row over as that of an unchanged file.
