@@ -229,6 +229,7 @@ mod tests {
             rdev: 0,
             identity: Identity::default(),
             xattrs: Vec::new(),
+            labels: crate::format::label::Labels::default(),
         }
     }
 

@@ -34,7 +34,7 @@ use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::format::id::{ChunkId, RecipeId};
 use crate::format::label::Labels;
 use crate::format::recipe::{Piece, recipe_id};
-use crate::ingest::{Found, HEAD_BYTES, OpenFile, Package, Walk, Walked, made_now, standard_input};
+use crate::ingest::{Found, HEAD_BYTES, OpenFile, Walk, Walked, made_now, standard_input};
 
 /// Files up to this size are read whole, many to a job; bigger ones are cut in segments.
 pub(super) const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
