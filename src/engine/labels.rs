@@ -330,7 +330,7 @@ mod tests {
             (" type=wheel", "has no glob"),
             ("*.whl wheel", "has no `=`"),
             ("my dir/* type=wheel", "has ' '"),
-            ("a dir* =x", "has no `=`"),
+            ("a dir* =x", "has ' '"),
             ("[a type=wheel", "no glob: unclosed"),
             ("{a type=wheel", "no glob: unclosed"),
         ] {
