@@ -186,6 +186,7 @@ pub(super) fn snapshot_file(batches: &[Vec<Row>], words: &Words, compressed: boo
             numbers(&|row| row.identity.1),
             time,
             Arc::new(ListArray::try_new(item.clone(), lists, Arc::new(xattrs.unwrap()), None).unwrap()),
+            arrow_array::new_null_array(schema.field(18).data_type(), rows.len()),
         ];
         RecordBatch::try_new(Arc::clone(&schema), columns).unwrap()
     };

@@ -237,8 +237,11 @@ impl OpenArchive {
     }
 }
 
-/// Which members are further names, and of which members: of the last of the name before them.
-fn links_of(members: &Members) -> Result<(HashMap<usize, Option<usize>>, HashSet<usize>)> {
+/// Rows that are further names, with the rows they are names of.
+type Links = HashMap<usize, Option<usize>>;
+
+/// Which members are further names, and of which members: of the last of the name before them. And those.
+fn links_of(members: &Members) -> Result<(Links, HashSet<usize>)> {
     let (mut links, mut linked) = (HashMap::new(), HashSet::new());
     if !members.has_links() {
         return Ok((links, linked));
