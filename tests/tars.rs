@@ -400,7 +400,7 @@ fn compressed_tars_give_the_tar_or_if_kept_themselves() {
         let bound = whole.len() as u64 + 2 * cut.len() as u64 + 400_000;
         assert!(stats["unique_bytes"].as_u64().unwrap() < bound, "{stats}");
         // Asked to be kept, they are, though they have not changed.
-        bench.expect(3, ["--json", "add", "packed", "--keep-compressed"]);
+        bench.expect(3, ["--json", "add", "packed", "--keep-compressed", "--reread"]);
         bench.ok(["get", "packed", "-o", "kept"]);
         for (suffix, bytes) in &all {
             assert!(fs::read(bench.path(format!("kept/two.tar.{suffix}"))).unwrap() == *bytes, "{suffix}");
