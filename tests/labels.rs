@@ -225,3 +225,38 @@ fn what_is_no_label_or_rule_is_wrong_usage() {
     assert!(error.contains("labels of 65 keys; a snapshot has 64 at most"), "{error}");
     assert_eq!(bench.json(["snapshots"]).as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn packages_that_are_archives_are_detected_and_members_have_their_labels() {
+    let bench = Bench::new();
+    bench.write("package/package.json", b"{}");
+    bench.write("package/data", noise(1, 100));
+    let pack = |to: &str| {
+        std::fs::create_dir_all(bench.path(to).parent().unwrap()).unwrap();
+        let tar = std::process::Command::new("tar").args(["-czf", to, "package"]).current_dir(bench.path("")).status();
+        assert!(tar.unwrap().success());
+    };
+    pack("srv/small-1.0.0.tgz");
+    // One that is read in parts.
+    bench.write("package/data", noise(2, 6_000_000));
+    pack("srv/large-1.0.0.tgz");
+    bench.write("srv/other.txt", b"other");
+    let expected = expected(&[("srv/large-1.0.0.tgz", "type=npm"), ("srv/small-1.0.0.tgz", "type=npm")]);
+    for more in [&["--reread"][..], &["--no-tar"], &[]] {
+        bench.ok(["add", "--detect-types", "srv"].iter().chain(more));
+        assert_eq!(labels(&bench, &[]), expected, "{more:?}");
+    }
+    let members = labels(&bench, &["--label", "type=npm", "srv/large-1.0.0.tgz/"]);
+    assert_eq!(members["srv/large-1.0.0.tgz/package/data"], "type=npm");
+    let get = ["get", "srv/large-1.0.0.tgz/package/data", "--label"];
+    bench.ok(get.iter().chain(&["type=npm", "-o", "data"]));
+    assert!(std::fs::read(bench.path("data")).unwrap() == noise(2, 6_000_000));
+    let error = bench.error(1, get.iter().chain(&["type=wheel", "-o", "none"]));
+    assert!(error.contains("a file with type=wheel"), "{error}");
+    bench.ok(["export", "--tar", "srv", "--label", "type=npm", "-o", "out.tar"]);
+    let listed =
+        std::process::Command::new("tar").args(["-tf", "out.tar"]).current_dir(bench.path("")).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let names: Vec<&str> = listed.lines().map(|line| line.trim_end_matches('/')).collect();
+    assert_eq!(names, ["srv", "srv/large-1.0.0.tgz", "srv/small-1.0.0.tgz"]);
+}
