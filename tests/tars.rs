@@ -400,7 +400,9 @@ fn compressed_tars_give_the_tar_or_if_kept_themselves() {
         let bound = whole.len() as u64 + 2 * cut.len() as u64 + 400_000;
         assert!(stats["unique_bytes"].as_u64().unwrap() < bound, "{stats}");
         // Asked to be kept, they are, though they have not changed.
-        bench.expect(3, ["--json", "add", "packed", "--keep-compressed"]);
+        // (The damaged one is read again, and named, only where its times are too new to prove anything.)
+        let output = bench.run(["add", "packed", "--keep-compressed"]);
+        assert!(matches!(output.status.code(), Some(0 | 3)), "{output:?}");
         bench.ok(["get", "packed", "-o", "kept"]);
         for (suffix, bytes) in &all {
             assert!(fs::read(bench.path(format!("kept/two.tar.{suffix}"))).unwrap() == *bytes, "{suffix}");
