@@ -206,18 +206,18 @@ mod tests {
     fn member(n: u64) -> Member {
         Member {
             path: format!("folder/{n}").into_bytes(),
-            kind: if n % 3 == 0 { MemberKind::HardLink } else { MemberKind::Entry(EntryKind::File) },
+            kind: if n.is_multiple_of(3) { MemberKind::HardLink } else { MemberKind::Entry(EntryKind::File) },
             mode: 0o644,
             uid: 1000,
             gid: u32::MAX,
-            user: (n % 2 == 0).then(|| Arc::from("somebody")),
+            user: n.is_multiple_of(2).then(|| Arc::from("somebody")),
             group: None,
             mtime_ns: -1,
             size: n,
             skeleton_bytes: 512,
             content_bytes: n,
             missing_bytes: n % 5,
-            link_target: if n % 3 == 0 { b"\xfftarget".to_vec() } else { Vec::new() },
+            link_target: if n.is_multiple_of(3) { b"\xfftarget".to_vec() } else { Vec::new() },
             rdev: 0,
             sparse: (0..n % 4).map(|at| SparseRun { offset: at * 10, length: at }).collect(),
             xattrs: (0..n % 2).map(|_| Xattr { name: b"user.a".to_vec(), value: vec![0, 1] }).collect(),
@@ -250,7 +250,7 @@ mod tests {
             let mut bytes = bytes.clone();
             bytes[at] ^= 0x55;
             let read = Members::read(RecipeId([7; 32]), bytes);
-            let read = read.and_then(|members| members.iter().map(|member| member.map(|_| ())).collect::<Result<()>>());
+            let read = read.and_then(|members| members.iter().try_for_each(|member| member.map(|_| ())));
             if let Err(error) = read {
                 let said = crate::error::chain(&error);
                 assert!(said.contains("archive 0707") || said.contains("format version"), "{said}");

@@ -48,6 +48,9 @@ pub(in crate::engine) fn read_range(
     read_window(locator, layout, range, bytes)
 }
 
+/// The rows whose contents further names have, by the rows of these.
+type Links = HashMap<usize, Option<usize>>;
+
 /// An archive whose table was read.
 #[derive(Debug)]
 pub(in crate::engine) struct OpenArchive {
@@ -58,7 +61,7 @@ pub(in crate::engine) struct OpenArchive {
     /// Where each member's content begins among the contents.
     starts: Vec<u64>,
     /// The rows whose contents further names have, by the rows of these.
-    links: HashMap<usize, Option<usize>>,
+    links: Links,
     /// Rows whose content has further names.
     linked: HashSet<usize>,
 }
@@ -236,7 +239,7 @@ impl OpenArchive {
 }
 
 /// Which members are further names, and of which members: of the last of the name before them.
-fn links_of(members: &Members) -> Result<(HashMap<usize, Option<usize>>, HashSet<usize>)> {
+fn links_of(members: &Members) -> Result<(Links, HashSet<usize>)> {
     let (mut links, mut linked) = (HashMap::new(), HashSet::new());
     if !members.has_links() {
         return Ok((links, linked));
