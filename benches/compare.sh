@@ -18,7 +18,7 @@ trap 'rm -rf "$work"' EXIT
 RUNS=${RUNS:-3} RESTIC=${RESTIC:-restic} RUSTIC=${RUSTIC:-rustic}
 export RESTIC_PASSWORD=x RUSTIC_PASSWORD=x BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes
 parent=$(dirname "$data") leaf=$(basename "$data")
-bytes=$(find "$data" -type f -printf '%s\n' | awk '{n += $1} END {printf "%d", n}') files=$(find "$data" -type f | wc -l)
+bytes=$(find "$data" -type f -printf '%s\n' | awk '{n += $1} END {printf "%.0f", n}') files=$(find "$data" -type f | wc -l)
 
 need() { command -v "$1" >/dev/null || apt-get install -y -qq "$2" >/dev/null; }
 peers=${PEERS-restic borg tar}

@@ -76,15 +76,7 @@ struct Cost {
 /// What one add costs, from opening the store to the snapshot and the index on the disk.
 fn add(root: &Path, file: &Path) -> Cost {
     let (clock, before) = (Instant::now(), processors());
-    let request = AddRequest {
-        paths: vec![PathBuf::from(file)],
-        stdin_name: None,
-        reread: true,
-        memory_bytes: 256 << 20,
-        threads: 2,
-        tags: Vec::new(),
-        archives: seamstore::Archives::default(),
-    };
+    let request = AddRequest { paths: vec![PathBuf::from(file)], reread: true, threads: 2, ..AddRequest::default() };
     let report = Store::open(root).unwrap().add(&request, &Control::default()).unwrap();
     assert!(report.totals.new_bytes * 10 > report.totals.logical_bytes * 6, "{report:?}");
     Cost { clock: clock.elapsed(), processors: processors() - before }

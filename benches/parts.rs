@@ -157,20 +157,12 @@ fn add_and_get(c: &mut Criterion) {
 
 fn add(store: &Store, path: &Path, reread: bool, threads: usize) {
     let paths: Vec<PathBuf> = vec![path.to_owned()];
-    let request = AddRequest {
-        paths,
-        stdin_name: None,
-        reread,
-        memory_bytes: 256 * MIB,
-        threads,
-        tags: Vec::new(),
-        archives: seamstore::Archives::default(),
-    };
+    let request = AddRequest { paths, reread, memory_bytes: 256 * MIB, threads, ..AddRequest::default() };
     store.add(&request, &Control::default()).unwrap();
 }
 
 fn get(store: &Store, path: &Path, to: &Path, threads: usize) {
     let (path, snapshot) = (path.to_owned(), Selector::Latest);
-    let request = GetRequest { path, snapshot, overwrite: false, threads, memory_bytes: 256 * MIB };
+    let request = GetRequest { path, snapshot, threads, memory_bytes: 256 * MIB, ..GetRequest::default() };
     store.get(&request, to, &Control::default()).unwrap();
 }

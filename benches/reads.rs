@@ -46,12 +46,9 @@ fn main() {
                 let store = Store::init(&root, Settings { profile: Profile::default(), frames }).unwrap();
                 let request = AddRequest {
                     paths: vec![folder.clone()],
-                    stdin_name: None,
-                    reread: false,
                     memory_bytes: 256 << 20,
                     threads: 2,
-                    tags: Vec::new(),
-                    archives: seamstore::Archives::default(),
+                    ..AddRequest::default()
                 };
                 store.add(&request, &Control::default()).unwrap();
                 let stored = measure(&name, &store, at_256);

@@ -28,26 +28,13 @@
 //!
 //! let store = Store::open_or_init(&folder.path().join("store"), Settings::default())?;
 //! let control = Control::default();
-//! let request = AddRequest {
-//!     paths: vec![file.clone()],
-//!     stdin_name: None,
-//!     reread: false,
-//!     memory_bytes: 64 << 20,
-//!     threads: 2,
-//!     tags: vec!["first".to_owned()],
-//!     archives: seamstore::Archives::default(),
-//! };
+//! let request =
+//!     AddRequest { paths: vec![file.clone()], tags: vec!["first".to_owned()], ..AddRequest::default() };
 //! let report = store.add(&request, &control)?;
 //! assert_eq!((report.totals.files, report.totals.new_bytes), (1, 11));
 //!
 //! // A path is asked for as it was given.
-//! let wanted = GetRequest {
-//!     path: file,
-//!     snapshot: Selector::Latest,
-//!     overwrite: false,
-//!     threads: 2,
-//!     memory_bytes: 64 << 20,
-//! };
+//! let wanted = GetRequest { path: file, snapshot: Selector::Latest, ..GetRequest::default() };
 //! let mut bytes = Vec::new();
 //! store.read(&wanted, Some(0..5), &mut bytes, "memory".as_ref(), &control)?;
 //! assert_eq!(bytes, b"found");
@@ -102,9 +89,11 @@ pub mod restore;
 pub mod storage;
 
 pub use chunk::Profile;
-pub use engine::add::{AddReport, AddRequest, Archives};
+pub use engine::add::{AddReport, AddRequest, Archives, Writer, WriterOptions};
 pub use engine::control::Control;
 pub use engine::get::{GetReport, GetRequest, Selector};
+pub use engine::labels::{LabelRule, Labelling};
 pub use engine::reader::{Reader, ReaderOptions};
 pub use engine::{Settings, Store};
 pub use error::{Error, Result};
+pub use format::label::{Label, LabelFilter, Labels};

@@ -36,15 +36,7 @@ fn make_store(folder: &Path) -> BTreeMap<PathBuf, String> {
         frames: FrameSettings::new(Codec::Zstd, 3, 16 << 10).unwrap(),
     };
     let store = Store::init(&folder.join("store"), settings).unwrap();
-    let request = AddRequest {
-        paths: vec![tree.clone()],
-        stdin_name: None,
-        reread: false,
-        memory_bytes: 64 << 20,
-        threads: 1,
-        tags: Vec::new(),
-        archives: seamstore::Archives::default(),
-    };
+    let request = AddRequest { paths: vec![tree.clone()], memory_bytes: 64 << 20, threads: 1, ..AddRequest::default() };
     let report = store.add(&request, &Control::default()).unwrap();
     assert_eq!(report.problems, []);
     picture(&tree)
@@ -113,9 +105,9 @@ impl Flipped<'_> {
         let request = GetRequest {
             path: self.tree.to_owned(),
             snapshot: Selector::Latest,
-            overwrite: false,
             memory_bytes: 64 << 20,
             threads: 1,
+            ..GetRequest::default()
         };
         let restored = match store.get(&request, &out, &control) {
             Ok(report) => report.losses.is_empty(),

@@ -3,29 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 use crate::support::{Bench, assert_same_tree, noise};
 use crate::system::{bytes_in, files_below, wait_until};
 
 impl Bench {
-    fn add_tree(&self, name: &str) -> String {
-        self.json(["add", name])["snapshot"].as_str().unwrap().to_owned()
-    }
-
-    fn snapshots(&self) -> Vec<String> {
-        let listed = self.json(["snapshots"]);
-        listed.as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
-    }
-
-    fn assert_tree(&self, snapshot: &str, name: &str, original: &Path) {
-        let copy = format!("copy-{snapshot}");
-        self.ok(["get", "--snapshot", snapshot, name, "-o", &copy]);
-        assert_same_tree(original, &self.path(&copy));
-        std::fs::remove_dir_all(self.path(&copy)).unwrap();
-    }
-
     /// An add of standard input that has begun, and waits for it.
     fn begin_stream(&self, name: &str) -> Child {
         let had = self.leases();
@@ -33,14 +17,6 @@ impl Bench {
         let mut adding = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         assert!(wait_until(&mut adding, || self.leases() > had));
         adding
-    }
-
-    fn leases(&self) -> usize {
-        std::fs::read_dir(self.path(".store/leases")).map_or(0, Iterator::count)
-    }
-
-    fn records(&self) -> usize {
-        std::fs::read_dir(self.path(".store/condemned")).map_or(0, Iterator::count)
     }
 
     /// Bytes of packs and recipes files.

@@ -38,6 +38,7 @@ fn prepared(for_init: bool) -> Bench {
     assert!(Command::new("tar").args(tar).current_dir(bench.path("")).status().unwrap().success());
     if !for_init {
         bench.write("srv/models/weights", noise(4, 100_000));
+        bench.write("srv/wheels/numpy-2.1.0-py3-none-any.whl", b"PK\x03\x04");
     }
     // Programs that the examples use.
     let store = bench.path("bin/store");
@@ -81,6 +82,7 @@ fn every_help_has_examples_and_they_run() {
         let path = path.unwrap();
         let makes_its_own = matches!(name, "init" | "");
         if !makes_its_own {
+            bench.ok(["add", "--label-rule", "*.whl type=wheel", "srv"]);
             bench.ok(["add", "linux-6.1", "linux-6.6", "disk.img", "notes.txt", "linux.tar"]);
             bench.ok(["add", "linux-6.1"]);
         }

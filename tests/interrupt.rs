@@ -1,9 +1,7 @@
-//! Stopped and killed programs: the store stays whole, what was stored is there, the next add reuses what was packed.
-//! Invariants 1, 2 and 7.
+//! Programs that are asked to stop: the store stays whole, what was stored is there, the next add reuses what was packed.
+//! Invariants 1, 2 and 7. Those that are killed are in `kills.rs`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -98,78 +96,4 @@ fn files_below_if_any(folder: &Path) -> Vec<PathBuf> {
 fn allocated(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     path.symlink_metadata().map_or(0, |stat| if stat.is_file() { stat.len().min(stat.blocks() * 512) } else { 0 })
-}
-
-#[test]
-fn an_add_killed_at_any_moment_harms_nothing() {
-    let bench = Bench::new();
-    bench.write("old/file", noise(1, 1_000_000));
-    bench.write("old/small", b"small");
-    bench.ok(["add", "old"]);
-    let mut killed = 0;
-    let mut snapshots = 1;
-    for round in 0..24_u64 {
-        // 40 MB of which some is in the store already from the rounds before.
-        bench.write("new/a", noise(10 + round / 4, 20_000_000));
-        bench.write("new/b", noise(100 + round, 20_000_000));
-        let begin = bytes_in(&bench.path(".store"));
-        let mut adding = bench.command(["add", "--reread", "new"]).stderr(Stdio::null()).spawn().unwrap();
-        // From at once to about the end.
-        let after =
-            begin + [0, 1, 100_000, 1_000_000, 5_000_000, 15_000_000, 19_000_000, 20_000_000][round as usize % 8];
-        wait_until(&mut adding, || bytes_in(&bench.path(".store")) >= after);
-        let _ = adding.kill();
-        let status = adding.wait().unwrap();
-        killed += usize::from(status.signal() == Some(9));
-        let listed = bench.json(["snapshots"]).as_array().unwrap().len();
-        assert!(listed == snapshots || listed == snapshots + 1, "{listed} snapshots");
-        assert!(status.signal().is_some() || listed == snapshots + 1, "it said that it was done");
-        snapshots = listed;
-        bench.ok(["get", "old", "-o", "copy"]);
-        assert_same_tree(&bench.path("old"), &bench.path("copy"));
-        std::fs::remove_dir_all(bench.path("copy")).unwrap();
-        if round % 8 == 7 {
-            bench.ok(["add", "new"]);
-            snapshots += 1;
-            bench.ok(["get", "new", "-o", "copy"]);
-            assert_same_tree(&bench.path("new"), &bench.path("copy"));
-            std::fs::remove_dir_all(bench.path("copy")).unwrap();
-            bench.ok(["dedup-stats"]);
-        }
-    }
-    assert!(killed >= 12, "only {killed} of 24 adds were killed before they were done");
-    // Whatever the kills left of the index, it is right, or made again.
-    std::fs::remove_file(bench.path(".store/index.redb")).unwrap();
-    assert_eq!(bench.json(["add", "--reread", "new"])["new_bytes"], 0);
-}
-
-#[test]
-fn a_killed_get_harms_neither_store_nor_the_next_get() {
-    let bench = Bench::new();
-    for n in 0..20 {
-        bench.write(format!("tree/{n}"), noise(n, 2_000_000));
-    }
-    bench.ok(["add", "tree"]);
-    let objects = || -> BTreeMap<PathBuf, Vec<u8>> {
-        let files = files_below(&bench.path(".store")).into_iter();
-        files
-            .filter(|path| !path.ends_with("index.redb"))
-            .map(|path| (path.clone(), std::fs::read(path).unwrap()))
-            .collect()
-    };
-    let before = objects();
-    for round in 0..12_u64 {
-        let mut getting =
-            bench.command(["get", "tree", "-o", "copy", "--force"]).stderr(Stdio::null()).spawn().unwrap();
-        let copied = || files_below_if_any(&bench.path("copy")).iter().map(|file| allocated(file)).sum::<u64>();
-        wait_until(&mut getting, || copied() >= round * 3_000_000);
-        let _ = getting.kill();
-        getting.wait().unwrap();
-        if round % 3 == 0 {
-            bench.ok(["get", "tree", "-o", "copy", "--force"]);
-            assert_same_tree(&bench.path("tree"), &bench.path("copy"));
-        }
-        let _ = std::fs::remove_dir_all(bench.path("copy"));
-    }
-    assert!(objects() == before, "a get writes nothing but the index");
 }

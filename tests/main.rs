@@ -11,16 +11,23 @@ mod chunk_script;
 mod chunk_seams;
 mod chunk_stream;
 mod chunk_xet;
+#[path = "../examples/compress_walk.rs"]
+#[allow(unreachable_pub)]
+mod compress_walk;
 mod damage;
 mod errors;
 mod every_byte;
+mod few_files;
 mod full_disk;
 mod gc;
 #[path = "../proofs/gc_model.rs"]
 mod gc_model;
 mod golden_stores;
 mod help;
+mod hostile;
 mod interrupt;
+mod kills;
+mod labels;
 mod plain_data;
 mod property;
 mod sharing;
@@ -29,4 +36,5 @@ mod support;
 mod system;
 mod tars;
 mod verify;
+mod writer;
 mod xattrs;

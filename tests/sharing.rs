@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::process::Signal;
 
@@ -100,4 +101,92 @@ fn reading_while_adding() {
     }
     assert!(gets > 1);
     assert!(bench.run(["get", "second/file", "-o", "-"]).stdout == noise(31, 80_000_000));
+}
+
+/// They make packs and recipes of the same names, at the same time.
+#[test]
+fn the_same_tree_added_twice_at_once() {
+    let bench = Bench::new();
+    bench.write("before", b"the store is there");
+    bench.ok(["add", "before"]);
+    for round in 0..6_u64 {
+        let tree = format!("tree-{round}");
+        for n in 0..3 {
+            bench.write(format!("{tree}/{n}"), noise(round * 10 + n, 400_000));
+        }
+        let add = |_| bench.command(["--json", "add", &tree]).stdout(Stdio::piped()).spawn().unwrap();
+        let children: Vec<_> = (0..3).map(add).collect();
+        for child in children {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success());
+            let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            bench.assert_tree(report["snapshot"].as_str().unwrap(), &tree, &bench.path(&tree));
+        }
+    }
+    bench.ok(["verify", "--full"]);
+    let stats = bench.json(["dedup-stats"]);
+    assert_eq!((stats["snapshots"].as_array().unwrap().len(), stats["unique_bytes"].as_u64()), (19, Some(7_200_018)));
+    // What is there twice goes, and nothing with it.
+    bench.ok(["gc", "--max-waste", "0%"]);
+    bench.ok(["verify", "--full"]);
+    assert_eq!(bench.json(["add", "--reread", "tree-0", "tree-5"])["new_bytes"], 0);
+}
+
+/// Readers of every kind, beside adds, removals and collections: none is told anything but the truth.
+#[test]
+fn many_readers_beside_writers_and_collectors() {
+    let bench = Bench::new();
+    let shared = noise(1, 1_500_000);
+    bench.write("kept/shared", &shared);
+    bench.write("kept/own", noise(2, 1_000_000));
+    let kept = bench.add_tree("kept");
+    let (is_over, reads) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let readers: [&[&str]; 6] = [
+        &["get", "--snapshot", &kept, "kept/shared", "-o", "-"],
+        &["get", "--snapshot", &kept, "kept/shared", "-o", "-", "--range", "1000000..1000010"],
+        &["verify", "--full"],
+        &["ls", "-R", "--snapshot", &kept],
+        &["snapshots"],
+        &["dedup-stats"],
+    ];
+    let (is_over, reads) = (&is_over, &reads);
+    std::thread::scope(|scope| {
+        for arguments in readers {
+            let (bench, shared) = (&bench, &shared);
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    let output = bench.run(arguments);
+                    let error = String::from_utf8_lossy(&output.stderr);
+                    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {error}");
+                    match (arguments[0], arguments.len()) {
+                        ("get", 6) => assert!(output.stdout == *shared),
+                        ("get", _) => assert_eq!(output.stdout, shared[1_000_000..1_000_010]),
+                        _ => {}
+                    }
+                    reads.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        // Whatever happens to this thread, the readers end.
+        struct Over<'a>(&'a AtomicBool);
+        impl Drop for Over<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let _over = Over(is_over);
+        for round in 0..5_u64 {
+            let tree = format!("round-{round}");
+            bench.write(format!("{tree}/shared"), &shared);
+            bench.write(format!("{tree}/own"), noise(100 + round, 2_000_000));
+            let id = bench.add_tree(&tree);
+            bench.assert_tree(&id, &tree, &bench.path(&tree));
+            bench.ok(["rm", &id]);
+            // Moves what is kept, too.
+            bench.ok(["gc", "--max-waste", "0%"]);
+        }
+    });
+    assert!(reads.load(Ordering::Relaxed) >= 12);
+    bench.assert_tree(&kept, "kept", &bench.path("kept"));
+    assert_eq!(bench.json(["dedup-stats"])["unused_chunks"], 0);
 }

@@ -64,6 +64,35 @@ impl Bench {
         std::fs::write(&path, bytes).unwrap();
         path
     }
+
+    /// Adds a tree; the id of its snapshot.
+    pub(crate) fn add_tree(&self, name: &str) -> String {
+        self.json(["add", name])["snapshot"].as_str().unwrap().to_owned()
+    }
+
+    /// The ids of all snapshots, the newest first.
+    pub(crate) fn snapshots(&self) -> Vec<String> {
+        let listed = self.json(["snapshots"]);
+        listed.as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Fails unless a tree comes out of a snapshot as the original is.
+    pub(crate) fn assert_tree(&self, snapshot: &str, name: &str, original: &Path) {
+        let copy = format!("copy-{snapshot}");
+        self.ok(["get", "--snapshot", snapshot, name, "-o", &copy]);
+        assert_same_tree(original, &self.path(&copy));
+        std::fs::remove_dir_all(self.path(&copy)).unwrap();
+    }
+
+    /// Files of leases that are there.
+    pub(crate) fn leases(&self) -> usize {
+        std::fs::read_dir(self.path(".store/leases")).map_or(0, Iterator::count)
+    }
+
+    /// Records of what is condemned.
+    pub(crate) fn records(&self) -> usize {
+        std::fs::read_dir(self.path(".store/condemned")).map_or(0, Iterator::count)
+    }
 }
 
 /// Bytes of SplitMix64 from a seed: noise that no codec shrinks.

@@ -212,6 +212,7 @@ mod tests {
     use crate::archive::{Findings, Framing, Step};
     use crate::format::archive::{Member, MemberKind};
     use crate::format::entry::{Content, EntryPath, Identity, Xattr};
+    use crate::format::label::Labels;
 
     fn entry(path: &str) -> Entry {
         Entry {
@@ -229,6 +230,7 @@ mod tests {
             rdev: 0,
             identity: Identity::default(),
             xattrs: Vec::new(),
+            labels: Labels::default(),
         }
     }
 

@@ -6,7 +6,9 @@ mod kept;
 
 pub use kept::KeptRecipes;
 
-use super::columns::{ITEMS_MAX, RecipeBatch, RecipeRows, Table, TableFile, TableWriter, Trust};
+use super::columns::{
+    ITEMS_MAX, RECIPE_PIECES_MAX, RECIPE_ROWS_MAX, RecipeBatch, RecipeRows, Table, TableFile, TableWriter, Trust,
+};
 use crate::error::{Error, Result};
 use crate::format::id::{CatalogHasher, RecipeId, RecipesFileId};
 use crate::format::name::ObjectName;
@@ -16,8 +18,8 @@ use crate::storage::{ObjectWriter, Storage};
 /// A batch is written once it has this many pieces or rows. It is what is read for one recipe: 8 MiB where files are
 /// large, some 100 KiB where they have a few chunks each. Two versions of a file of gigabytes share a batch, so that
 /// the ids they share can be stored once.
-const BATCH_PIECES: usize = 256 << 10;
-const BATCH_ROWS: usize = 8 << 10;
+const BATCH_PIECES: usize = RECIPE_PIECES_MAX;
+const BATCH_ROWS: usize = RECIPE_ROWS_MAX;
 
 /// Where a recipe is in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -13,7 +13,9 @@ pub use info::{Counts, Root, SnapshotInfo};
 pub use read::{Entries, ParentCursor, Snapshot, read_info};
 pub use salvage::SalvagedRows;
 
-use super::columns::{EntryRows, KEY_INFO, KEY_INFO_CHECK, Table, TableWriter, check_entry};
+use std::sync::Arc;
+
+use super::columns::{EntryRows, KEY_INFO, KEY_INFO_CHECK, Table, TableWriter, check_entry, check_keys};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::format::id::{CatalogHasher, SnapshotId};
@@ -61,6 +63,17 @@ impl SnapshotWriter {
         Ok(Self { table, rows: EntryRows::default(), text_bytes: 0, last: None, counts: Counts::default() })
     }
 
+    /// Lets rows, of which there are none yet, have labels of these keys, which ascend.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for more keys than a snapshot can have.
+    pub fn with_labels(mut self, keys: Vec<Arc<str>>) -> Result<Self> {
+        check_keys(&keys).map_err(Error::Usage)?;
+        self.table = self.table.with_labels(&keys);
+        self.rows = EntryRows::with_labels(keys);
+        Ok(self)
+    }
+
     #[cfg(test)]
     pub(super) fn uncompressed(mut self) -> Self {
         self.table = self.table.uncompressed();
@@ -71,26 +84,39 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// [`Error::Refused`] for an entry that does not come after the one before, or says what no entry says (bytes in a
-    /// directory, a symbolic link without target, attributes out of order). The snapshot can go on without it.
+    /// directory, a symbolic link without target, attributes out of order), or has a label that [`Self::with_labels`] was
+    /// not told of. The snapshot can go on without it.
     pub fn push(&mut self, entry: &Entry) -> Result<()> {
         let refuse = |why: String| Error::Refused { path: entry.path.as_path().to_owned(), why };
         if let Some(last) = self.last.as_ref().filter(|last| **last >= entry.path) {
             return Err(refuse(format!("it comes after {last:?}, the rows of a snapshot ascend")));
         }
+        let text_bytes = Self::check(entry)?;
+        if self.rows.rows() >= BATCH_ROWS || self.text_bytes + text_bytes > BATCH_TEXT_BYTES {
+            self.flush()?;
+        }
+        let labels = self.rows.words_of(&entry.labels).map_err(refuse)?;
+        self.rows.push(entry, &labels).map_err(|e| Error::io("encode", "snapshot", std::io::Error::other(e)))?;
+        self.text_bytes += text_bytes;
+        self.counts.add(entry);
+        self.last = Some(entry.path.clone());
+        Ok(())
+    }
+
+    /// Whether a snapshot can hold an entry, wherever it comes in it; says how many bytes of path, target and attributes it
+    /// has.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn check(entry: &Entry) -> Result<usize> {
+        let refuse = |why: String| Error::Refused { path: entry.path.as_path().to_owned(), why };
         check_entry(entry).map_err(refuse)?;
         let xattr_bytes: usize = entry.xattrs.iter().map(|x| x.name.len() + x.value.len()).sum();
         let text_bytes = entry.path.as_bytes().len() + entry.link_target.len() + xattr_bytes;
         if text_bytes > ROW_TEXT_BYTES_MAX {
             return Err(refuse(format!("{text_bytes} bytes of path, target and attributes are too many")));
         }
-        if self.rows.rows() >= BATCH_ROWS || self.text_bytes + text_bytes > BATCH_TEXT_BYTES {
-            self.flush()?;
-        }
-        self.rows.push(entry).map_err(|e| Error::io("encode", "snapshot", std::io::Error::other(e)))?;
-        self.text_bytes += text_bytes;
-        self.counts.add(entry);
-        self.last = Some(entry.path.clone());
-        Ok(())
+        Ok(text_bytes)
     }
 
     /// What was pushed so far.
@@ -99,7 +125,8 @@ impl SnapshotWriter {
         &self.counts
     }
 
-    /// Makes the snapshot durable and visible: the commit. `info.counts` is replaced by what was pushed.
+    /// Makes the snapshot durable and visible: the commit. `info.counts` and `info.label_keys` are replaced by what was
+    /// pushed.
     pub fn finish(self, info: SnapshotInfo) -> Result<WrittenSnapshot> {
         let (writer, written) = self.end(info)?;
         writer.finish(&ObjectName::Snapshot(written.id))?;
@@ -116,6 +143,7 @@ impl SnapshotWriter {
     fn end(mut self, mut info: SnapshotInfo) -> Result<(Box<dyn ObjectWriter>, WrittenSnapshot)> {
         self.flush()?;
         info.counts = self.counts;
+        info.label_keys = self.rows.label_keys().iter().map(|key| key.to_string()).collect();
         let json = info.to_json()?;
         let check = info::check_of(&json);
         let metadata = vec![(KEY_INFO.to_owned(), json), (KEY_INFO_CHECK.to_owned(), check)];

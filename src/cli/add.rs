@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::init::SettingsArgs;
+use super::labels::LabelArgs;
 use super::{Context, Exit, size};
 use crate::engine::Store;
 use crate::engine::add::{AddReport, AddRequest, AddTotals, Archives, measure};
@@ -24,6 +25,8 @@ use crate::error::{Error, Result};
 Examples:
   store add linux-6.1 notes.txt
   store add --tag nightly /srv/models
+  store add --label repository=pypi --label-rule '*.whl type=wheel' srv
+  store add --detect-types srv
   mysqldump shop | store add - --name shop.sql
   tar -cf - srv | store add - --tar --name srv.tar")]
 pub(super) struct Args {
@@ -54,6 +57,8 @@ pub(super) struct Args {
     /// Keep a compressed tar beside what is in it, so that `get` gives the compressed file back.
     #[arg(long, conflicts_with = "tar")]
     keep_compressed: bool,
+    #[command(flatten)]
+    labels: LabelArgs,
     #[command(flatten)]
     settings: SettingsArgs,
 }
@@ -92,6 +97,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         memory_bytes: args.memory,
         threads: super::threads(args.threads),
         tags: args.tag.clone(),
+        labels: args.labels.labelling(),
         archives: Archives { recognise: !args.no_tar, stdin_is_tar: args.tar, keep_compressed: args.keep_compressed },
     };
     let totals = |is_ended: &dyn Fn() -> bool| measure(&paths, is_ended);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::get::{create, parse_selector};
+use super::labels::FilterArgs;
 use super::report::{STDOUT, line_of};
 use super::{Context, Exit, size};
 use crate::engine::Store;
@@ -36,6 +37,8 @@ pub(super) struct Args {
     /// The snapshot to take it from, by the first digits of its id, or `latest` [default: the newest that has it].
     #[arg(long, value_name = "ID", value_parser = parse_selector)]
     snapshot: Option<Selector>,
+    #[command(flatten)]
+    labels: FilterArgs,
     /// Compress it with zstd.
     #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "3",
           value_parser = clap::value_parser!(i32).range(-7..=19), allow_negative_numbers = true)]
@@ -76,6 +79,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         path: args.path.clone().unwrap_or_default(),
         snapshot: args.snapshot.clone().unwrap_or_default(),
         threads: super::threads(args.threads),
+        labels: args.labels.filter(),
     };
     let report = match args.output.as_deref().filter(|output| *output != Path::new("-")) {
         None => {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::labels::FilterArgs;
 use super::report::{STDOUT, line_of};
 use super::{Context, Exit, size};
 use crate::engine::get::{GetReport, GetRequest, Selector};
@@ -14,7 +15,8 @@ use crate::format::entry::EntryPath;
 /// Restore a file or a tree, or print a file.
 ///
 /// PATH may lead into an archive: `data.tar/a/b` is a member, `data.tar/` all that is in it. Every chunk is checked
-/// against its id before any of its bytes leave the store. Nothing that exists is overwritten without --force.
+/// against its id before any of its bytes leave the store. Nothing that exists is overwritten without --force. With
+/// --label, files are taken that have the label, and of directories those that lead to them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -22,7 +24,8 @@ Examples:
   store get linux-6.1/README -o -           print it
   store get disk.img --range 1024..2048 -o part
   store get linux.tar/linux-6.1/README -o -   print one member of an archive
-  store get --snapshot latest -o all        everything in the newest snapshot")]
+  store get --snapshot latest -o all        everything in the newest snapshot
+  store get srv --label type=wheel -o wheels    its wheels, and the directories they are in")]
 pub(super) struct Args {
     /// The path, as stored or as it was given to add. Without one: the whole snapshot, to -o OUT.
     path: Option<PathBuf>,
@@ -38,6 +41,8 @@ pub(super) struct Args {
     /// Replace files that exist.
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    labels: FilterArgs,
     /// At most about this much memory for plans and data.
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size::parse)]
     memory: usize,
@@ -106,6 +111,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         overwrite: args.force,
         threads: super::threads(args.threads),
         memory_bytes: args.memory,
+        labels: args.labels.filter(),
     };
     if output == Path::new("-") {
         let mut out = std::io::stdout().lock();

@@ -1,10 +1,12 @@
 //! `store ls`: what is in a snapshot.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::get::parse_selector;
+use super::labels::{self, FilterArgs};
 use super::report::{JsonPath, line_of};
 use super::{Context, Exit};
 use crate::engine::get::Selector;
@@ -14,17 +16,22 @@ use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 
 /// List the entries of a snapshot.
 ///
-/// A directory's entries are listed, or with -R all below it. With a slash behind its path, an archive's members are. The
-/// size of an archive is that of what `get` gives: of the tar, if the file was compressed and not kept; -l says so.
-/// Control characters in names are shown escaped; -0 gives them as they are.
+/// A directory's entries are listed, or with -R all below it. With a slash behind its path, an archive's members are; they
+/// have its labels. The size of an archive is that of what `get` gives: of the tar, if the file was compressed and not
+/// kept; -l says so. Control characters in names are shown escaped; -0 gives them as they are. With --label, entries are
+/// listed that have the label, and without -R also directories in which something has it.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  store ls\n  store ls -l linux-6.1\n  store ls -R0 linux-6.1 | sort -z | head -z\n  store ls -l linux.tar/"
-)]
+#[command(after_help = "\
+Examples:
+  store ls
+  store ls -l linux-6.1
+  store ls -R --label type=wheel srv
+  store ls -R0 linux-6.1 | sort -z | head -z
+  store ls -l linux.tar/")]
 pub(super) struct Args {
     /// The path, as stored or as it was given to add [default: what was added].
     path: Option<PathBuf>,
-    /// Long: kind and mode, owner, size, time.
+    /// Long: kind and mode, owner, size, time, path, labels.
     #[arg(long, short)]
     long: bool,
     /// Everything below, not only the next level.
@@ -36,6 +43,8 @@ pub(super) struct Args {
     /// The snapshot, by the first digits of its id, or `latest` [default: the newest that has PATH].
     #[arg(long, value_name = "ID", value_parser = parse_selector)]
     snapshot: Option<Selector>,
+    #[command(flatten)]
+    labels: FilterArgs,
 }
 
 #[derive(Serialize)]
@@ -58,6 +67,8 @@ struct JsonEntry {
     archive: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     link_target: Option<JsonPath>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
 }
 
 #[derive(Serialize)]
@@ -74,12 +85,28 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let mut text = Vec::new();
     let mut above: Option<EntryPath> = None;
     let begin = &found.path;
+    let filter = args.labels.filter();
+    // An entry of the next level that waits for something in it that has the labels.
+    let mut waiting: Option<Entry> = None;
     for entry in found.entries()? {
         let entry = entry?;
-        let shown = args.recursive || is_next_level(begin, &entry, &mut above);
-        if !shown {
-            continue;
-        }
+        let has_labels = filter.takes(&entry.labels);
+        let is_shown = args.recursive || is_next_level(begin, &entry, &mut above);
+        let entry = match (is_shown, has_labels) {
+            (true, true) => {
+                waiting = None;
+                entry
+            }
+            (true, false) => {
+                waiting = (!args.recursive).then_some(entry);
+                continue;
+            }
+            (false, true) => match waiting.take_if(|waiting| entry.path.is_within(&waiting.path)) {
+                Some(waiting) => waiting,
+                None => continue,
+            },
+            (false, false) => continue,
+        };
         if context.report.is_json() {
             listed.push(json_of(&entry));
         } else {
@@ -146,6 +173,7 @@ fn json_of(entry: &Entry) -> JsonEntry {
         recipe,
         archive: form_of(entry).map(ArchiveForm::word),
         link_target: (entry.kind == EntryKind::Symlink).then(|| JsonPath::new(&entry.link_target)),
+        labels: entry.labels.iter().map(|label| (label.key().to_owned(), label.value().to_owned())).collect(),
     }
 }
 
@@ -180,8 +208,10 @@ fn append(text: &mut Vec<u8>, entry: &Entry, args: &Args) {
         _ => String::new(),
     };
     let form = form_of(entry).map_or_else(String::new, |form| format!(" ({})", form.word()));
+    let labels =
+        if entry.labels.is_empty() { String::new() } else { format!("  [{}]", labels::line_of(&entry.labels)) };
     let line = format!(
-        "{} {owner:<8} {group:<8} {:>12} {} {path}{target}{form}\n",
+        "{} {owner:<8} {group:<8} {:>12} {} {path}{target}{form}{labels}\n",
         mode_of(entry),
         entry.size,
         super::time::utc(entry.mtime_ns),

@@ -9,6 +9,7 @@ mod gc;
 mod get;
 mod hash;
 mod init;
+mod labels;
 mod list;
 mod repair;
 mod report;

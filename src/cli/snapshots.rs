@@ -27,8 +27,10 @@ pub(super) fn run(_: &Args, context: &Context) -> Result<Exit> {
             let id = id.to_hex();
             let roots: Vec<_> = info.roots.iter().map(|root| String::from_utf8_lossy(&root.0).into_owned()).collect();
             let tags = if info.tags.is_empty() { String::new() } else { format!(" [{}]", info.tags.join(" ")) };
+            let keys = info.label_keys.join(", ");
+            let keys = if keys.is_empty() { String::new() } else { format!(" (labels: {keys})") };
             text.push_str(&format!(
-                "{}  {}  {}  {:>7} files {:>10}  {}{tags}\n",
+                "{}  {}  {}  {:>7} files {:>10}  {}{tags}{keys}\n",
                 id.get(..12).unwrap_or_default(),
                 time::utc(info.time_ns),
                 info.host,

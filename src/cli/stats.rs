@@ -1,21 +1,98 @@
 //! `store dedup-stats`: what dedup and compression saved.
 
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
 use super::size::human;
 use super::{Context, Exit, time};
-use crate::engine::stats::DedupStats;
+use crate::engine::stats::{DedupStats, GroupChunks, GroupStats};
 use crate::error::Result;
+use crate::format::label::check_key;
 
 /// Show what dedup and compression saved, and what each snapshot holds.
 ///
 /// Exact: counted from the references of all recipes of all snapshots.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  store dedup-stats\n  store --json dedup-stats | jq .total_ratio")]
-pub(super) struct Args {}
+#[command(after_help = "\
+Examples:
+  store dedup-stats
+  store dedup-stats --by label:type
+  store dedup-stats --by label:type --by label:repository
+  store --json dedup-stats | jq .total_ratio")]
+pub(super) struct Args {
+    /// What the files with each value of a label cost, in all snapshots; may be given several times, for each combination.
+    #[arg(long, value_name = "label:KEY", value_parser = parse_by)]
+    by: Vec<String>,
+}
 
-pub(super) fn run(_: &Args, context: &Context) -> Result<Exit> {
+fn parse_by(text: &str) -> Result<String, String> {
+    let key = text.strip_prefix("label:").ok_or("files are grouped by label:KEY")?;
+    check_key(key).map_err(|error| error.to_string())?;
+    Ok(key.to_owned())
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    if !args.by.is_empty() {
+        let stats = context.open()?.group_stats(&args.by, &context.control)?;
+        context.report.data(&JsonGroups::new(&stats), || groups_text(&stats))?;
+        return Ok(Exit::Fine);
+    }
     let stats = context.open()?.dedup_stats(&context.control)?;
     context.report.data(&stats, || text_of(&stats))?;
     Ok(Exit::Fine)
+}
+
+#[derive(Serialize)]
+struct JsonGroups<'a> {
+    by: &'a [String],
+    groups: Vec<JsonGroup<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonGroup<'a> {
+    labels: BTreeMap<&'a str, Option<&'a str>>,
+    files: u64,
+    logical_bytes: u64,
+    own: &'a GroupChunks,
+    shared: &'a GroupChunks,
+}
+
+impl<'a> JsonGroups<'a> {
+    fn new(stats: &'a GroupStats) -> Self {
+        let group = |group: &'a crate::engine::stats::GroupPart| JsonGroup {
+            labels: stats.by.iter().map(String::as_str).zip(group.values.iter().map(Option::as_deref)).collect(),
+            files: group.files,
+            logical_bytes: group.logical_bytes,
+            own: &group.own,
+            shared: &group.shared,
+        };
+        Self { by: &stats.by, groups: stats.groups.iter().map(group).collect() }
+    }
+}
+
+fn groups_text(stats: &GroupStats) -> String {
+    let mut text =
+        "   files    logical    chunks   own (stored)           chunks   shared (stored)        labels\n".to_owned();
+    for group in &stats.groups {
+        let labels = stats.by.iter().zip(&group.values).map(|(key, value)| match value {
+            Some(value) => format!("{key}={value}"),
+            None => format!("{key} (none)"),
+        });
+        text.push_str(&format!(
+            "{:>8} {:>10} {:>9} {:>10} ({:>9}) {:>9} {:>10} ({:>9})  {}\n",
+            group.files,
+            human(group.logical_bytes),
+            group.own.chunks,
+            human(group.own.bytes),
+            human(group.own.stored_bytes),
+            group.shared.chunks,
+            human(group.shared.bytes),
+            human(group.shared.stored_bytes),
+            labels.collect::<Vec<_>>().join(", "),
+        ));
+    }
+    text
 }
 
 fn text_of(stats: &DedupStats) -> String {

@@ -9,9 +9,26 @@ pub struct Control {
     entries: AtomicU64,
     bytes: AtomicU64,
     stop: Arc<AtomicBool>,
+    callback: Option<Callback>,
+}
+
+/// Is called with the entries and bytes finished so far.
+struct Callback(Box<dyn Fn(u64, u64) + Send + Sync>);
+
+impl std::fmt::Debug for Callback {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Callback")
+    }
 }
 
 impl Control {
+    /// A control that calls `progress` after each entry with the entries and the logical bytes finished so far. It is
+    /// called by the threads that do the work, which wait for it.
+    #[must_use]
+    pub fn with_callback(progress: impl Fn(u64, u64) + Send + Sync + 'static) -> Self {
+        Self { callback: Some(Callback(Box::new(progress))), ..Self::default() }
+    }
+
     /// Entries finished so far.
     #[must_use]
     pub fn entries(&self) -> u64 {
@@ -42,7 +59,10 @@ impl Control {
     }
 
     pub(crate) fn count(&self, entries: u64, bytes: u64) {
-        self.entries.fetch_add(entries, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let entries = entries + self.entries.fetch_add(entries, Ordering::Relaxed);
+        let bytes = bytes + self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(Callback(progress)) = &self.callback {
+            progress(entries, bytes);
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! Where is this chunk, and what is in this recipe? The index, kept true to the packs and recipes that are there.
 //!
-//! Invariant 6: the index is a cache. What it does not know of the store, it is told when it is opened; if it is damaged
-//! it is thrown away and made again. No answer rests on it alone: a chunk is where its pack's directory says, a recipe is
-//! what hashes to its id.
+//! Invariant 6: the index is a cache. What it does not know of the store, it is told when it is opened; if it is damaged,
+//! or turns out to be so in the middle of the work, it is thrown away and made again. No answer rests on it alone: a
+//! chunk is where its pack's directory says, a recipe is what hashes to its id.
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use crate::catalog::recipe::{KeptRecipes, RecipePlace, RecipesFile};
 use crate::error::{Error, Result};
@@ -20,13 +20,18 @@ use crate::index::{Index, IndexOptions, IndexStatistics, Location, RecipeRow, Re
 use crate::pack::reader::read_directory;
 use crate::storage::Storage;
 
+#[cfg(test)]
+mod tests;
+
 /// The name of the index below a store's root.
 pub(super) const INDEX_FILE: &str = "index.redb";
 
 /// Finds chunks and recipes. Shared between threads.
 #[derive(Debug)]
 pub struct Locator<'s> {
-    index: Index,
+    /// Another one once it turned out to be damaged.
+    index: RwLock<Arc<Index>>,
+    index_path: PathBuf,
     storage: &'s dyn Storage,
     /// Recipes files that were opened: there are few, and each keeps its footer only.
     recipes_files: Mutex<HashMap<RecipesFileId, Arc<RecipesFile<'s>>>>,
@@ -80,9 +85,10 @@ impl<'s> Locator<'s> {
 
     fn open_with(root: &Path, storage: &'s dyn Storage, options: &IndexOptions, condemned: Condemned) -> Result<Self> {
         let options = IndexOptions { disk: storage.cache_disk(), ..options.clone() };
-        let index = Index::open(&root.join(INDEX_FILE), &options)?;
+        let index_path = root.join(INDEX_FILE);
         let mut locator = Self {
-            index,
+            index: RwLock::new(Arc::new(Index::open(&index_path, &options)?)),
+            index_path,
             storage,
             recipes_files: Mutex::default(),
             kept_recipes: KeptRecipes::default(),
@@ -92,12 +98,37 @@ impl<'s> Locator<'s> {
             relied: [const { OnceLock::new() }; 256],
             relied_recipes: OnceLock::new(),
         };
-        locator.reconciled = locator.reconcile()?;
+        locator.reconciled = locator.reconcile(&locator.index())?;
         Ok(locator)
     }
 
+    fn index(&self) -> Arc<Index> {
+        Arc::clone(&self.index.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Asks the index. One that turns out to be damaged is made again, and the new one asked.
+    fn ask_index<T>(&self, question: impl Fn(&Index) -> Result<T>) -> Result<T> {
+        let index = self.index();
+        match question(&index) {
+            Err(Error::Index { .. }) => question(&*self.instead_of(&index)?),
+            answer => answer,
+        }
+    }
+
+    fn instead_of(&self, damaged: &Arc<Index>) -> Result<Arc<Index>> {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have been as fast.
+        if Arc::ptr_eq(&index, damaged) {
+            let options = IndexOptions { fresh: true, disk: self.storage.cache_disk(), ..IndexOptions::default() };
+            let fresh = Index::open(&self.index_path, &options)?;
+            self.reconcile(&fresh)?;
+            *index = Arc::new(fresh);
+        }
+        Ok(Arc::clone(&index))
+    }
+
     /// Tells the index what is there. What vanishes between the listing and the look at it was deleted, not damaged.
-    fn reconcile(&self) -> Result<Reconciled> {
+    fn reconcile(&self, index: &Index) -> Result<Reconciled> {
         let (storage, condemned) = (self.storage, &self.condemned);
         let packs: Vec<PackId> = listed(storage, ObjectKind::Pack, |name| match name {
             ObjectName::Pack(id) => (!condemned.packs.contains(&id)).then_some(id),
@@ -107,8 +138,7 @@ impl<'s> Locator<'s> {
             ObjectName::Recipes(id) => (!condemned.recipes.contains(&id)).then_some(id),
             _ => None,
         })?;
-        let mut reconciled = self
-            .index
+        let mut reconciled = index
             .reconcile(&packs, &recipes, &|pack| self.load_directory(pack), &|file| self.load_recipe_rows(*file))?;
         reconciled.unreadable.retain(|(_, error)| !matches!(error, Error::NotFound { .. }));
         Ok(reconciled)
@@ -120,7 +150,7 @@ impl<'s> Locator<'s> {
     /// As [`Locator::open`].
     fn refresh(&self) -> Result<()> {
         let _refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.reconcile().map(|_| ())
+        self.ask_index(|index| self.reconcile(index).map(|_| ()))
     }
 
     /// A pack is gone: what was needed of it is elsewhere. To be told before a chunk of it is looked up again.
@@ -130,7 +160,8 @@ impl<'s> Locator<'s> {
     pub(super) fn vanished(&self, pack: &PackId) -> Result<()> {
         // Others that miss it wait until the index is up to date.
         let _refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.index.remove_pack(pack) { self.reconcile().map(|_| ()) } else { Ok(()) }
+        let was_known = self.index().remove_pack(pack);
+        if was_known { self.ask_index(|index| self.reconcile(index).map(|_| ())) } else { Ok(()) }
     }
 
     /// Asks, and asks once more if what the index named is gone, or if it may have been asked while it was brought up
@@ -180,12 +211,12 @@ impl<'s> Locator<'s> {
     /// How big the index is.
     #[must_use]
     pub fn statistics(&self) -> IndexStatistics {
-        self.index.statistics()
+        self.index().statistics()
     }
 
     /// Whether a chunk is in the store. Before anything that is to last names it, [`Self::settle_packs`].
     pub(super) fn contains(&self, id: &ChunkId) -> Result<bool> {
-        match self.index.pack_of(id, &|pack| self.load_directory(pack)) {
+        match self.ask_index(|index| index.pack_of(id, &|pack| self.load_directory(pack))) {
             // In a pack that cannot be read: it is as good as new, and adding it again heals what lost it.
             Err(Error::Damaged { .. } | Error::NotFound { .. }) => Ok(false),
             found => Ok(found?.is_some_and(|pack| {
@@ -214,7 +245,7 @@ impl<'s> Locator<'s> {
     /// [`Error::Damaged`] if no pack has it, or it has another length.
     pub(super) fn locate(&self, id: &ChunkId, length: u64) -> Result<(Location, ChunkPlace)> {
         let lost = |what: String| Error::damaged("packs", 0, what);
-        let found = self.ask(|| self.index.find(id, &|pack| self.load_directory(pack)))?;
+        let found = self.ask(|| self.ask_index(|index| index.find(id, &|pack| self.load_directory(pack))))?;
         let location = found.ok_or_else(|| lost(format!("chunk {id} is in no pack that can be read")))?;
         let place = location
             .directory
@@ -228,17 +259,18 @@ impl<'s> Locator<'s> {
 
     /// A new pack, durable already.
     pub(super) fn add_pack(&self, id: PackId, directory: Arc<Directory>) -> Result<()> {
-        self.index.add_pack(id, directory)
+        self.ask_index(|index| index.add_pack(id, Arc::clone(&directory)))
     }
 
     /// A new recipes file, durable already.
     pub(super) fn add_recipes(&self, file: RecipesFileId, rows: &[(RecipeId, RecipePlace)]) -> Result<()> {
-        self.index.add_recipes(file, &index_rows(rows))
+        let rows = index_rows(rows);
+        self.ask_index(|index| index.add_recipes(file, &rows))
     }
 
     /// Whether a recipe is in the store. Before anything that is to last names it, [`Self::settle_recipes`].
     pub(super) fn has_recipe(&self, id: &RecipeId) -> Result<bool> {
-        for (file, row) in self.index.find_recipe(id)? {
+        for (file, row) in self.ask_index(|index| index.find_recipe(id))? {
             // Nearly always one candidate, and nearly always the right one; a damaged file has no recipe.
             if self.read_recipe(file, row).is_ok_and(|(found, _)| found == *id) {
                 let _ = self.relied_recipes.set(file);
@@ -293,7 +325,7 @@ impl<'s> Locator<'s> {
 
     fn recipe_as_known(&self, id: &RecipeId) -> Result<Option<Vec<Piece>>> {
         let mut failure = None;
-        for (file, row) in self.index.find_recipe(id)? {
+        for (file, row) in self.ask_index(|index| index.find_recipe(id))? {
             match self.read_recipe(file, row) {
                 Ok((found, pieces)) if found == *id => return Ok(Some(pieces)),
                 Ok(_) => {}
@@ -328,7 +360,8 @@ impl<'s> Locator<'s> {
 
     /// Writes what was learned, if it can be: the index is a cache, so nothing depends on it.
     pub(super) fn close(self) -> Result<()> {
-        self.index.close().map(|_| ())
+        let index = self.index.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Arc::into_inner(index).map_or(Ok(()), |index| index.close().map(|_| ()))
     }
 }
 

@@ -10,6 +10,7 @@ pub mod export;
 mod frames;
 pub mod gc;
 pub mod get;
+pub mod labels;
 mod layout;
 mod locate;
 pub mod reader;
@@ -64,8 +65,8 @@ pub struct RebuiltIndex {
     pub unreadable: Vec<(ObjectName, Error)>,
 }
 
-/// An open store.
-#[derive(Debug)]
+/// An open store. Clones share what is open.
+#[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
     storage: LocalStorage,
@@ -191,6 +192,7 @@ impl Store {
     fn sweep(&self) {
         // Tidiness: what cannot be removed is in nobody's way.
         let _ = self.storage.sweep_temporaries();
+        let _ = crate::index::sweep(&self.root.join(locate::INDEX_FILE), &*self.storage.cache_disk());
     }
 
     /// The ids of all snapshots, in no particular order.
@@ -241,6 +243,11 @@ impl Store {
         locator.close()?;
         Ok(rebuilt)
     }
+}
+
+/// How many threads can run at once.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// 32 random hexadecimal digits.

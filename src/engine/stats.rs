@@ -3,10 +3,14 @@
 //! Each distinct content is looked at once, with the first snapshot that has it and whether others have it too; what
 //! holds for a chunk follows from the contents it is in. Memory: about 60 bytes a distinct content and 20 a chunk.
 
-use std::collections::HashMap;
+mod groups;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::Serialize;
+
+pub use groups::{GroupChunks, GroupPart, GroupStats};
 
 use super::control::Control;
 use super::locate::{INDEX_FILE, Locator};
@@ -124,6 +128,8 @@ pub struct ExtensionStats {
     pub stored_bytes: u64,
 }
 
+/// How often all is counted if snapshots are removed meanwhile.
+const ATTEMPTS_MAX: usize = 8;
 /// How many extensions are reported.
 const EXTENSIONS_MAX: usize = 12;
 /// Extensions longer than this are no extensions.
@@ -183,6 +189,24 @@ impl Store {
     /// # Errors
     /// Fails if a snapshot, a recipe or a pack's directory is damaged or missing.
     pub fn dedup_stats(&self, control: &Control) -> Result<DedupStats> {
+        self.unless_removing(|| self.count(control))
+    }
+
+    /// Counts again if snapshots were removed meanwhile.
+    fn unless_removing<T>(&self, count: impl Fn() -> Result<T>) -> Result<T> {
+        for _ in 1..ATTEMPTS_MAX {
+            let listed = self.snapshot_ids()?.into_iter().collect::<BTreeSet<_>>();
+            match count() {
+                // It, or what it needed, was removed since it was listed.
+                Err(Error::NotFound { .. }) => {}
+                Err(Error::Damaged { .. }) if self.snapshot_ids()?.into_iter().collect::<BTreeSet<_>>() != listed => {}
+                counted => return counted,
+            }
+        }
+        count()
+    }
+
+    fn count(&self, control: &Control) -> Result<DedupStats> {
         let locator = self.locator()?;
         let mut snapshots = self.snapshots()?;
         snapshots.reverse();
@@ -193,7 +217,7 @@ impl Store {
         let mut packs = self.load_packs()?;
         for (content, (holders, size)) in &contents {
             if control.is_stopped() {
-                return Err(Error::Interrupted { kept: "nothing was changed".to_owned() });
+                return Err(interrupted());
             }
             mark(&locator, &mut packs, *content, *size, *holders)?;
         }
@@ -230,17 +254,17 @@ impl Store {
                 let entry = entry?;
                 *entries += 1;
                 if control.is_stopped() {
-                    return Err(Error::Interrupted { kept: "nothing was changed".to_owned() });
+                    return Err(interrupted());
                 }
                 if entry.kind != EntryKind::File {
                     continue;
                 }
                 part.files += 1;
-                part.logical_bytes += entry.size;
+                part.logical_bytes = part.logical_bytes.saturating_add(entry.size);
                 let extension = extensions.of(&entry);
                 if let Some(of_extension) = extensions.list.get_mut(extension as usize) {
                     of_extension.files += 1;
-                    of_extension.logical_bytes += entry.size;
+                    of_extension.logical_bytes = of_extension.logical_bytes.saturating_add(entry.size);
                 }
                 if entry.content != Content::Empty {
                     let holders = Holders { first: place, only: place, extension };
@@ -249,7 +273,7 @@ impl Store {
                 }
             }
             stats.files += part.files;
-            stats.logical_bytes += part.logical_bytes;
+            stats.logical_bytes = stats.logical_bytes.saturating_add(part.logical_bytes);
             stats.snapshots.push(part);
         }
         Ok(contents)
@@ -283,6 +307,10 @@ impl Store {
         stats.stored_bytes = pack_bytes + metadata.recipe_bytes + metadata.snapshot_bytes + config;
         Ok(())
     }
+}
+
+fn interrupted() -> Error {
+    Error::Interrupted { kept: "nothing was changed".to_owned() }
 }
 
 fn ratio(a: u64, b: u64) -> f64 {

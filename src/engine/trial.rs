@@ -82,12 +82,10 @@ impl Trial {
     fn request(&self, tree: &str) -> AddRequest {
         AddRequest {
             paths: vec![self.trees.join(tree)],
-            stdin_name: None,
             reread: true,
             memory_bytes: 64 << 20,
             threads: 2,
-            tags: Vec::new(),
-            archives: crate::engine::add::Archives::default(),
+            ..AddRequest::default()
         }
     }
 
@@ -152,9 +150,9 @@ impl Trial {
             let request = GetRequest {
                 path: path.as_path().to_owned(),
                 snapshot: Selector::Id(snapshot.to_hex()),
-                overwrite: false,
                 memory_bytes: 64 << 20,
                 threads: 1,
+                ..GetRequest::default()
             };
             let mut bytes = Vec::new();
             let read = store.read(&request, None, &mut bytes, "memory".as_ref(), &Control::default());

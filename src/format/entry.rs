@@ -6,6 +6,11 @@ use std::path::Path;
 
 use super::archive::ArchiveForm;
 use super::id::{ChunkId, RecipeId};
+use super::label::Labels;
+
+/// No entry's path is longer, in bytes: four times what Linux takes at once. What is made for a path is made for each of
+/// its ancestors, so a path that were as long as memory would take the square of that.
+pub const PATH_BYTES_MAX: usize = 16 << 10;
 
 /// A path in a snapshot: bytes, relative, parts joined by single `/`, no `.` or `..` part, no NUL.
 /// The empty path is the root itself (`store add .`).
@@ -216,6 +221,12 @@ pub struct Identity {
     pub ctime_ns: i64,
 }
 
+impl AsRef<Entry> for Entry {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 /// One row of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -247,4 +258,6 @@ pub struct Entry {
     pub identity: Identity,
     /// Extended attributes, ascending by name.
     pub xattrs: Vec<Xattr>,
+    /// What the add that made the snapshot says of it. Nothing of a restored file tells of these.
+    pub labels: Labels,
 }

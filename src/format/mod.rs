@@ -11,6 +11,7 @@ pub mod entry;
 pub mod flaw;
 pub mod frame;
 pub mod id;
+pub mod label;
 pub mod name;
 pub mod pack;
 pub mod recipe;

@@ -347,9 +347,7 @@ impl Layers {
         if self.len() > BESIDE_BYTES.max(self.top.metadata()?.blocks() * 512 * BESIDE_FACTOR) {
             return Ok(Persisted::No);
         }
-        let mut name = self.path.clone().into_os_string();
-        name.push(".new");
-        let name = PathBuf::from(name);
+        let name = beside(&self.path);
         let changed = self.disk.open_to_change(&name)?;
         let file = changed.file();
         // One at a time; and what was in the place of the base by the time of the lock is left alone.
@@ -428,6 +426,13 @@ impl Base {
         }
         Ok((Some(Self { file, header }), seen))
     }
+}
+
+/// Where the file is made that is to take the place of the one at `path`. It is locked while it is written.
+pub(super) fn beside(path: &Path) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(".new");
+    PathBuf::from(name)
 }
 
 fn same_file(a: &File, b: &File) -> io::Result<bool> {

@@ -48,6 +48,15 @@ const SPARE_BYTES: u64 = 4 << 20;
 /// Bytes of pages in memory while it is.
 const COPY_CACHE_BYTES: usize = 4 << 20;
 
+/// Removes what a process that is gone left of an index it was writing to take the place of the one at `path`; says
+/// whether there was something.
+///
+/// # Errors
+/// What the system says, also where there is nothing.
+pub(crate) fn sweep(path: &Path, disk: &dyn Disk) -> std::io::Result<bool> {
+    disk.remove_unlocked(&layers::beside(path))
+}
+
 /// How an index is opened.
 #[derive(Debug, Clone)]
 pub struct IndexOptions {

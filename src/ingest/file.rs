@@ -82,6 +82,17 @@ impl OpenFile {
         Ok(filled)
     }
 
+    /// The first bytes, `bytes` of them at most.
+    ///
+    /// # Errors
+    /// As [`OpenFile::read_at`].
+    pub fn head(&self, bytes: usize) -> std::io::Result<Vec<u8>> {
+        let mut head = vec![0; bytes];
+        let read = self.read_at(0, &mut head)?;
+        head.truncate(read);
+        Ok(head)
+    }
+
     /// Appends up to `room` bytes from `offset` on to `data`; fewer means the file ended there. Where they reach to the
     /// file's end, memory is not set to anything before it is read into.
     ///

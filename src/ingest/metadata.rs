@@ -18,6 +18,7 @@ use super::stat::Stat;
 use super::walk::Found;
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Xattr};
+use crate::format::label::Labels;
 
 /// The longest list of names and the longest value the system knows, in bytes.
 const XATTR_BYTES_MAX: usize = 64 << 10;
@@ -85,10 +86,16 @@ impl Metadata {
             let named = format!("{}: {source}", String::from_utf8_lossy(&name));
             Error::io("read extended attributes of", &found.disk, std::io::Error::new(source.kind(), named))
         });
-        Completed { lost: lost.collect(), entry: self.bare(found.path.clone(), stat, link_target, xattrs) }
+        Completed { lost: lost.collect(), entry: self.with(found.path.clone(), stat, link_target, xattrs) }
     }
 
-    fn bare(&self, path: EntryPath, stat: &Stat, link_target: Vec<u8>, xattrs: Vec<Xattr>) -> Entry {
+    /// The entry at a path, of which no more is known than what the system says of it at once.
+    #[must_use]
+    pub fn bare(&self, path: EntryPath, stat: &Stat) -> Entry {
+        self.with(path, stat, Vec::new(), Vec::new())
+    }
+
+    fn with(&self, path: EntryPath, stat: &Stat, link_target: Vec<u8>, xattrs: Vec<Xattr>) -> Entry {
         Entry {
             path,
             kind: stat.kind,
@@ -104,6 +111,7 @@ impl Metadata {
             rdev: stat.rdev,
             identity: stat.identity,
             xattrs,
+            labels: Labels::default(),
         }
     }
 }

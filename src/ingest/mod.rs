@@ -2,7 +2,8 @@
 //!
 //! [`Walk`] finds every entry under the given roots with one `lstat` each, in the order of [`EntryPath`];
 //! [`Metadata`] adds what a snapshot keeps beyond that (link targets, extended attributes, owner names);
-//! [`OpenFile`] reads the bytes of a regular file and says whether it stayed the same meanwhile.
+//! [`OpenFile`] reads the bytes of a regular file and says whether it stayed the same meanwhile; [`Package`] tells what
+//! package a file is.
 //!
 //! Kept throughout: no symbolic link is followed below a root; what cannot be read is reported by name, never passed
 //! over in silence; names are bytes from the directory to the snapshot; neither the depth of a tree, nor the length of
@@ -15,6 +16,7 @@ mod file;
 mod longpath;
 mod metadata;
 mod owners;
+mod package;
 mod roots;
 mod stat;
 mod stdin;
@@ -27,8 +29,9 @@ mod tests;
 pub use extents::{Extents, HOLE_BYTES_MIN};
 pub use file::{Changed, OpenFile};
 pub use metadata::{Completed, Metadata};
+pub use package::{HEAD_BYTES, Package};
 pub use roots::Root;
 pub use stat::Stat;
-pub use stdin::standard_input;
+pub use stdin::{made_now, standard_input};
 pub use unpack::{MAGIC_BYTES, compression_of, unpack};
 pub use walk::{Found, Walk, WalkOptions, Walked};

@@ -3,6 +3,7 @@
 //! Times are nanoseconds since 1970, saturated at the ends of `i64` (years 1677 and 2262); the size of anything but a
 //! regular file is 0, as it is in a snapshot.
 
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::FileType;
@@ -66,6 +67,39 @@ impl Stat {
                 inode: stat.st_ino as u64,
                 links: stat.st_nlink as u64,
                 ctime_ns: saturated_ns(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+            },
+        })
+    }
+
+    /// What the standard library knows of a file; `None` for a kind of file no snapshot knows.
+    #[must_use]
+    pub fn of(metadata: &std::fs::Metadata) -> Option<Self> {
+        let kind = metadata.file_type();
+        let kind = match () {
+            () if kind.is_file() => EntryKind::File,
+            () if kind.is_dir() => EntryKind::Directory,
+            () if kind.is_symlink() => EntryKind::Symlink,
+            () if kind.is_fifo() => EntryKind::Fifo,
+            () if kind.is_char_device() => EntryKind::CharDevice,
+            () if kind.is_block_device() => EntryKind::BlockDevice,
+            () if kind.is_socket() => EntryKind::Socket,
+            () => return None,
+        };
+        let is_device = matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice);
+        Some(Self {
+            kind,
+            mode: metadata.mode() & 0o7777,
+            uid: metadata.uid(),
+            gid: metadata.gid(),
+            size: if kind == EntryKind::File { metadata.size() } else { 0 },
+            allocated_bytes: metadata.blocks().saturating_mul(512),
+            mtime_ns: saturated_ns(metadata.mtime(), metadata.mtime_nsec()),
+            rdev: if is_device { metadata.rdev() } else { 0 },
+            identity: Identity {
+                device: metadata.dev(),
+                inode: metadata.ino(),
+                links: metadata.nlink(),
+                ctime_ns: saturated_ns(metadata.ctime(), metadata.ctime_nsec()),
             },
         })
     }

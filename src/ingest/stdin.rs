@@ -1,22 +1,34 @@
-//! What does a snapshot say of bytes that came through a pipe?
+//! What does a snapshot say of bytes that came through a pipe, or from a program, and of no file?
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::owners::Owners;
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity};
+use crate::format::label::Labels;
 
 /// The entry for standard input: a file as this process would have made it just now. Size and content are the caller's
 /// to fill in once the input has ended.
 #[must_use]
 pub fn standard_input(path: EntryPath) -> Entry {
+    made_now(path, EntryKind::File)
+}
+
+/// An entry as this process would make it now: its owner, and the permissions that its mask leaves.
+#[must_use]
+pub fn made_now(path: EntryPath, kind: EntryKind) -> Entry {
+    let mode = match kind {
+        EntryKind::Symlink => 0o777,
+        EntryKind::Directory => 0o777 & !umask(),
+        _ => 0o644 & !umask(),
+    };
     let uid = rustix::process::geteuid().as_raw();
     let gid = rustix::process::getegid().as_raw();
     let owners = Owners::of_system();
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Entry {
         path,
-        kind: EntryKind::File,
-        mode: 0o644 & !umask(),
+        kind,
+        mode,
         uid,
         gid,
         user: owners.user(uid),
@@ -28,6 +40,7 @@ pub fn standard_input(path: EntryPath) -> Entry {
         rdev: 0,
         identity: Identity::default(),
         xattrs: Vec::new(),
+        labels: Labels::default(),
     }
 }
 

@@ -207,7 +207,7 @@ impl<'a> Walk<'a> {
         for chunk in directory.chunks_of(entry) {
             let (bytes, after) = rest.split_at_checked(chunk.length as usize).unwrap_or((rest, &[]));
             rest = after;
-            if ChunkId::of(bytes) == chunk.id {
+            if bytes.len() == chunk.length as usize && ChunkId::of(bytes) == chunk.id {
                 intact.extend_from_slice(bytes);
                 self.ids.push(chunk.id);
                 self.lengths.push(chunk.length);

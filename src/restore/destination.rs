@@ -19,6 +19,7 @@ use super::beneath::{Beneath, Directory, Newborn, kind_of};
 use super::file::FileTarget;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
+use crate::format::id::checksum;
 
 /// A place to restore to. One serves all threads; paths are relative to it, and the root path is the place itself.
 ///
@@ -35,8 +36,9 @@ pub struct Destination {
     /// The result's own path in the base; the root where the user named a directory that has no name (`.`, `/`, `..`).
     result: EntryPath,
     overwrite: bool,
-    /// Directories made on the way: their own entry may still come.
-    implied: Mutex<HashSet<EntryPath>>,
+    /// Directories made on the way: their own entry may still come. Checksums of their paths, for a path of thousands of
+    /// parts has as many ancestors, each nearly as long as itself.
+    implied: Mutex<HashSet<[u8; 16]>>,
 }
 
 /// A name in an open directory.
@@ -89,7 +91,8 @@ impl Destination {
             Err(Errno::EXIST) => {}
             made => return made.map_err(|errno| self.error("create", path, errno)),
         }
-        let was_implied = self.implied.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+        let was_implied =
+            self.implied.lock().unwrap_or_else(PoisonError::into_inner).remove(&checksum(&[path.as_bytes()]));
         if was_implied {
             return Ok(());
         }
@@ -256,6 +259,7 @@ impl Destination {
 
     /// Makes the directories on the way to a path and opens the last.
     fn imply(&self, path: &EntryPath) -> Result<Arc<Directory>> {
+        // Of ancestors no more than their lengths is kept.
         let mut missing = Vec::new();
         let mut next = path.parent();
         let mut directory = loop {
@@ -265,19 +269,22 @@ impl Destination {
                 Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
-            next = ancestor.parent();
-            let is_result = ancestor.is_root();
-            missing.push(ancestor);
-            if is_result {
+            missing.push(ancestor.as_bytes().len());
+            if ancestor.is_root() {
                 let base = self.beneath.directory(&EntryPath::default());
                 break base.map_err(|errno| self.error("open", path, errno))?;
             }
+            next = ancestor.parent();
         };
-        while let Some(ancestor) = missing.pop() {
+        while let Some(length) = missing.pop() {
+            let ancestor = path.as_bytes().get(..length).unwrap_or_default();
+            let ancestor = EntryPath::new(ancestor)
+                .map_err(|odd| Error::Refused { path: self.shown(path), why: odd.to_string() })?;
             let whole = self.in_base(&ancestor)?;
             match mkdirat(directory.as_fd(), whole.name(), Mode::from_raw_mode(0o777)) {
                 Ok(()) => {
-                    self.implied.lock().unwrap_or_else(PoisonError::into_inner).insert(ancestor.clone());
+                    let implied = checksum(&[ancestor.as_bytes()]);
+                    self.implied.lock().unwrap_or_else(PoisonError::into_inner).insert(implied);
                 }
                 // Another thread was as fast, or somebody put something there: opening tells.
                 Err(Errno::EXIST) => {}

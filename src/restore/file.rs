@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate, ftruncate};
+use rustix::fs::{FallocateFlags, fallocate, fstatvfs, ftruncate};
 use rustix::io::{Errno, pwrite, retry_on_intr};
 
 use super::beneath::Directory;
@@ -61,6 +61,11 @@ impl FileTarget {
     pub fn reserve(&self, bytes: u64) -> Result<()> {
         if bytes == 0 {
             return Ok(());
+        }
+        // Asked for more than there is, some file systems fill the disk up before they say so. A snapshot can ask for any
+        // number of terabytes.
+        if fstatvfs(&self.fd).is_ok_and(|disk| bytes > disk.f_bfree.saturating_mul(disk.f_frsize)) {
+            return Err(self.error("set space aside for", Errno::NOSPC));
         }
         match retry_on_intr(|| fallocate(&self.fd, FallocateFlags::KEEP_SIZE, 0, bytes)) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) | Ok(()) => Ok(()),

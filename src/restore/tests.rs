@@ -34,6 +34,7 @@ fn entry(kind: EntryKind) -> Entry {
         rdev: 0,
         identity: Identity::default(),
         xattrs: Vec::new(),
+        labels: crate::format::label::Labels::default(),
     }
 }
 

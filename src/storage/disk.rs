@@ -149,7 +149,10 @@ impl Disk for SystemDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        File::open(path)?.sync_all()?;
+        // XFS says that a directory is synced even if it has given up meanwhile, after an error of its log, say, and
+        // its last names are lost. But from then on it opens nothing.
+        File::open(path).map(drop)
     }
 
     fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {

@@ -5,8 +5,11 @@
 //! nowhere. Nothing visible is ever changed, appended to or renamed.
 
 pub mod disk;
+#[cfg(test)]
+pub(crate) mod faulty;
 pub mod local;
 pub mod memory;
+pub mod scratch;
 
 use std::fmt::Debug;
 use std::io;
@@ -14,6 +17,7 @@ use std::sync::Arc;
 
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
+pub use scratch::ScratchStorage;
 
 use self::disk::{Disk, SystemDisk};
 use crate::error::{Error, Result};

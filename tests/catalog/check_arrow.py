@@ -67,6 +67,8 @@ def make_tree(root: bytes):
     for number in range(300):
         with open(root + b"/d/small-%d" % number, "wb") as file:
             file.write(numbers.randbytes(numbers.randrange(1, 5000)))
+    with open(root + b"/d/a.whl", "wb") as file:
+        file.write(b"PK\x03\x04")
     os.symlink(b"../\xfe", root + b"/d/link")
     os.mkfifo(root + b"/pipe")
     os.link(root + b"/larger", root + b"/linked")
@@ -93,8 +95,23 @@ def check_types(table: pa.Table, expected: dict, kind: str):
     table.validate(full=True)
 
 
-def check_snapshot(table: pa.Table, root: bytes, recipes: dict):
-    check_types(table, SNAPSHOT, "snapshot")
+def label_of(path: bytes, key: str):
+    """What label an entry has by the rules of `LABELLED`."""
+    if key == "source":
+        return "check"
+    name = os.path.basename(path)
+    if name.endswith(b".whl"):
+        return "wheel"
+    return "small" if path.startswith(b"tree/d/small-") and name.endswith(b"7") else None
+
+
+# The labels of the second snapshot: its arguments, and the columns they make.
+LABELLED = ["--label", "source=check", "--label-rule", "tree/d/small-*7 type=small", "--detect-types"]
+LABELS = {"label:source": WORDS, "label:type": WORDS}
+
+
+def check_snapshot(table: pa.Table, root: bytes, recipes: dict, labels: dict):
+    check_types(table, SNAPSHOT | labels, "snapshot")
     rows = rows_of(table)
     expected = paths_below(root, os.path.basename(root))
     assert [row["path"] for row in rows] == expected, "paths or their order"
@@ -126,12 +143,17 @@ def check_snapshot(table: pa.Table, root: bytes, recipes: dict):
             size, chunks = recipes[row["recipe_id"]]
             ends = [chunk["end"] for chunk in chunks]
             assert size == here.st_size == ends[-1] and ends == sorted(set(ends)), path
+    for column in labels:
+        key = column.removeprefix("label:")
+        for row in rows:
+            assert row[column] == label_of(row["path"], key), (row["path"], column, row[column])
     info = json.loads(table.schema.metadata[b"seamstore:info"])
+    assert info.get("label_keys", []) == [column.removeprefix("label:") for column in labels]
     files = [row for row in rows if row["kind"] == "file"]
     assert info["counts"]["entries"] == len(rows)
     assert info["counts"]["files"] == len(files)
     assert info["counts"]["logical_bytes"] == sum(row["size"] for row in files)
-    assert info["tags"] == ["checked"] and info["parent"] is None and info["roots"], info
+    assert info["tags"] == ["checked"] and (info["parent"] is None) == (not labels) and info["roots"], info
     assert pc.sum(pc.equal(table["kind"], "file")).as_py() == len(files)
     return len(files)
 
@@ -157,6 +179,8 @@ def check_others(snapshot: Path, recipes: Path, files: int, rows: int):
         joined = frame.join(polars.read_ipc(recipes), on="recipe_id")
         assert joined.height == frame.filter(polars.col("recipe_id").is_not_null()).height
         assert (joined["size"] == joined["chunks"].list.last().struct.field("end")).all()
+        if "label:type" in frame.columns:
+            assert frame.filter(polars.col("label:type") == "wheel").height == 1
         seen.append(f"Polars {polars.__version__}")
     except ModuleNotFoundError:
         pass
@@ -170,6 +194,10 @@ def check_others(snapshot: Path, recipes: Path, files: int, rows: int):
         assert counted[:2] == (rows, files), counted
         join = "select count(*), sum(len(chunks)) from entries join listed using (recipe_id)"
         assert duckdb.sql(join).fetchall()[0][0] == counted[2]
+        if "label:type" in entries.schema.names:
+            kinds = 'select "label:type", count(*) from entries where "label:source" = \'check\' group by all order by all'
+            found = duckdb.sql(kinds).fetchall()
+            assert dict(found)["wheel"] == 1 and sum(count for _, count in found) == rows, found
         seen.append(f"DuckDB {duckdb.__version__}")
     except ModuleNotFoundError:
         pass
@@ -185,20 +213,24 @@ def main():
         command = [program, "--store", store, "--quiet", "add", "--tag", "checked", "tree"]
         subprocess.run(command, cwd=folder, check=True)
         (snapshot,) = (store / "snapshots").glob("*.arrow")
+        # The same once more, with labels; nothing but the snapshot is new.
+        subprocess.run(command + LABELLED, cwd=folder, check=True)
+        (labelled,) = set((store / "snapshots").glob("*.arrow")) - {snapshot}
         (recipe_file,) = (store / "recipes").glob("*.arrow")
 
         listed = ipc.open_file(recipe_file).read_all()
         check_types(listed, RECIPES, "recipes")
         recipes = {row["recipe_id"]: (row["size"], row["chunks"]) for row in listed.to_pylist()}
         assert len(recipes) == listed.num_rows, "a recipe is there twice"
-        table = ipc.open_file(snapshot).read_all()
-        files = check_snapshot(table, root, recipes)
-        # The same rows, read as a stream: dictionaries and totals stand in front, too.
-        with open(snapshot, "rb") as file:
-            file.seek(8)
-            stream = ipc.open_stream(file.read()).read_all()
-        assert stream.equals(table) and stream.schema.metadata == table.schema.metadata
-        seen = [f"pyarrow {pa.__version__}"] + check_others(snapshot, recipe_file, files, table.num_rows)
+        for path, labels in [(snapshot, {}), (labelled, LABELS)]:
+            table = ipc.open_file(path).read_all()
+            files = check_snapshot(table, root, recipes, labels)
+            # The same rows, read as a stream: dictionaries and totals stand in front, too.
+            with open(path, "rb") as file:
+                file.seek(8)
+                stream = ipc.open_stream(file.read()).read_all()
+            assert stream.equals(table) and stream.schema.metadata == table.schema.metadata
+            seen = [f"pyarrow {pa.__version__}"] + check_others(path, recipe_file, files, table.num_rows)
         print(f"{table.num_rows} rows, {listed.num_rows} recipes: the same in {', '.join(seen)}")
 
 

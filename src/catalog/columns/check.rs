@@ -3,16 +3,22 @@
 //! The arrow crates validate arrays, but cut a message's body by the ranges it names, size what they decompress by the
 //! length it claims, and take buffers for whole values; where that is wrong, they panic. So all of it is checked here:
 //! a message has the fields and buffers that its columns need and no more, each buffer lies within the body, is of
-//! whole values and holds as many as its field says, and what it claims to decompress to is bounded by its own size
-//! (zstd has a largest ratio) and in all.
+//! whole values and holds as many as its field says and hardly more, and what it claims to decompress to is bounded by its
+//! own size (zstd has a largest ratio) and in all. Of recipes, which may be long, also by what a list of ascending ends can
+//! shrink to: a file of some kilobytes must not claim gigabytes of memory.
+
+use std::ops::RangeInclusive;
 
 use arrow_ipc::CompressionType;
 use arrow_schema::{DataType, Schema};
 
-use super::ITEMS_MAX;
+use super::{ENDS_RATIO_MAX, ITEMS_MAX, RECIPE_PIECES_MAX, RECIPE_ROWS_MAX, WORDS_MAX};
 
 /// A zstd block of 4 bytes stands for at most 128 KiB.
 const ZSTD_RATIO_MAX: u64 = (128 << 10) / 4;
+
+/// A buffer may have so many bytes more than its values take: what writers pad by.
+const PADDING_BYTES_MAX: u64 = 64;
 
 /// Checks a record batch over `body` against its columns.
 pub(super) fn check_batch(
@@ -59,6 +65,35 @@ pub(super) fn check_batch(
     Ok(())
 }
 
+/// Checks that a batch of recipes is one that is written: of so many rows and pieces, or of one recipe.
+pub(super) fn check_recipes(batch: &arrow_ipc::RecordBatch<'_>) -> Result<(), String> {
+    // The columns are id, size, and a list of structs of an id and an end: `check_batch` has seen to it.
+    let items =
+        |place: usize| batch.nodes().filter(|nodes| place < nodes.len()).map_or(0, |nodes| nodes.get(place).length());
+    let (rows, pieces) = (items(0), items(3));
+    if rows > RECIPE_ROWS_MAX as i64 || rows != 1 && pieces > RECIPE_PIECES_MAX as i64 {
+        return Err(format!("a batch of {rows} recipes and {pieces} chunks, more than are written together"));
+    }
+    let Some(ends) =
+        batch.buffers().filter(|buffers| !buffers.is_empty()).map(|buffers| buffers.get(buffers.len() - 1))
+    else {
+        return Err("the batch has no buffers".into());
+    };
+    let stored = u64::try_from(ends.length()).unwrap_or_default();
+    if pieces > RECIPE_PIECES_MAX as i64 && pieces.unsigned_abs() * 8 > stored.saturating_mul(ENDS_RATIO_MAX) {
+        return Err(format!("the ends of {pieces} chunks in {stored} bytes: ends that ascend take more"));
+    }
+    Ok(())
+}
+
+/// Checks that a dictionary has no more words than are written.
+pub(super) fn check_words(batch: &arrow_ipc::RecordBatch<'_>) -> Result<(), String> {
+    match batch.length() {
+        words if words > WORDS_MAX as i64 => Err(format!("a dictionary of {words} words")),
+        _ => Ok(()),
+    }
+}
+
 /// What is left of a batch's description of itself while its columns are checked one after the other.
 struct Parts<'m> {
     nodes: std::slice::Iter<'m, (usize, bool)>,
@@ -71,27 +106,34 @@ fn check_column(data_type: &DataType, parts: &mut Parts<'_>) -> Result<(), Strin
     let Some((length, has_nulls)) = parts.nodes.next().copied() else {
         return Err("the batch has fewer columns than the schema".into());
     };
-    let mut buffer = |what: &str, value_bytes: u64, values: usize| {
-        let needed = value_bytes.saturating_mul(values as u64);
+    let mut buffer = |what: &str, value_bytes: u64, values: RangeInclusive<usize>| {
+        let [least, most] = [*values.start(), *values.end()].map(|values| value_bytes.saturating_mul(values as u64));
         match parts.raw_bytes.next().copied() {
-            Some(bytes) if bytes >= needed && (value_bytes == 0 || bytes % value_bytes == 0) => Ok(()),
-            Some(bytes) => Err(format!("{bytes} bytes of {what} for {length} items")),
+            Some(bytes)
+                if bytes < least || bytes > most.saturating_add(PADDING_BYTES_MAX) || bytes % value_bytes != 0 =>
+            {
+                Err(format!("{bytes} bytes of {what} for {length} items"))
+            }
+            Some(_) => Ok(()),
             None => Err("the batch has fewer buffers than the schema needs".into()),
         }
     };
-    buffer("validity", 1, if has_nulls { length.div_ceil(8) } else { 0 })?;
+    let exactly = |values: usize| values..=values;
+    let bits = length.div_ceil(8);
+    buffer("validity", 1, if has_nulls { exactly(bits) } else { 0..=bits })?;
     match data_type {
         DataType::Utf8 | DataType::Binary => {
-            buffer("offsets", 4, length + 1)?;
-            buffer("text", 0, 0)
+            buffer("offsets", 4, exactly(length + 1))?;
+            // As long as its last offset says, which is looked at when all of it is there.
+            buffer("text", 1, 0..=usize::MAX)
         }
         DataType::List(item) => {
-            buffer("offsets", 4, length + 1)?;
+            buffer("offsets", 4, exactly(length + 1))?;
             check_column(item.data_type(), parts)
         }
         DataType::Struct(fields) => fields.iter().try_for_each(|f| check_column(f.data_type(), parts)),
-        DataType::FixedSizeBinary(width) => buffer("values", u64::from(width.unsigned_abs()), length),
-        other => buffer("values", other.primitive_width().unwrap_or_default() as u64, length),
+        DataType::FixedSizeBinary(width) => buffer("values", u64::from(width.unsigned_abs()).max(1), exactly(length)),
+        other => buffer("values", other.primitive_width().unwrap_or(1) as u64, exactly(length)),
     }
 }
 

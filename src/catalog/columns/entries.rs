@@ -15,10 +15,12 @@ use arrow_array::{
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Field, Fields};
 
-use super::{Table, column, id_at, id_type, time_type};
+use super::labels::{LabelBatch, LabelNames, LabelRows};
+use super::{Table, WORDS_BYTES_MAX, WORDS_MAX, column, id_at, id_type, time_type};
 use crate::format::archive::ArchiveForm;
-use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity, Xattr};
+use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity, PATH_BYTES_MAX, Xattr};
 use crate::format::id::{ChunkId, RecipeId};
+use crate::format::label::Labels;
 
 /// The words of the `kind` column; a kind's place is its key.
 pub(super) const KINDS: [(&str, EntryKind); 7] = [
@@ -30,6 +32,9 @@ pub(super) const KINDS: [(&str, EntryKind); 7] = [
     ("block device", EntryKind::BlockDevice),
     ("socket", EntryKind::Socket),
 ];
+
+/// No more of a path stands in a message.
+const SHOWN_BYTES_MAX: usize = 4096;
 
 pub(super) fn xattr_fields() -> Fields {
     vec![Field::new("name", DataType::Binary, false), Field::new("value", DataType::Binary, false)].into()
@@ -76,16 +81,25 @@ pub(super) const FIRST_COLUMNS: usize = 18;
 pub(super) struct Words {
     keys: HashMap<Arc<str>, i32>,
     list: Vec<Arc<str>>,
+    bytes: usize,
 }
 
 impl Words {
-    pub(super) fn key(&mut self, word: &Arc<str>) -> Option<i32> {
+    /// The key of a word, given to it now if it has none; `None` if there are too many.
+    pub(super) fn key(&mut self, word: &str) -> Option<i32> {
         if let Some(key) = self.keys.get(word) {
             return Some(*key);
         }
+        // An offset of four bytes each, and one more.
+        let bytes = self.bytes.saturating_add(word.len());
+        if self.list.len() >= WORDS_MAX || bytes.saturating_add(4 * (self.list.len() + 2)) > WORDS_BYTES_MAX {
+            return None;
+        }
+        self.bytes = bytes;
         let key = i32::try_from(self.list.len()).ok()?;
-        self.keys.insert(Arc::clone(word), key);
-        self.list.push(Arc::clone(word));
+        let word: Arc<str> = word.into();
+        self.keys.insert(Arc::clone(&word), key);
+        self.list.push(word);
         Some(key)
     }
 
@@ -99,6 +113,7 @@ impl Words {
 pub(in crate::catalog) struct EntryRows {
     users: Words,
     groups: Words,
+    labels: LabelRows,
     columns: Columns,
 }
 
@@ -156,16 +171,34 @@ impl Default for Columns {
 }
 
 impl EntryRows {
+    /// Rows that may have labels of these keys, which ascend.
+    pub(in crate::catalog) fn with_labels(keys: Vec<Arc<str>>) -> Self {
+        Self { labels: LabelRows::new(keys), ..Self::default() }
+    }
+
+    /// The keys of labels that rows may have.
+    pub(in crate::catalog) fn label_keys(&self) -> &[Arc<str>] {
+        self.labels.keys()
+    }
+
     pub(in crate::catalog) fn rows(&self) -> usize {
         self.columns.size.len()
     }
 
+    /// What [`Self::push`] is to be given for an entry of these labels.
+    ///
+    /// # Errors
+    /// Why there is no room for them.
+    pub(in crate::catalog) fn words_of(&mut self, labels: &Labels) -> Result<Vec<Option<i32>>, String> {
+        self.labels.words_of(labels)
+    }
+
     /// Appends a row. The caller bounds the batch and has checked the entry.
-    pub(in crate::catalog) fn push(&mut self, entry: &Entry) -> Result<(), ArrowError> {
+    pub(in crate::catalog) fn push(&mut self, entry: &Entry, labels: &[Option<i32>]) -> Result<(), ArrowError> {
         let full = || ArrowError::InvalidArgumentError("the batch is full".into());
         let c = &mut self.columns;
-        let user = entry.user.as_ref().map(|w| self.users.key(w).ok_or_else(full)).transpose()?;
-        let group = entry.group.as_ref().map(|w| self.groups.key(w).ok_or_else(full)).transpose()?;
+        let user = entry.user.as_ref().and_then(|word| self.users.key(word));
+        let group = entry.group.as_ref().and_then(|word| self.groups.key(word));
         let xattr_end = c.xattr_names.len().saturating_add(entry.xattrs.len());
         let xattr_end = i32::try_from(xattr_end).map_err(|_| full())?;
         c.path.append_value(entry.path.as_bytes());
@@ -200,6 +233,7 @@ impl EntryRows {
             c.xattr_names.append_value(&xattr.name);
             c.xattr_values.append_value(&xattr.value);
         }
+        self.labels.push(labels);
         Ok(())
     }
 
@@ -231,13 +265,15 @@ impl EntryRows {
             Arc::new(ListArray::try_new(xattr_field(), lists, Arc::new(xattrs), None)?),
             Arc::new(c.archive.finish()),
         ];
-        RecordBatch::try_new(Arc::new(Table::Snapshot.stored_schema()), columns)
+        let columns = columns.into_iter().chain(self.labels.take()).collect();
+        RecordBatch::try_new(Arc::new(Table::Snapshot.stored_schema(self.labels.keys())), columns)
     }
 
     /// All values of the dictionary columns, in the order of columns.
     pub(in crate::catalog) fn dictionaries(&self) -> Vec<ArrayRef> {
         let kinds = StringArray::from_iter_values(KINDS.iter().map(|(word, _)| word));
-        vec![Arc::new(kinds), self.users.values(), self.groups.values()]
+        let fixed: [ArrayRef; 3] = [Arc::new(kinds), self.users.values(), self.groups.values()];
+        fixed.into_iter().chain(self.labels.dictionaries()).collect()
     }
 }
 
@@ -247,20 +283,24 @@ pub(in crate::catalog) struct Names {
     kinds: Vec<EntryKind>,
     users: Vec<Arc<str>>,
     groups: Vec<Arc<str>>,
+    labels: LabelNames,
 }
 
 impl Names {
-    pub(in crate::catalog) fn new(dictionaries: &[StringArray]) -> Result<Self, String> {
-        let [kinds, users, groups] = dictionaries else {
+    /// Of the dictionaries of a snapshot that has labels of these keys.
+    pub(in crate::catalog) fn new(dictionaries: &[StringArray], label_keys: &[Arc<str>]) -> Result<Self, String> {
+        let [kinds, users, groups, labels @ ..] = dictionaries else {
             return Err(format!("{} dictionaries, not 3", dictionaries.len()));
         };
+        let labels = LabelNames::new(label_keys, labels)?;
         let kind_of = |word: Option<&str>| {
             let word = word.unwrap_or_default();
             let known = KINDS.iter().find(|(name, _)| *name == word);
             known.map(|(_, kind)| *kind).ok_or_else(|| format!("{word:?} is no kind of entry"))
         };
         let all = |words: &StringArray| words.iter().map(|w| Arc::from(w.unwrap_or_default())).collect();
-        Ok(Self { kinds: kinds.iter().map(kind_of).collect::<Result<_, _>>()?, users: all(users), groups: all(groups) })
+        let kinds = kinds.iter().map(kind_of).collect::<Result<_, _>>()?;
+        Ok(Self { kinds, users: all(users), groups: all(groups), labels })
     }
 }
 
@@ -288,10 +328,12 @@ pub(in crate::catalog) struct EntryBatch {
     xattr_names: BinaryArray,
     xattr_values: BinaryArray,
     archive: Option<StringArray>,
+    labels: LabelBatch,
 }
 
 impl EntryBatch {
-    pub(in crate::catalog) fn new(batch: &RecordBatch) -> Result<Self, String> {
+    /// A batch of a snapshot that has labels of `label_count` keys.
+    pub(in crate::catalog) fn new(batch: &RecordBatch, label_count: usize) -> Result<Self, String> {
         let xattrs: ListArray = column(batch, 17)?;
         let pairs = xattrs.values().as_any().downcast_ref::<StructArray>().ok_or("xattrs are no structs")?;
         let part = |place: usize| {
@@ -319,7 +361,11 @@ impl EntryBatch {
             xattrs: xattrs.offsets().clone(),
             xattr_names: part(0)?,
             xattr_values: part(1)?,
-            archive: if batch.num_columns() > FIRST_COLUMNS { Some(column(batch, FIRST_COLUMNS)?) } else { None },
+            archive: match batch.num_columns().saturating_sub(label_count) {
+                FIRST_COLUMNS => None,
+                _ => Some(column(batch, FIRST_COLUMNS)?),
+            },
+            labels: LabelBatch::new(batch, label_count)?,
         };
         batch.check_order()?;
         Ok(batch)
@@ -354,7 +400,7 @@ impl EntryBatch {
     /// A row, every value checked.
     pub(in crate::catalog) fn entry(&self, row: usize, names: &Names) -> Result<Entry, String> {
         let path = self.path(row)?;
-        let bad = |what: String| format!("row {row}, {path:?}: {what}");
+        let bad = |what: String| format!("row {row}, {}: {what}", shown(path.as_bytes()));
         let kind_key = self.kind.values().get(row).copied().unwrap_or(-1);
         let kind = usize::try_from(kind_key).ok().and_then(|k| names.kinds.get(k)).copied();
         let kind = kind.ok_or_else(|| bad(format!("kind {kind_key} has no name")))?;
@@ -392,6 +438,7 @@ impl EntryBatch {
                 ctime_ns: self.ctime.values().get(row).copied().unwrap_or_default(),
             },
             xattrs: self.xattrs(row).map_err(&bad)?,
+            labels: self.labels.labels(row, &names.labels).map_err(&bad)?,
             path: path.clone(),
         };
         check_entry(&entry).map_err(&bad)?;
@@ -424,6 +471,9 @@ pub(in crate::catalog) fn check_entry(entry: &Entry) -> Result<(), String> {
     let is_file = entry.kind == EntryKind::File;
     let is_device = matches!(entry.kind, EntryKind::CharDevice | EntryKind::BlockDevice);
     let has_bytes = entry.content != Content::Empty;
+    if entry.path.as_bytes().len() > PATH_BYTES_MAX {
+        return Err(format!("a path of {} bytes, more than {PATH_BYTES_MAX}", entry.path.as_bytes().len()));
+    }
     if entry.mode > 0o7777 {
         return Err(format!("mode {:o} has more than permission bits", entry.mode));
     }
@@ -448,7 +498,15 @@ fn entry_path(paths: &BinaryArray, row: usize) -> Result<EntryPath, String> {
         return Err(format!("there is no row {row}, only {}", paths.len()));
     }
     let bytes = paths.value(row);
-    EntryPath::new(bytes).map_err(|e| format!("row {row}, {:?}: {e}", String::from_utf8_lossy(bytes)))
+    EntryPath::new(bytes).map_err(|e| format!("row {row}, {}: {e}", shown(bytes)))
+}
+
+/// A path in a message: not all of one of megabytes.
+fn shown(path: &[u8]) -> String {
+    match path.get(..SHOWN_BYTES_MAX) {
+        Some(front) => format!("{:?}…", String::from_utf8_lossy(front)),
+        None => format!("{:?}", String::from_utf8_lossy(path)),
+    }
 }
 
 pub(super) fn number(column: &UInt64Array, row: usize) -> u64 {

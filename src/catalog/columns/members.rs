@@ -150,7 +150,7 @@ impl MemberRows {
             Arc::new(ListArray::try_new(run_field(), lists(c.run_ends), Arc::new(runs), None)?),
             Arc::new(ListArray::try_new(xattr_field(), lists(c.xattr_ends), Arc::new(xattrs), None)?),
         ];
-        RecordBatch::try_new(Arc::new(Table::Members.stored_schema()), columns)
+        RecordBatch::try_new(Arc::new(Table::Members.stored_schema(&[])), columns)
     }
 
     /// All values of the dictionary columns, in the order of columns.

@@ -9,16 +9,20 @@
 
 mod check;
 mod entries;
+mod labels;
 mod members;
 mod read;
 mod recipes;
 mod write;
 
 pub(super) use entries::{EntryBatch, EntryRows, Names, check_entry};
+pub(super) use labels::check_keys;
 pub(super) use members::{MemberBatch, MemberNames, MemberRows};
 pub(super) use read::{TableFile, Trust};
 pub(super) use recipes::{RecipeBatch, RecipeRows};
 pub(super) use write::TableWriter;
+
+use std::sync::Arc;
 
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
@@ -27,6 +31,19 @@ use crate::format::FORMAT_VERSION;
 
 /// No batch has more rows or list items: the bound on what a recipe can list (1 TiB at 16 KiB a chunk).
 pub(super) const ITEMS_MAX: usize = 1 << 26;
+
+/// A batch of several recipes has no more rows and pieces: that is when it is written. Only one that is a single recipe
+/// has more pieces. So what a batch decodes to is bounded though its ids may all be the same, and shrink to nothing.
+pub(in crate::catalog) const RECIPE_ROWS_MAX: usize = 8 << 10;
+pub(in crate::catalog) const RECIPE_PIECES_MAX: usize = 256 << 10;
+
+/// The ends of one recipe ascend, so they do not shrink by more than this. (zstd 9 makes 9 bytes of 64 at best, where all
+/// chunks are of one length that is a power of two: `ends_do_not_shrink_by_much`.)
+const ENDS_RATIO_MAX: u64 = 64;
+
+/// No dictionary has more words, nor bytes. More different owners than that are kept by number only.
+const WORDS_MAX: usize = 1 << 20;
+const WORDS_BYTES_MAX: usize = 16 << 20;
 
 /// Keys of a file's metadata.
 pub(super) const KEY_OBJECT: &str = "seamstore:object";
@@ -73,34 +90,46 @@ impl Table {
         }
     }
 
-    /// The columns as readers see them, and the metadata known before the first row.
-    fn schema(self) -> Schema {
-        let fields = match self {
+    /// The columns that every file of the kind has.
+    fn fields(self) -> Fields {
+        match self {
             Self::Recipes => recipes::fields(),
             Self::Snapshot => entries::fields(),
             Self::Members => members::fields(),
-        };
+        }
+    }
+
+    /// The columns as readers see them, those of labels with these keys last, and the metadata known before the first
+    /// row.
+    fn schema(self, labels: &[Arc<str>]) -> Schema {
+        let labels = labels.iter().map(|key| Arc::new(labels::field(key)));
+        let fields: Fields = self.fields().iter().cloned().chain(labels).collect();
         let metadata = [(KEY_OBJECT, self.object().to_owned()), (KEY_VERSION, FORMAT_VERSION.to_string())];
         Schema::new_with_metadata(fields, metadata)
     }
 
     /// Whether a file of this kind may have these columns: those of today, or those of the first version, which are the
-    /// first of them.
-    fn takes(self, fields: &Fields) -> bool {
-        let own = self.schema().fields;
+    /// first of them, and then those of labels with these keys.
+    fn takes(self, fields: &Fields, labels: &[Arc<str>]) -> bool {
+        let own = self.fields();
         let first = if self == Self::Snapshot { entries::FIRST_COLUMNS } else { own.len() };
-        fields.len() >= first && own.get(..fields.len()) == Some(fields.as_ref())
+        let Some((fields, of_labels)) = fields.split_at_checked(fields.len().saturating_sub(labels.len())) else {
+            return false;
+        };
+        fields.len() >= first
+            && own.get(..fields.len()) == Some(fields)
+            && of_labels.iter().zip(labels).all(|(field, key)| **field == labels::field(key))
     }
 
     /// The columns as a batch stores them: a dictionary column is its keys.
-    fn stored_schema(self) -> Schema {
-        stored(&self.schema().fields)
+    fn stored_schema(self, labels: &[Arc<str>]) -> Schema {
+        stored(&self.schema(labels).fields)
     }
 }
 
 /// Columns as a batch stores them.
 fn stored(fields: &Fields) -> Schema {
-    let keys_only = |field: &std::sync::Arc<Field>| match field.data_type() {
+    let keys_only = |field: &Arc<Field>| match field.data_type() {
         DataType::Dictionary(key, _) => field.as_ref().clone().with_data_type(key.as_ref().clone()),
         _ => field.as_ref().clone(),
     };

@@ -12,9 +12,9 @@ use arrow_ipc::reader::RecordBatchDecoder;
 use arrow_ipc::{Message, MetadataVersion, root_as_footer, root_as_message};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
-use super::check::{check_batch, slice};
+use super::check::{check_batch, check_recipes, check_words, slice};
 use super::write::MAGIC;
-use super::{KEY_OBJECT, KEY_VERSION, Table};
+use super::{KEY_OBJECT, KEY_VERSION, Table, WORDS_BYTES_MAX};
 use crate::error::{Error, Result};
 use crate::format::FORMAT_VERSION;
 use crate::format::id::{CatalogHasher, checksum};
@@ -27,6 +27,8 @@ const TAIL_BYTES: u64 = 64 << 10;
 const KEPT_BYTES_MAX: u64 = 8 << 20;
 /// No footer, and no message's header, is longer.
 const HEADER_BYTES_MAX: u64 = 256 << 20;
+/// A message's body has no more bytes besides those of its columns: lengths, and what they are padded by.
+const BODY_EXTRA_BYTES: u64 = 64 << 10;
 /// Footer length and magic at the very end.
 const END_BYTES: u64 = 10;
 
@@ -62,8 +64,10 @@ impl Block {
 pub(in crate::catalog) struct TableFile<'s> {
     storage: &'s dyn Storage,
     name: ObjectName,
+    table: Table,
     stored: SchemaRef,
-    raw_bytes_max: u64,
+    /// The keys that it has columns of labels for.
+    label_keys: Vec<Arc<str>>,
     batches: Vec<Block>,
     dictionaries: Vec<Block>,
     metadata: BTreeMap<String, String>,
@@ -124,22 +128,36 @@ impl<'s> TableFile<'s> {
         let metadata: BTreeMap<String, String> =
             schema.metadata().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         check_kind(&name, table, &metadata, &bad)?;
-        if !table.takes(schema.fields()) {
+        let label_keys = match table {
+            Table::Snapshot => super::labels::keys_of(schema.fields()).map_err(&bad)?,
+            Table::Recipes | Table::Members => Vec::new(),
+        };
+        if !table.takes(schema.fields(), &label_keys) {
             return Err(bad(format!("the columns are not those of a {} file", table.object())));
         }
         if footer.version() != MetadataVersion::V5 {
             return Err(bad(format!("the Arrow metadata version is {:?}, not V5", footer.version())));
         }
-        let blocks = |list: Option<flatbuffers::Vector<'_, arrow_ipc::Block>>| {
-            list.iter().flatten().map(|b| check_block(b, footer_start).map_err(&bad)).collect::<Result<Vec<_>>>()
+        let blocks = |list: Option<flatbuffers::Vector<'_, arrow_ipc::Block>>, raw_bytes_max: u64| {
+            let checked = |b| check_block(b, footer_start, raw_bytes_max).map_err(&bad);
+            list.iter().flatten().map(checked).collect::<Result<Vec<_>>>()
         };
+        let batches = blocks(footer.recordBatches(), table.batch_raw_bytes_max())?;
+        let dictionaries = blocks(footer.dictionaries(), WORDS_BYTES_MAX as u64)?;
+        let is_dictionary = |field: &&Arc<Field>| matches!(field.data_type(), DataType::Dictionary(..));
+        let expected = schema.fields().iter().filter(is_dictionary).count();
+        if dictionaries.len() != expected {
+            return Err(bad(format!("{} dictionaries, not {expected}", dictionaries.len())));
+        }
+        check_apart(&batches, &dictionaries).map_err(&bad)?;
         Ok(Self {
             storage,
             name,
+            table,
             stored: Arc::new(super::stored(schema.fields())),
-            raw_bytes_max: table.batch_raw_bytes_max(),
-            batches: blocks(footer.recordBatches())?,
-            dictionaries: blocks(footer.dictionaries())?,
+            label_keys,
+            batches,
+            dictionaries,
             metadata,
             kept: None,
             sums: BTreeMap::new(),
@@ -152,9 +170,6 @@ impl<'s> TableFile<'s> {
         blocks.sort_by_key(|b| b.offset);
         let mut at = 0;
         for block in blocks {
-            if block.offset < at {
-                return Err(self.damaged(&block, "overlaps the message before it"));
-            }
             self.hash_range(&mut hasher, at, block.offset)?;
             let body = read_range(self.storage, &self.name, block.offset, block.bytes())?;
             hasher.update(&body);
@@ -186,6 +201,11 @@ impl<'s> TableFile<'s> {
         &self.metadata
     }
 
+    /// The keys of the labels that it has columns for, ascending.
+    pub(in crate::catalog) fn label_keys(&self) -> &[Arc<str>] {
+        &self.label_keys
+    }
+
     /// How many batches there are.
     pub(in crate::catalog) fn batch_count(&self) -> usize {
         self.batches.len()
@@ -212,17 +232,26 @@ impl<'s> TableFile<'s> {
             self.damaged_batch(batch, format_args!("asked for, but there are {} only", self.batches.len()))
         })?;
         let bytes = self.read_block(block)?;
-        decode(&bytes, block, (&self.stored, self.raw_bytes_max), columns, |message| message.header_as_record_batch())
+        let expected = Expected {
+            schema: &self.stored,
+            raw_bytes_max: self.table.batch_raw_bytes_max(),
+            check: match self.table {
+                Table::Recipes => check_recipes,
+                Table::Snapshot | Table::Members => |_| Ok(()),
+            },
+        };
+        decode(&bytes, block, &expected, columns, |message| message.header_as_record_batch())
             .map_err(|what| self.damaged_batch(batch, what))
     }
 
     /// The values of each dictionary, in the order of dictionary columns.
     pub(in crate::catalog) fn dictionaries(&self) -> Result<Vec<StringArray>> {
         let values: SchemaRef = Arc::new(Schema::new(vec![Field::new("values", DataType::Utf8, false)]));
+        let expected = Expected { schema: &values, raw_bytes_max: WORDS_BYTES_MAX as u64, check: check_words };
         let mut found = Vec::new();
         for (place, block) in self.dictionaries.iter().enumerate() {
             let bytes = self.read_block(block)?;
-            let read = decode(&bytes, block, (&values, self.raw_bytes_max), None, |message| {
+            let read = decode(&bytes, block, &expected, None, |message| {
                 let dictionary = message.header_as_dictionary_batch()?;
                 (!dictionary.isDelta() && usize::try_from(dictionary.id()) == Ok(place)).then(|| dictionary.data())?
             });
@@ -294,22 +323,42 @@ fn footer_bytes(name: &ObjectName, file_bytes: u64, tail: &[u8]) -> Result<u64> 
     Ok(length)
 }
 
-fn check_block(block: &arrow_ipc::Block, footer_start: u64) -> Result<Block, String> {
+fn check_block(block: &arrow_ipc::Block, footer_start: u64, raw_bytes_max: u64) -> Result<Block, String> {
     let checked = || {
         let offset = u64::try_from(block.offset()).ok()?;
         let header_bytes = u64::try_from(block.metaDataLength()).ok()?;
         let body_bytes = u64::try_from(block.bodyLength()).ok()?;
         let end = offset.checked_add(header_bytes)?.checked_add(body_bytes)?;
-        (header_bytes <= HEADER_BYTES_MAX && end <= footer_start).then_some(Block { offset, header_bytes, body_bytes })
+        let within = end <= footer_start && body_bytes <= raw_bytes_max.saturating_add(BODY_EXTRA_BYTES);
+        (header_bytes <= HEADER_BYTES_MAX && within).then_some(Block { offset, header_bytes, body_bytes })
     };
     checked().ok_or_else(|| format!("the footer names a message that is not in the file: {block:?}"))
+}
+
+/// Messages do not share bytes: else a small file that names one of them a million times would take hours to read.
+fn check_apart(batches: &[Block], dictionaries: &[Block]) -> Result<(), String> {
+    let mut blocks: Vec<&Block> = batches.iter().chain(dictionaries).collect();
+    blocks.sort_by_key(|block| block.offset);
+    let overlap = blocks.windows(2).find_map(|pair| match pair {
+        [a, b] if b.offset < a.end() || b.offset == a.offset => Some(b.offset),
+        _ => None,
+    });
+    overlap.map_or(Ok(()), |at| Err(format!("the message at {at} overlaps the one before it")))
+}
+
+/// What a message must be.
+struct Expected<'a> {
+    schema: &'a SchemaRef,
+    raw_bytes_max: u64,
+    /// What else it must be, once it agrees with the schema.
+    check: fn(&arrow_ipc::RecordBatch<'_>) -> Result<(), String>,
 }
 
 /// Decodes one message whose bytes are given, once everything it says about itself was checked.
 fn decode<'m>(
     bytes: &'m Buffer,
     block: &Block,
-    (schema, raw_bytes_max): (&SchemaRef, u64),
+    expected: &Expected<'_>,
     columns: Option<&[usize]>,
     batch_of: impl FnOnce(&Message<'m>) -> Option<arrow_ipc::RecordBatch<'m>>,
 ) -> Result<RecordBatch, String> {
@@ -327,7 +376,9 @@ fn decode<'m>(
         return Err(format!("the message's version is {:?}, not V5", message.version()));
     }
     let batch = batch_of(&message).ok_or("the message is of another kind")?;
-    check_batch(&batch, schema, raw_bytes_max, &body)?;
+    let schema = expected.schema;
+    check_batch(&batch, schema, expected.raw_bytes_max, &body)?;
+    (expected.check)(&batch)?;
     let none = std::collections::HashMap::new();
     RecordBatchDecoder::try_new(&body, batch, Arc::clone(schema), &none, &MetadataVersion::V5)
         .and_then(|decoder| decoder.with_projection(columns).read_record_batch())

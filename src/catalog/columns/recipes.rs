@@ -75,7 +75,7 @@ impl RecipeRows {
             Arc::new(UInt64Array::from(rows.sizes)),
             Arc::new(ListArray::try_new(piece_field(), lists, Arc::new(pieces), None)?),
         ];
-        RecordBatch::try_new(Arc::new(Table::Recipes.stored_schema()), columns)
+        RecordBatch::try_new(Arc::new(Table::Recipes.stored_schema(&[])), columns)
     }
 }
 

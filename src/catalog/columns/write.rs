@@ -8,6 +8,8 @@
 //! dictionaries and the whole metadata also stand in front, so that readers of streams (which never see the footer) open
 //! all but the largest snapshots too. The format allows dictionaries anywhere in a file.
 
+use std::sync::Arc;
+
 use arrow_array::{ArrayRef, DictionaryArray, RecordBatch, new_empty_array};
 use arrow_ipc::convert::IpcSchemaEncoder;
 use arrow_ipc::writer::{DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteOptions, write_message};
@@ -62,7 +64,7 @@ impl TableWriter {
             table,
             writer,
             hasher,
-            schema: table.schema(),
+            schema: table.schema(&[]),
             compressed,
             plain,
             context: Default::default(),
@@ -73,6 +75,12 @@ impl TableWriter {
             batches_bytes: 0,
             batches_start: 0,
         })
+    }
+
+    /// Gives the table, in which there are no rows yet, columns for labels of these keys.
+    pub(in crate::catalog) fn with_labels(mut self, keys: &[Arc<str>]) -> Self {
+        self.schema = self.table.schema(keys);
+        self
     }
 
     /// Compresses nothing, so that a test can damage what arrow sees and not only what zstd sees.
@@ -184,7 +192,7 @@ impl TableWriter {
                 other => new_empty_array(other),
             });
         }
-        let batch = RecordBatch::try_new(std::sync::Arc::new(self.schema.clone()), columns)?;
+        let batch = RecordBatch::try_new(Arc::new(self.schema.clone()), columns)?;
         // The ids that the schema's encoding gave the dictionaries are given again by encoding it again.
         let mut tracker = DictionaryTracker::new(true);
         let generator = IpcDataGenerator::default();
@@ -226,9 +234,9 @@ fn dictionary_of(key: &arrow_schema::DataType, values: ArrayRef) -> Result<Array
     use arrow_array::{Int8Array, Int32Array};
     Ok(match key {
         arrow_schema::DataType::Int8 => {
-            std::sync::Arc::new(DictionaryArray::<Int8Type>::try_new(Int8Array::from(Vec::<i8>::new()), values)?)
+            Arc::new(DictionaryArray::<Int8Type>::try_new(Int8Array::from(Vec::<i8>::new()), values)?)
         }
-        _ => std::sync::Arc::new(DictionaryArray::<Int32Type>::try_new(Int32Array::from(Vec::<i32>::new()), values)?),
+        _ => Arc::new(DictionaryArray::<Int32Type>::try_new(Int32Array::from(Vec::<i32>::new()), values)?),
     })
 }
 

@@ -33,6 +33,9 @@ pub struct SnapshotInfo {
     pub new_chunks: u64,
     /// What the rows add up to.
     pub counts: Counts,
+    /// The keys of labels that entries may have, ascending. Left out of the JSON where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub label_keys: Vec<String>,
 }
 
 /// What the rows of a snapshot add up to.

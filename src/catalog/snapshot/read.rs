@@ -44,7 +44,7 @@ impl<'s> Snapshot<'s> {
     pub fn open(storage: &'s dyn Storage, id: SnapshotId) -> Result<Self> {
         let trust = Trust::Whole(CatalogHasher::snapshot, id.0);
         let table = TableFile::open(storage, ObjectName::Snapshot(id), Table::Snapshot, trust)?;
-        let names = Names::new(&table.dictionaries()?);
+        let names = Names::new(&table.dictionaries()?, table.label_keys());
         let names = names.map_err(|what| Error::damaged(table.name().path(), 0, format!("dictionaries: {what}")))?;
         let info = info_of(&table)?;
         let firsts = Mutex::new(vec![None; table.batch_count()]);
@@ -61,6 +61,12 @@ impl<'s> Snapshot<'s> {
     #[must_use]
     pub fn info(&self) -> &SnapshotInfo {
         &self.info
+    }
+
+    /// The keys of labels that its entries may have, ascending.
+    #[must_use]
+    pub fn label_keys(&self) -> &[Arc<str>] {
+        self.table.label_keys()
     }
 
     /// How many entries it says it has.
@@ -114,7 +120,8 @@ impl<'s> Snapshot<'s> {
             return Ok(Arc::clone(kept));
         }
         let columns = self.table.batch(batch, None)?;
-        let read = EntryBatch::new(&columns).map_err(|what| self.table.damaged_batch(batch, what))?;
+        let read = EntryBatch::new(&columns, self.table.label_keys().len())
+            .map_err(|what| self.table.damaged_batch(batch, what))?;
         let read = Arc::new(read);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((batch, Arc::clone(&read)));
         Ok(read)

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryPath};
 use crate::format::id::SnapshotId;
 use crate::format::name::ObjectName;
-use crate::storage::{Nowhere, Storage};
+use crate::storage::{Nowhere, ObjectWriter, Storage};
 
 /// What came out of a damaged snapshot.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl<'s> SalvagedRows<'s> {
     /// [`Error::Damaged`] if footer, dictionaries or totals are: then nothing can be had of it.
     pub fn open(storage: &'s dyn Storage, id: SnapshotId) -> Result<Self> {
         let table = TableFile::open(storage, ObjectName::Snapshot(id), Table::Snapshot, Trust::Footer)?;
-        let names = Names::new(&table.dictionaries()?);
+        let names = Names::new(&table.dictionaries()?, table.label_keys());
         let names = names.map_err(|what| Error::damaged(table.name().path(), 0, format!("dictionaries: {what}")))?;
         let info = info_of(&table)?;
         Ok(Self { table, names, info })
@@ -40,6 +40,14 @@ impl<'s> SalvagedRows<'s> {
         &self.info
     }
 
+    /// Begins a snapshot of the same columns.
+    ///
+    /// # Errors
+    /// What the writer answers.
+    pub fn begin(&self, writer: Box<dyn ObjectWriter>) -> Result<SnapshotWriter> {
+        SnapshotWriter::begin(writer)?.with_labels(self.table.label_keys().to_vec())
+    }
+
     /// Hands on every row that can be had, in order; says how many.
     ///
     /// # Errors
@@ -49,7 +57,7 @@ impl<'s> SalvagedRows<'s> {
         let mut count = 0;
         for batch in 0..self.table.batch_count() {
             let Ok(columns) = self.table.batch(batch, None) else { continue };
-            let Ok(rows) = EntryBatch::new(&columns) else { continue };
+            let Ok(rows) = EntryBatch::new(&columns, self.table.label_keys().len()) else { continue };
             for row in 0..rows.rows() {
                 let Ok(entry) = rows.entry(row, &self.names) else { continue };
                 if last.as_ref().is_some_and(|last| *last >= entry.path) {
@@ -68,7 +76,7 @@ impl<'s> SalvagedRows<'s> {
     /// # Errors
     /// As [`Self::for_each`].
     pub fn id(&self) -> Result<SnapshotId> {
-        let mut writer = SnapshotWriter::begin(Box::new(Nowhere))?;
+        let mut writer = self.begin(Box::new(Nowhere))?;
         self.for_each(&mut |entry| match writer.push(entry) {
             Err(Error::Refused { .. }) => Ok(()),
             pushed => pushed,

@@ -1,7 +1,9 @@
 //! Do the catalog's files say what was put in, and nothing else whatever is done to them?
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod bombs;
 mod damage;
+mod labels;
 mod recipes;
 mod rows;
 mod snapshots;

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::Numbers;
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity, Xattr};
 use crate::format::id::{ChunkId, RecipeId};
+use crate::format::label::Labels;
 
 pub(super) fn path(bytes: impl AsRef<[u8]>) -> EntryPath {
     EntryPath::new(bytes.as_ref()).unwrap()
@@ -26,6 +27,7 @@ pub(super) fn entry(at: impl AsRef<[u8]>, kind: EntryKind) -> Entry {
         rdev: 0,
         identity: Identity::default(),
         xattrs: Vec::new(),
+        labels: Labels::default(),
     }
 }
 
@@ -147,6 +149,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
                 rdev,
                 identity,
                 xattrs,
+                labels: Labels::default(),
             }
         },
     )

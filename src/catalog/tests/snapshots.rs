@@ -65,6 +65,7 @@ fn what_is_known_of_the_whole_reads_back_from_the_footer_alone() {
         stored_bytes: 3,
         new_chunks: 4,
         counts: Counts::default(),
+        label_keys: Vec::new(),
     };
     let entries = tree(20_000);
     let written = write_holding(&shelf, &entries, info.clone(), 16 << 20);

@@ -12,7 +12,7 @@ use crate::chunk::finder::{Finder, Span};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind};
 use crate::format::id::ChunkId;
-use crate::ingest::{Changed, Completed, Found, OpenFile};
+use crate::ingest::{Changed, Completed, Found, OpenFile, Package};
 
 /// A file that says it is small may grow while it is read; beyond this many bytes more, the rest is left and reported.
 const GROWTH_BYTES_MAX: usize = 1 << 20;
@@ -34,6 +34,8 @@ pub(super) enum Item {
     Row(Box<Entry>),
     /// To be completed, and read if it is a file.
     Read(Box<Found>),
+    /// A file and its bytes.
+    Given(Box<Entry>, Buffer),
     /// Not to be had.
     Failed(Problem),
 }
@@ -55,7 +57,7 @@ pub(super) enum Outcome {
     /// A file that was read: its content is to be filled in.
     File { entry: Box<Entry>, cuts: Vec<Cut>, problems: Problems },
     /// An archive that was read.
-    Archive { entry: Box<Entry>, archive: Box<SmallArchive>, problems: Problems },
+    Archive { entry: Box<Entry>, archive: Box<SmallArchive>, package: Option<Package>, problems: Problems },
     /// A compressed archive that is too large to be read at once.
     Unpack(Box<Found>),
     /// Left out of the snapshot.
@@ -84,6 +86,7 @@ impl Batch {
                 Item::Row(entry) => Outcome::Row(entry, Problems::new()),
                 Item::Failed(problem) => Outcome::Skipped(problem),
                 Item::Read(found) => read(*found, tools, &mut data, &mut unpacked_bytes),
+                Item::Given(entry, bytes) => take_given(entry, &bytes, &tools.finder, &mut data),
             })
             .collect();
         self.held.grow(unpacked_bytes);
@@ -114,6 +117,14 @@ fn read(found: Found, tools: &Tools, data: &mut Vec<u8>, unpacked_bytes: &mut us
     }
 }
 
+fn take_given(mut entry: Box<Entry>, bytes: &[u8], finder: &Finder, data: &mut Vec<u8>) -> Outcome {
+    let mut cuts = Vec::new();
+    cut_and_hash(bytes, data.len(), finder, &mut cuts);
+    data.extend_from_slice(bytes);
+    entry.size = bytes.len() as u64;
+    Outcome::File { entry, cuts, problems: Problems::new() }
+}
+
 /// Reads a file; `None` if it is an archive that cannot be read at once.
 fn read_file(found: &Found, tools: &Tools, data: &mut Vec<u8>, unpacked_bytes: &mut usize) -> Result<Option<Outcome>> {
     let failed = |source: io::Error| Error::io("read", &found.disk, source);
@@ -140,13 +151,15 @@ fn read_file(found: &Found, tools: &Tools, data: &mut Vec<u8>, unpacked_bytes: &
         // An archive with holes is rare, and kept as the file that it is.
         if let Some(guess) = guess.filter(|_| extent.end == size) {
             let place = begin..data.len();
+            // What is in a compressed one is put behind it.
+            let package = Package::by_name(found.path.name()).filter(|package| package.is_one(bytes));
             match read_small(guess, tools.archives, data, place, unpacked_bytes, &tools.finder) {
                 Small::Archive(archive) => {
                     let changed =
                         if at < size { Some(Changed::Shrank) } else { file.changed_since_open().map_err(failed)? };
                     problems.extend(changed.map(|changed| Problem::changed(&found.disk, changed)));
                     let (entry, archive) = (Box::new(entry), Box::new(archive));
-                    return Ok(Some(Outcome::Archive { entry, archive, problems }));
+                    return Ok(Some(Outcome::Archive { entry, archive, package, problems }));
                 }
                 Small::Large => return Ok(None),
                 Small::Other => {}

@@ -11,29 +11,33 @@ use crossbeam_channel::{Receiver, Sender};
 use super::archive::{Assembly, Feed, SmallArchive};
 use super::batch::{Batch, BatchDone, Item, Outcome};
 use super::budget::Budget;
+use super::given::{Given, Step};
 use super::packer::ToPack;
 use super::parent::Parent;
 use super::report::Problem;
+use super::rows::Rows;
 use super::segment::{Assembling, SegmentDone, Segments};
 use super::sink::{Lane, Sink};
 use super::stream::Stream;
 use super::worker::{Done, Job, RawFrame, Tools};
 use super::{AddReport, AddRequest, AddTotals, Event};
 use crate::catalog::recipe::RecipesWriter;
-use crate::catalog::snapshot::{Snapshot, SnapshotInfo, SnapshotWriter};
+use crate::catalog::snapshot::{Snapshot, SnapshotInfo};
 use crate::engine::Store;
 use crate::engine::commit::{self, PacksDurable};
 use crate::engine::control::Control;
 use crate::engine::gc::filler;
+use crate::engine::labels::Labeller;
 use crate::engine::locate::Locator;
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
-use crate::format::id::RecipeId;
+use crate::format::id::{ChunkId, RecipeId};
+use crate::format::label::Labels;
 use crate::format::recipe::{Piece, recipe_id};
-use crate::ingest::{Found, Walk, Walked, standard_input};
+use crate::ingest::{Found, HEAD_BYTES, OpenFile, Walk, Walked, made_now, standard_input};
 
 /// Files up to this size are read whole, many to a job; bigger ones are cut in segments.
-const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
+pub(super) const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
 /// A batch is full with this many bytes …
 const BATCH_BYTES: usize = 1 << 20;
 /// … or this many entries.
@@ -49,6 +53,7 @@ pub(super) struct Conductor<'a, 's> {
     locator: &'a Locator<'s>,
     control: &'a Control,
     request: &'a AddRequest,
+    labeller: Labeller,
     tools: &'a Tools,
     budget: Budget,
     jobs: Sender<(u64, Job)>,
@@ -56,6 +61,7 @@ pub(super) struct Conductor<'a, 's> {
     events: Receiver<Event>,
 
     walk: Peekable<Walk>,
+    given: Option<Given>,
     parent: Option<Parent<'a, 's>>,
     stream: Option<Stream>,
     /// What is being handed out bit by bit.
@@ -64,12 +70,15 @@ pub(super) struct Conductor<'a, 's> {
     next_job: u64,
     next_done: u64,
     done: BTreeMap<u64, Done>,
-    assembling: Option<Assembling>,
+    /// Big files of which some segments are in: of those on disk one, of those that a [`Writer`] is given several.
+    ///
+    /// [`Writer`]: super::Writer
+    assembling: Vec<Assembling>,
     /// The archive whose parts are being taken back.
     archive: Option<Assembly>,
 
     sink: Sink<'a, 's>,
-    rows: SnapshotWriter,
+    rows: Rows,
     info: SnapshotInfo,
     recipes: RecipesWriter,
     /// Recipes of this add that are not in the index yet.
@@ -96,9 +105,12 @@ pub(super) struct Setting<'a, 's> {
     /// What the snapshot will say of itself, but for its figures.
     pub(super) info: SnapshotInfo,
     pub(super) request: &'a AddRequest,
+    pub(super) labeller: Labeller,
     pub(super) control: &'a Control,
     pub(super) tools: &'a Tools,
     pub(super) budget: Budget,
+    /// What comes from a [`super::Writer`]; then nothing comes from disk.
+    pub(super) given: Option<Given>,
 }
 
 /// The conductor's ends of the queues.
@@ -113,7 +125,7 @@ pub(super) struct Ends {
 impl<'a, 's> Conductor<'a, 's> {
     /// Looks at what is to be added; nothing is read yet.
     pub(super) fn new(setting: Setting<'a, 's>, ends: Ends) -> Result<Self> {
-        let Setting { store, locator, parent, info, request, control, tools, budget } = setting;
+        let Setting { store, locator, parent, info, request, labeller, control, tools, budget, given } = setting;
         let Ends { jobs, frames, to_pack, events } = ends;
         let walk = super::walk(store, &request.paths)?.peekable();
         let stream = request
@@ -126,25 +138,30 @@ impl<'a, 's> Conductor<'a, 's> {
             .transpose()?;
         let parent = parent.map(Parent::new);
         let sink = Sink::new(locator, frames, budget.clone(), store.settings().frames, tools.small.clone());
-        let rows = SnapshotWriter::begin(store.storage().writer()?)?;
+        let rows = match &given {
+            None => Rows::ascending(store.storage(), labeller.keys())?,
+            Some(_) => Rows::in_any_order(store.root(), labeller.keys()),
+        };
         let recipes = RecipesWriter::begin(store.storage().writer()?)?;
         Ok(Self {
             locator,
             control,
             request,
+            labeller,
             tools,
             budget,
             jobs,
             to_pack,
             events,
             walk,
+            given,
             parent,
             stream,
             big: None,
             next_job: 0,
             next_done: 0,
             done: BTreeMap::new(),
-            assembling: None,
+            assembling: Vec::new(),
             archive: None,
             sink,
             rows,
@@ -174,14 +191,24 @@ impl<'a, 's> Conductor<'a, 's> {
             if self.next_done == self.next_job && self.is_exhausted() {
                 return self.commit();
             }
-            // Either memory is spent or all jobs are out: wait until one comes back.
-            let event = self.events.recv().map_err(|_| stopped_early())?;
-            self.handle(event)?;
+            // Either memory is spent or all jobs are out: wait until one comes back, or until something is given.
+            match self.given.as_mut().filter(|_| !self.budget.is_spent()) {
+                None => {
+                    let event = self.events.recv().map_err(|_| stopped_early())?;
+                    self.handle(event)?;
+                }
+                Some(given) => {
+                    if let Some(event) = given.wait(&self.events)? {
+                        self.handle(event)?;
+                    }
+                }
+            }
         }
     }
 
     fn is_exhausted(&mut self) -> bool {
-        self.big.is_none() && self.stream.is_none() && self.walk.peek().is_none()
+        let is_given_all = self.given.as_ref().is_none_or(Given::has_ended);
+        self.big.is_none() && self.stream.is_none() && self.walk.peek().is_none() && is_given_all
     }
 
     // ---- handing out -------------------------------------------------------------------------------------------
@@ -190,6 +217,9 @@ impl<'a, 's> Conductor<'a, 's> {
     fn begin_job(&mut self) -> Result<bool> {
         if self.big.is_none() && self.stream_is_next() {
             self.big = self.stream.take().map(|stream| self.begin_stream(stream)).transpose()?;
+        }
+        if self.given.is_some() {
+            return self.begin_given();
         }
         let next = match &mut self.big {
             None => return self.begin_batch(),
@@ -251,6 +281,45 @@ impl<'a, 's> Conductor<'a, 's> {
         if items.is_empty() {
             return Ok(self.big.is_some());
         }
+        self.send_batch(items, bytes, to_read)?;
+        Ok(true)
+    }
+
+    /// Hands out what a [`super::Writer`] was given, as far as it is there.
+    fn begin_given(&mut self) -> Result<bool> {
+        let mut items = Vec::new();
+        let mut bytes = 0;
+        let mut to_read = false;
+        while items.len() < BATCH_ITEMS && bytes < BATCH_BYTES {
+            let Some(given) = self.given.as_mut() else { break };
+            match given.next(items.is_empty())? {
+                None => break,
+                Some(Step::Item(item, item_bytes)) => {
+                    to_read |= item_bytes > 0;
+                    bytes += item_bytes + ITEM_BYTES;
+                    items.push(item);
+                }
+                Some(Step::Segment(segment)) => {
+                    let held = self.budget.hold(segment.weight());
+                    self.send(Job::Segment(segment.holding(held)));
+                    return Ok(true);
+                }
+                Some(Step::Broken(segment)) => {
+                    self.done.insert(self.next_job, Done::Segment(Box::new(segment)));
+                    self.next_job += 1;
+                    self.take_done()?;
+                    return Ok(true);
+                }
+            }
+        }
+        if items.is_empty() {
+            return Ok(false);
+        }
+        self.send_batch(items, bytes, to_read)?;
+        Ok(true)
+    }
+
+    fn send_batch(&mut self, items: Vec<Item>, bytes: usize, to_read: bool) -> Result<()> {
         let batch = Batch { items, held: self.budget.hold(bytes) };
         if to_read {
             self.send(Job::Batch(batch));
@@ -260,7 +329,7 @@ impl<'a, 's> Conductor<'a, 's> {
             self.next_job += 1;
             self.take_done()?;
         }
-        Ok(true)
+        Ok(())
     }
 
     fn unchanged(&mut self, found: &Found) -> Result<Option<Entry>> {
@@ -268,7 +337,7 @@ impl<'a, 's> Conductor<'a, 's> {
         if self.request.reread && found.stat.kind == EntryKind::File {
             return Ok(None);
         }
-        let Some(entry) = parent.unchanged(found)? else { return Ok(None) };
+        let Some(mut entry) = parent.unchanged(found)? else { return Ok(None) };
         if let Content::Archive(_, form) = entry.content
             && !self.tools.archives.takes(form)
         {
@@ -279,6 +348,13 @@ impl<'a, 's> Conductor<'a, 's> {
         }
         if entry.kind == EntryKind::File {
             self.totals.unchanged_files += 1;
+        }
+        // Labels are those of this add.
+        entry.labels = Labels::default();
+        if self.labeller.candidate(&entry).is_some() {
+            // What cannot be read now is no package to be seen; its content is known all the same.
+            let head = OpenFile::open(found).ok().and_then(|file| file.head(HEAD_BYTES).ok());
+            self.detect(&mut entry, &head.unwrap_or_default());
         }
         Ok(Some(entry))
     }
@@ -323,14 +399,19 @@ impl<'a, 's> Conductor<'a, 's> {
     fn take_batch(&mut self, batch: BatchDone) -> Result<()> {
         for outcome in batch.outcomes {
             match outcome {
-                Outcome::Row(entry, problems) => {
+                Outcome::Row(mut entry, problems) => {
                     self.problems.extend(problems);
-                    self.push_row(&entry)?;
+                    self.push_row(&mut entry)?;
                 }
                 Outcome::Skipped(problem) => self.problems.push(problem),
                 Outcome::File { mut entry, cuts, problems } => {
                     let mut pieces = Vec::with_capacity(cuts.len());
                     let mut end = 0;
+                    if let Some(first) = cuts.first().filter(|cut| cut.id != ChunkId::HOLE) {
+                        let head = batch.data.get(first.start..).unwrap_or_default();
+                        let head_bytes = HEAD_BYTES.min(usize::try_from(entry.size).unwrap_or(HEAD_BYTES));
+                        self.detect(&mut entry, head.get(..head_bytes).unwrap_or(head));
+                    }
                     for cut in cuts {
                         end += cut.length;
                         let piece = Piece { id: cut.id, end };
@@ -343,16 +424,16 @@ impl<'a, 's> Conductor<'a, 's> {
                     }
                     entry.content = self.keep_content(&pieces)?;
                     self.problems.extend(problems);
-                    self.push_row(&entry)?;
+                    self.push_row(&mut entry)?;
                 }
-                Outcome::Archive { entry, archive, problems } => {
+                Outcome::Archive { entry, archive, package, problems } => {
                     self.problems.extend(problems);
                     let SmallArchive { form, parts, findings, original } = *archive;
                     let mut assembly = Assembly::new(form, self.tools.finder.clone())?;
                     assembly.take_parts(parts, &batch.data, &mut self.sink)?;
                     assembly.take_original(&original, &batch.data, &mut self.sink)?;
                     let assembled = assembly.finish(&findings, None, &mut self.sink)?;
-                    self.keep_archive(*entry, assembled)?;
+                    self.keep_archive(*entry, assembled, package)?;
                 }
                 Outcome::Unpack(found) => self.unpack(*found)?,
             }
@@ -364,21 +445,23 @@ impl<'a, 's> Conductor<'a, 's> {
         if let Some(archive) = &mut self.archive {
             return archive.take_segment(segment, &mut self.sink);
         }
-        let mut assembling = match self.assembling.take() {
-            Some(assembling) => assembling,
+        let mut assembling = match self.assembling.iter().position(|assembling| assembling.is_of(&segment)) {
+            Some(place) => self.assembling.swap_remove(place),
             None => Assembling::new(segment.origin(), self.tools.finder.clone()),
         };
         let last = segment.is_last();
         assembling.push(segment, &mut self.sink)?;
         if !last {
-            self.assembling = Some(assembling);
+            self.assembling.push(assembling);
             return Ok(());
         }
+        let head = assembling.take_head();
         match assembling.finish(&self.tools.metadata) {
             Ok((mut entry, pieces, problems)) => {
+                self.detect(&mut entry, &head);
                 entry.content = self.keep_content(&pieces)?;
                 self.problems.extend(problems);
-                self.push_row(&entry)
+                self.push_row(&mut entry)
             }
             Err(problem) => {
                 self.problems.push(problem);
@@ -406,7 +489,16 @@ impl<'a, 's> Conductor<'a, 's> {
         Ok(id)
     }
 
-    fn push_row(&mut self, entry: &Entry) -> Result<()> {
+    /// Labels a file by what package it is, if that is asked for and it is one.
+    fn detect(&self, entry: &mut Entry, head: &[u8]) {
+        if let Some(package) = self.labeller.candidate(entry).filter(|package| package.is_one(head)) {
+            entry.labels = self.labeller.labels_of(&entry.path, Some(package), &entry.labels);
+        }
+    }
+
+    /// Labels an entry and adds its row.
+    fn push_row(&mut self, entry: &mut Entry) -> Result<()> {
+        entry.labels = self.labeller.labels_of(&entry.path, None, &entry.labels);
         match self.rows.push(entry) {
             Ok(()) => {}
             // A row that no snapshot can hold is left out; the rest goes on.
@@ -427,6 +519,14 @@ impl<'a, 's> Conductor<'a, 's> {
     fn commit(mut self) -> Result<AddReport> {
         let packs = self.flush()?;
         let chunks = commit::chunks(packs, self.locator)?;
+        let now = made_now(EntryPath::default(), EntryKind::Directory);
+        let rows = self.rows.finish(self.locator.storage(), &mut |path| {
+            let mut entry = Entry { path, ..now.clone() };
+            entry.labels = self.labeller.labels_of(&entry.path, None, &Labels::default());
+            self.totals.count(&entry);
+            self.control.count(1, 0);
+            entry
+        })?;
         if let Some(filler) = filler(self.locator.condemned()).filter(|_| !self.recipes.is_empty()) {
             // A file of the same recipes may be condemned: this one must have a name of its own.
             self.recipes.push(recipe_id(&[filler]), &[filler])?;
@@ -444,7 +544,7 @@ impl<'a, 's> Conductor<'a, 's> {
             stored_bytes: self.sink.pack_bytes,
             ..self.info
         };
-        let snapshot = commit::snapshot(recipes, self.rows, info)?;
+        let snapshot = commit::snapshot(recipes, rows, info)?;
         self.totals.stored_bytes += snapshot.bytes;
         Ok(AddReport {
             snapshot: Some(snapshot.id),

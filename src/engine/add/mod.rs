@@ -16,14 +16,18 @@ pub(super) mod archive;
 mod batch;
 mod budget;
 mod conductor;
+mod gate;
+mod given;
 mod packer;
 mod parent;
 mod pool;
 mod report;
+mod rows;
 mod segment;
 mod sink;
 mod stream;
 mod worker;
+mod writer;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -32,19 +36,22 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::unbounded;
+use crossbeam_channel::{Sender, unbounded};
 
 pub use archive::Archives;
 pub use report::{AddReport, AddTotals, Problem};
+pub use writer::{Writer, WriterOptions};
 
 use self::budget::Budget;
 use self::conductor::{Conductor, Ends, Setting};
+use self::given::Given;
 use self::packer::{FinishedPack, Packing};
 use self::pool::Pool;
 use self::worker::{Done, Queues, Tools};
 use super::Store;
 use super::commit::PacksDurable;
 use super::control::Control;
+use super::labels::{Labeller, Labelling};
 use super::locate::Locator;
 use crate::catalog::snapshot::{Root, Snapshot, SnapshotInfo, read_info};
 use crate::chunk::finder::Finder;
@@ -69,6 +76,25 @@ pub struct AddRequest {
     pub tags: Vec<String>,
     /// What becomes of archives.
     pub archives: Archives,
+    /// Labels of the entries.
+    pub labels: Labelling,
+}
+
+/// Of nothing: no paths, 256 MiB of memory, a thread for each processor, no tags and no labels; archives as they are by
+/// default.
+impl Default for AddRequest {
+    fn default() -> Self {
+        Self {
+            paths: Vec::new(),
+            stdin_name: None,
+            reread: false,
+            memory_bytes: MEMORY_BYTES_DEFAULT,
+            threads: super::processors(),
+            tags: Vec::new(),
+            archives: Archives::default(),
+            labels: Labelling::default(),
+        }
+    }
 }
 
 /// What workers and the packer tell the conductor.
@@ -86,6 +112,21 @@ enum Event {
     Fatal(Error),
 }
 
+/// How much memory an add takes unless it is told otherwise.
+pub const MEMORY_BYTES_DEFAULT: usize = 256 << 20;
+
+/// What an add needs to take entries from a [`Writer`].
+#[derive(Debug)]
+struct FromWriter {
+    given: Given,
+    /// Buffers for parts of long files.
+    segments: Pool,
+    /// How much of the memory is for what was given and not taken yet.
+    gate_bytes: usize,
+    /// Is told once entries can come.
+    ready: Sender<()>,
+}
+
 /// The smallest `--memory`: a few jobs and frames.
 pub const MEMORY_BYTES_MIN: usize = 32 << 20;
 
@@ -97,6 +138,11 @@ impl Store {
     /// written, if a path given is not there, or if `control` was stopped ([`Error::Interrupted`]). A file below a given
     /// path that cannot be read does not fail the add: it is named in [`AddReport::problems`].
     pub fn add(&self, request: &AddRequest, control: &Control) -> Result<AddReport> {
+        self.run_add(request, control, None)
+    }
+
+    /// Adds what the request says, or what a writer is given.
+    fn run_add(&self, request: &AddRequest, control: &Control, from: Option<FromWriter>) -> Result<AddReport> {
         let begun = Instant::now();
         if request.memory_bytes < MEMORY_BYTES_MIN {
             return Err(Error::Usage(format!("an add needs at least {} MiB of memory", MEMORY_BYTES_MIN >> 20)));
@@ -111,7 +157,9 @@ impl Store {
         let (to_pack, for_packer) = unbounded();
         let (events, for_conductor) = unbounded();
         let queues = Queues { jobs: for_jobs, frames: for_frames, to_pack: to_pack.clone(), events: events.clone() };
-        let budget = Budget::new(request.memory_bytes);
+        let given_bytes = from.as_ref().map_or(0, |from| from.gate_bytes);
+        let budget = Budget::new(request.memory_bytes.saturating_sub(given_bytes));
+        let labeller = Labeller::new(&request.labels)?;
         let settings = self.settings();
         let finder = Finder::new(settings.profile);
         let tools = Tools {
@@ -119,11 +167,11 @@ impl Store {
             metadata: Metadata::new(),
             frames: settings.frames,
             archives: request.archives,
-            segments: Pool::default(),
+            segments: from.as_ref().map_or_else(Pool::default, |from| from.segments.clone()),
             small: Pool::default(),
         };
         let mut info = describe(request);
-        let parent = parent_of(self, &info)?;
+        let parent = if from.is_some() { None } else { parent_of(self, &info)? };
         info.parent = parent.as_ref().map(Snapshot::id);
         let report = std::thread::scope(|scope| {
             for _ in 0..request.threads.max(1) {
@@ -137,8 +185,15 @@ impl Store {
             scope.spawn(move || packer::run(&packing, &for_packer, &events));
             // Dropping the conductor closes the queues, and with them ends every thread of the scope.
             let (parent, tools) = (parent.as_ref(), &tools);
-            let setting = Setting { store: self, locator, parent, info, request, control, tools, budget };
-            Conductor::new(setting, Ends { jobs, frames, to_pack, events: for_conductor })?.run()
+            let (given, ready) = from.map(|from| (from.given, from.ready)).unzip();
+            let setting =
+                Setting { store: self, locator, parent, info, request, labeller, control, tools, budget, given };
+            let conductor = Conductor::new(setting, Ends { jobs, frames, to_pack, events: for_conductor })?;
+            if let Some(ready) = ready {
+                // A writer that is not there any more has hung up its queue as well.
+                let _ = ready.send(());
+            }
+            conductor.run()
         });
         // What was packed is worth knowing even if the add failed. That it could not be noted is no failure of the add: the
         // snapshot is there, and the index is a cache that the next to open it brings up to date or makes again.

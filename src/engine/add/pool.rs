@@ -34,6 +34,13 @@ impl Pool {
     }
 }
 
+impl Buffer {
+    /// Bytes of somebody else's, which no pool wants back.
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
+        Self { bytes, pool: None }
+    }
+}
+
 impl Deref for Buffer {
     type Target = Vec<u8>;
 

@@ -15,14 +15,14 @@ use super::budget::Held;
 use super::pool::{Buffer, Pool};
 use super::report::Problem;
 use super::sink::{Lane, Sink};
-use super::stream::Stream;
+use super::stream::{Part, Stream};
 use crate::chunk::finder::{Finder, Span};
 use crate::chunk::seams::{SegmentCuts, SegmentScanner, Stitcher, WARM_UP, scan_segment};
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry};
 use crate::format::id::ChunkId;
 use crate::format::recipe::Piece;
-use crate::ingest::{Changed, Found, Metadata, OpenFile};
+use crate::ingest::{Changed, Found, HEAD_BYTES, Metadata, OpenFile};
 
 /// How much one worker reads and cuts at a time.
 pub(super) const SEGMENT_BYTES: usize = 8 << 20;
@@ -184,6 +184,14 @@ impl Origin {
         Ok((Entry { size: end, content: Content::Empty, ..completed.entry }, problems))
     }
 
+    /// A file's first bytes; none of what is no file, or cannot be read.
+    pub(super) fn head(&self) -> Vec<u8> {
+        match self {
+            Self::Stream { .. } => Vec::new(),
+            Self::File { file, .. } => file.head(HEAD_BYTES).unwrap_or_default(),
+        }
+    }
+
     /// What is said of a file that could not be read.
     pub(super) fn skipped(&self, error: io::Error) -> Problem {
         Problem::skipped(self.path(), &Error::io("read", self.path(), error))
@@ -199,6 +207,11 @@ impl Origin {
 }
 
 impl Segment {
+    /// A part of a stream that somebody else reads, warm-up first.
+    pub(super) fn of_part(origin: &Arc<Origin>, part: Part) -> Self {
+        Self::of_bytes(origin, 0, part.range, part.bytes, part.is_last)
+    }
+
     /// A segment that was read already, with its warm-up.
     pub(super) fn of_bytes(
         origin: &Arc<Origin>,
@@ -302,6 +315,11 @@ impl SegmentDone {
     pub(super) fn is_last(&self) -> bool {
         self.is_last
     }
+
+    /// In the place of what is left of a stream that cannot be read.
+    pub(super) fn of_failed(origin: Arc<Origin>, error: io::Error) -> Self {
+        Self { origin, extent_start: 0, range: 0..0, found: Err(error), is_last: true, _held: None }
+    }
 }
 
 /// Puts a file together from its segments, which come in order.
@@ -319,6 +337,8 @@ pub(super) struct Assembling {
     open: Vec<u8>,
     /// The last bytes of the last segment: the next one's warm-up, unless the file changed in between.
     tail: Vec<u8>,
+    /// The file's first bytes, unless it begins with a hole.
+    head: Vec<u8>,
     /// Why the rest is not read: the file cannot be, or has ended early.
     failed: Option<io::Error>,
     shrank: bool,
@@ -335,9 +355,20 @@ impl Assembling {
             end: 0,
             open: Vec::new(),
             tail: Vec::new(),
+            head: Vec::new(),
             failed: None,
             shrank: false,
         }
+    }
+
+    /// Whether this is the file that a segment is of.
+    pub(super) fn is_of(&self, segment: &SegmentDone) -> bool {
+        Arc::ptr_eq(&self.origin, &segment.origin)
+    }
+
+    /// The first bytes, once all segments are there.
+    pub(super) fn take_head(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.head)
     }
 
     /// Takes the next segment.
@@ -352,6 +383,9 @@ impl Assembling {
                 return Ok(());
             }
         };
+        if segment.range.start == 0 {
+            self.head = scanned.buffer.get(..scanned.filled.min(HEAD_BYTES)).unwrap_or_default().to_vec();
+        }
         if segment.range.start == segment.extent_start {
             if segment.range.start > self.end {
                 self.pieces.push(Piece { id: ChunkId::HOLE, end: segment.range.start });

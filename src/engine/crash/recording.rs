@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::storage::disk::{ChangeFile, Disk, ReadFile, SystemDisk, WriteFile};
+use crate::storage::disk::{ChangeFile, Disk, Held, ReadFile, SystemDisk, WriteFile};
 
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +75,21 @@ impl RecordingDisk {
     /// Another process takes over. Says whether the one before was killed.
     pub(super) fn restart(&self) -> bool {
         self.lock().left.take() == Some(0)
+    }
+
+    /// Changes one byte of a file behind everybody's back, for good: `at` bytes from its start, or from its end if it is
+    /// negative.
+    pub(super) fn damage(&self, path: &Path, at: i64) {
+        let file = File::options().read(true).write(true).open(path).unwrap();
+        let offset = if at < 0 { file.metadata().unwrap().len() - at.unsigned_abs() } else { at.unsigned_abs() };
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, offset).unwrap();
+        byte[0] ^= 1;
+        let damaged = |log: &mut Log, below: &Path, (): &()| {
+            let Some(Node::File(number)) = log.names.get(below).copied() else { panic!("{below:?} is no file") };
+            vec![Effect::Write(number, offset, byte.as_slice().into()), Effect::SyncFile(number)]
+        };
+        self.step("damage", path, || file.write_all_at(&byte, offset), damaged).unwrap();
     }
 
     fn lock(&self) -> MutexGuard<'_, Log> {
@@ -192,6 +208,11 @@ impl Disk for RecordingDisk {
             if *removed { vec![Effect::Name(below.to_owned(), None)] } else { Vec::new() }
         };
         self.step("sweep", path, || SystemDisk.remove_unlocked(path), name)
+    }
+    fn hold(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
+        let is_known = self.below(path).is_some_and(|below| self.lock().names.contains_key(below));
+        let act = || SystemDisk.hold(path);
+        self.step("hold", path, act, |log, below, _| if is_known { Vec::new() } else { new_file(log, below) })
     }
 }
 

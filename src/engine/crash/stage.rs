@@ -1,9 +1,7 @@
 //! What is added, which operations there are, and what must be true of a store after a crash.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,19 +9,24 @@ use super::recording::RecordingDisk;
 use super::replay::{Image, Random};
 use crate::engine::add::AddRequest;
 use crate::engine::control::Control;
+use crate::engine::gc::{GcReport, GcRequest};
 use crate::engine::get::{GetRequest, Selector};
-use crate::engine::{Settings, Store};
+use crate::engine::repair::{RepairReport, RepairRequest};
+use crate::engine::verify::{Depth, VerifyRequest};
+use crate::engine::{Settings, SnapshotSummary, Store};
 use crate::error::{Error, Result};
 use crate::format::id::SnapshotId;
+use crate::format::name::ObjectKind;
 use crate::pack::frame::{Codec, FrameSettings};
-use crate::storage::disk::{ChangeFile, Disk, ReadFile, SystemDisk, WriteFile};
+use crate::storage::disk::Disk;
+use crate::storage::faulty::FaultyDisk;
 
 /// Packs are ended at so many bytes, so that an add makes several.
 const PACK_BYTES: u64 = 30_000;
 const MEMORY_BYTES: usize = 32 << 20;
 /// Trees that can be added, and the one that is added after a crash.
 const TREES: usize = 4;
-const NEXT: usize = TREES - 1;
+pub(super) const NEXT: usize = TREES - 1;
 
 /// One operation on a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +37,16 @@ pub(super) enum Step {
     Add(usize),
     /// `repair --index`.
     RebuildIndex,
+    /// Removes all snapshots of a tree.
+    Remove(usize),
+    /// A gc while somebody adds, that does not wait: it condemns, and the next one deletes.
+    Condemn,
+    /// A gc that rewrites whatever has waste.
+    Collect,
+    /// Bytes change on the disk: such as can be mended without a loss.
+    Damage,
+    /// What was damaged is mended.
+    Repair,
 }
 
 /// What is acknowledged from some point of a recording on.
@@ -50,13 +63,23 @@ enum What {
     Store,
     /// The snapshot is there.
     Kept(SnapshotId),
+    /// It may be there or not: its removal has begun.
+    Going(SnapshotId),
+    /// It is not there.
+    Gone(SnapshotId),
+    /// Something is damaged.
+    Damaged,
+    /// Nothing is, any more.
+    Mended,
 }
 
 /// What must be there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct Due {
     store: bool,
+    damaged: bool,
     pub(super) snapshots: BTreeSet<SnapshotId>,
+    gone: BTreeSet<SnapshotId>,
 }
 
 impl Due {
@@ -66,9 +89,11 @@ impl Due {
         for promise in promises.iter().filter(|promise| promise.from <= operations) {
             match promise.what {
                 What::Store => due.store = true,
-                What::Kept(id) => {
-                    due.snapshots.insert(id);
-                }
+                What::Kept(id) => drop(due.snapshots.insert(id)),
+                What::Going(id) => drop(due.snapshots.remove(&id)),
+                What::Gone(id) => drop(due.gone.insert(id)),
+                What::Damaged => due.damaged = true,
+                What::Mended => due.damaged = false,
             }
         }
         due
@@ -76,7 +101,7 @@ impl Due {
 }
 
 /// A tree as it must come back: bytes of files, targets of links, `None` for directories.
-type Picture = BTreeMap<PathBuf, Option<Vec<u8>>>;
+pub(super) type Picture = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
 /// Trees to add, and a folder for the disk that is recorded.
 #[derive(Debug)]
@@ -124,41 +149,113 @@ impl Stage {
     }
 
     /// Does all steps; what they acknowledged, and after which operations.
-    pub(super) fn play(&self, disk: &RecordingDisk, steps: &[Step]) -> Vec<Promise> {
-        steps.iter().flat_map(|step| self.run(disk, *step).unwrap()).collect()
+    pub(super) fn play(&self, disk: &RecordingDisk, steps: &[Step], promises: &mut Vec<Promise>) {
+        steps.iter().for_each(|step| self.run(disk, *step, promises).unwrap());
     }
 
     /// Does one step, as a process of its own.
-    pub(super) fn run(&self, disk: &RecordingDisk, step: Step) -> Result<Vec<Promise>> {
+    pub(super) fn run(&self, disk: &RecordingDisk, step: Step, promises: &mut Vec<Promise>) -> Result<()> {
         let root = self.recorded().join("store");
-        let what = self.act(Arc::new(disk.clone()), &root, step)?;
-        Ok(what.into_iter().map(|what| Promise { from: disk.len(), what }).collect())
-    }
-
-    fn act(&self, disk: Arc<dyn Disk>, root: &Path, step: Step) -> Result<Option<What>> {
-        Ok(match step {
+        // What a step takes back is not sure from its first operation on, what it gives is from its last.
+        let begins = disk.len() + 1;
+        let mut promise = |from, what| promises.push(Promise { from, what });
+        let on = || -> Arc<dyn Disk> { Arc::new(disk.clone()) };
+        match step {
             Step::Init => {
-                open_or_init(disk, root)?;
-                Some(What::Store)
+                open_or_init(on(), &root)?;
+                promise(disk.len(), What::Store);
             }
-            Step::Add(tree) => Some(What::Kept(self.add(&open(disk, root)?, tree)?)),
-            Step::RebuildIndex => {
-                let rebuilt = open(disk, root)?.rebuild_index()?;
-                assert!(rebuilt.unreadable.is_empty(), "{:?}", rebuilt.unreadable);
-                None
+            Step::Add(tree) => {
+                let id = self.add(&open(on(), &root)?, tree)?;
+                promise(disk.len(), What::Kept(id));
             }
-        })
+            Step::Remove(tree) => {
+                let store = open(on(), &root)?;
+                let ids = self.snapshots_of(&store, tree);
+                ids.iter().for_each(|id| promise(begins, What::Going(*id)));
+                store.remove(&ids.iter().map(SnapshotId::to_hex).collect::<Vec<_>>())?;
+                ids.iter().for_each(|id| promise(disk.len(), What::Gone(*id)));
+            }
+            Step::Damage => {
+                promise(begins, What::Damaged);
+                damages(&open(on(), &root)?).iter().for_each(|(path, at)| disk.damage(&root.join(path), *at));
+            }
+            Step::Repair => {
+                self.act(&open(on(), &root)?, step)?;
+                promise(disk.len(), What::Mended);
+            }
+            Step::RebuildIndex | Step::Condemn | Step::Collect => self.act(&open(on(), &root)?, step)?,
+        }
+        Ok(())
     }
 
-    fn add(&self, store: &Store, tree: usize) -> Result<SnapshotId> {
+    /// Does one step that needs to be told nothing and says nothing.
+    fn act(&self, store: &Store, step: Step) -> Result<()> {
+        match step {
+            Step::RebuildIndex => {
+                let rebuilt = store.rebuild_index()?;
+                assert!(rebuilt.unreadable.is_empty(), "{:?}", rebuilt.unreadable);
+            }
+            Step::Condemn => {
+                let _adding = store.storage.lease()?;
+                let request = GcRequest { max_waste: 0.0, no_wait: true, ..GcRequest::default() };
+                let report = store.gc(&request, &Control::default(), &|_| {})?;
+                assert!(report.condemned > 0 && report.packs == 0, "{report:?}");
+            }
+            Step::Collect => {
+                let report = self.collect(store)?;
+                assert!(report.damaged.is_empty() && report.lost_chunks == 0, "{report:?}");
+            }
+            Step::Repair => {
+                let report = self.repair(store)?;
+                assert!(report.is_whole(), "{report:?}");
+            }
+            Step::Init | Step::Add(_) | Step::Remove(_) | Step::Damage => unreachable!("{step:?}"),
+        }
+        Ok(())
+    }
+
+    /// A gc that rewrites whatever has waste.
+    pub(super) fn collect(&self, store: &Store) -> Result<GcReport> {
+        let request = GcRequest { max_waste: 0.0, ..GcRequest::default() };
+        store.gc(&request, &Control::default(), &|_| {})
+    }
+
+    pub(super) fn repair(&self, store: &Store) -> Result<RepairReport> {
+        store.repair(&RepairRequest { depth: Depth::Stored, dry_run: false, threads: 1 }, &Control::default())
+    }
+
+    /// Gets a tree out of a snapshot; what is said to be lost of it.
+    pub(super) fn get(&self, store: &Store, id: SnapshotId, tree: usize, copies: &Path) -> Result<Vec<String>> {
+        let request = GetRequest {
+            path: self.tree(tree),
+            snapshot: Selector::Id(id.to_string()),
+            threads: 1,
+            memory_bytes: MEMORY_BYTES,
+            ..GetRequest::default()
+        };
+        let report = store.get(&request, copies, &Control::default())?;
+        Ok(report.losses.into_iter().map(|loss| loss.what).collect())
+    }
+
+    /// A tree as it must come back.
+    pub(super) fn picture(&self, tree: usize) -> &Picture {
+        &self.pictures[tree]
+    }
+
+    /// The snapshots of a tree.
+    pub(super) fn snapshots_of(&self, store: &Store, tree: usize) -> Vec<SnapshotId> {
+        let of_tree = |summary: &SnapshotSummary| summary.info.tags == [tree.to_string()];
+        store.snapshots().unwrap().iter().filter(|summary| of_tree(summary)).map(|summary| summary.id).collect()
+    }
+
+    pub(super) fn add(&self, store: &Store, tree: usize) -> Result<SnapshotId> {
         let request = AddRequest {
             paths: vec![self.tree(tree)],
-            stdin_name: None,
-            reread: false,
             memory_bytes: MEMORY_BYTES,
             threads: 1,
             tags: vec![tree.to_string()],
-            archives: crate::engine::add::Archives::default(),
+            ..AddRequest::default()
         };
         let report = store.add(&request, &Control::default())?;
         assert!(report.problems.is_empty(), "{:?}", report.problems);
@@ -166,45 +263,77 @@ impl Stage {
     }
 
     /// Compares every snapshot there is with what was added.
-    fn compare_all(&self, store: &Store, due: &Due, copies: &Path, case: &str) {
+    pub(super) fn compare_all(&self, store: &Store, due: &Due, copies: &Path, case: &str) {
         let snapshots = store.snapshots().unwrap_or_else(|e| panic!("{case}: {e:?}"));
         let found: BTreeSet<SnapshotId> = snapshots.iter().map(|snapshot| snapshot.id).collect();
         assert!(due.snapshots.is_subset(&found), "{case}: acknowledged {due:?}, there are {found:?}");
+        assert!(due.gone.is_disjoint(&found), "{case}: removed {due:?}, there are {found:?}");
         for snapshot in snapshots {
             let tree: usize = snapshot.info.tags[0].parse().unwrap();
-            let request = GetRequest {
-                path: self.tree(tree),
-                snapshot: Selector::Id(snapshot.id.to_string()),
-                overwrite: false,
-                threads: 1,
-                memory_bytes: MEMORY_BYTES,
-            };
-            let report = store.get(&request, copies, &Control::default()).unwrap_or_else(|e| panic!("{case}: {e:?}"));
-            assert!(report.losses.is_empty(), "{case}: {:?}", report.losses);
+            let losses = self.get(store, snapshot.id, tree, copies).unwrap_or_else(|e| panic!("{case}: {e:?}"));
+            assert!(losses.is_empty(), "{case}: {losses:?}");
             assert!(picture(copies) == self.pictures[tree], "{case}: tree {tree} came back as another");
             fs::remove_dir_all(copies).unwrap();
         }
     }
 }
 
-/// Whether a disk is as it must be: all that is due is there and whole, as is whatever else can be seen; no half written
-/// file is taken for an object; the next add succeeds, and tidies up.
+/// Whether a disk is as it must be: all that is due is there and whole, as is whatever else can be seen, and what was
+/// removed is not; no half written file is taken for an object; the next add and the next gc succeed, and tidy up.
 pub(super) fn examine(stage: &Stage, image: &Image, due: &Due, case: &str) {
     let folder = tempfile::tempdir().unwrap();
     image.make(folder.path());
     let (root, copies) = (folder.path().join("store"), folder.path().join("copies"));
-    let disk: Arc<dyn Disk> = Arc::new(Unsynced);
+    let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::unsynced());
     let store = if due.store { open(disk, &root) } else { open_or_init(disk, &root) };
     let store = store.unwrap_or_else(|e| panic!("{case}: {e:?}"));
+    let act = |step| stage.act(&store, step).unwrap_or_else(|e| panic!("{case}: {step:?}: {e:?}"));
+    if due.damaged {
+        act(Step::Repair);
+    }
+    assert_whole(&store, case);
     stage.compare_all(&store, due, &copies, case);
-    let rebuilt = store.rebuild_index().unwrap_or_else(|e| panic!("{case}: {e:?}"));
-    assert!(rebuilt.unreadable.is_empty(), "{case}: {:?}", rebuilt.unreadable);
+    act(Step::RebuildIndex);
     let next = stage.add(&store, NEXT).unwrap_or_else(|e| panic!("{case}: {e:?}"));
+    act(Step::Collect);
     let mut due = due.clone();
     due.snapshots.insert(next);
     stage.compare_all(&store, &due, &copies, case);
-    let left: Vec<_> = fs::read_dir(root.join("tmp")).unwrap().collect();
-    assert!(left.is_empty(), "{case}: {left:?}");
+    assert_whole(&store, case);
+    assert_tidy(&root, case);
+}
+
+/// Fails unless nothing is damaged, by every byte that is stored and every chunk that is named.
+pub(super) fn assert_whole(store: &Store, case: &str) {
+    let request = VerifyRequest { depth: Depth::Full, threads: 1 };
+    let report = store.verify(&request, &Control::default()).unwrap_or_else(|e| panic!("{case}: {e:?}"));
+    assert!(report.is_whole() && report.lost_snapshots.is_empty(), "{case}: {report:?}");
+}
+
+/// Fails if something is left of what was being done.
+pub(super) fn assert_tidy(root: &Path, case: &str) {
+    for folder in ["tmp", "leases", "condemned"] {
+        let left: Vec<_> = fs::read_dir(root.join(folder)).into_iter().flatten().collect();
+        assert!(left.is_empty(), "{case}: {left:?}");
+    }
+}
+
+/// Bytes below the root whose change costs nothing that cannot be made again: in the end of a pack, in the beginning of
+/// another, of a recipes file and of a snapshot.
+fn damages(store: &Store) -> Vec<(String, i64)> {
+    let paths = |kind| -> Vec<String> {
+        let mut paths: Vec<_> = store.storage().list(kind).unwrap().iter().map(|listed| listed.name.path()).collect();
+        paths.sort();
+        paths
+    };
+    let packs = paths(ObjectKind::Pack);
+    let first = |kind| paths(kind).swap_remove(0);
+    vec![
+        (packs[0].clone(), -1),
+        (packs[1].clone(), 3),
+        (first(ObjectKind::Recipes), 2),
+        (first(ObjectKind::Snapshot), 2),
+    ]
 }
 
 fn settings() -> Settings {
@@ -212,7 +341,7 @@ fn settings() -> Settings {
     Settings { profile: "gear-4096".parse().unwrap(), frames }
 }
 
-fn open(disk: Arc<dyn Disk>, root: &Path) -> Result<Store> {
+pub(super) fn open(disk: Arc<dyn Disk>, root: &Path) -> Result<Store> {
     Ok(Store { pack_bytes: PACK_BYTES, ..Store::open_on(disk, root)? })
 }
 
@@ -223,7 +352,7 @@ fn open_or_init(disk: Arc<dyn Disk>, root: &Path) -> Result<Store> {
     }
 }
 
-fn picture(root: &Path) -> Picture {
+pub(super) fn picture(root: &Path) -> Picture {
     let mut picture = Picture::new();
     let mut todo = vec![root.to_owned()];
     while let Some(folder) = todo.pop() {
@@ -242,81 +371,4 @@ fn picture(root: &Path) -> Picture {
         }
     }
     picture
-}
-
-/// The system's disk, but nothing waits for it: these stores are looked at and thrown away.
-#[derive(Debug)]
-struct Unsynced;
-
-#[derive(Debug)]
-struct UnsyncedFile<F: ?Sized>(Box<F>);
-
-impl Disk for Unsynced {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
-        Ok(Box::new(UnsyncedFile(SystemDisk.create(path)?)))
-    }
-    fn open_to_change(&self, path: &Path) -> io::Result<Box<dyn ChangeFile>> {
-        Ok(Box::new(UnsyncedFile(SystemDisk.open_to_change(path)?)))
-    }
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
-        SystemDisk.open(path)
-    }
-    fn make_dir(&self, path: &Path) -> io::Result<()> {
-        SystemDisk.make_dir(path)
-    }
-    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        SystemDisk.rename_new(from, to)
-    }
-    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
-        SystemDisk.rename_over(from, to)
-    }
-    fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        SystemDisk.link_new(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        SystemDisk.remove(path)
-    }
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
-        Ok(())
-    }
-    fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
-        SystemDisk.names(path)
-    }
-    fn file_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
-        SystemDisk.file_bytes(path)
-    }
-    fn is_dir(&self, path: &Path) -> io::Result<bool> {
-        SystemDisk.is_dir(path)
-    }
-    fn remove_unlocked(&self, path: &Path) -> io::Result<bool> {
-        SystemDisk.remove_unlocked(path)
-    }
-}
-
-impl WriteFile for UnsyncedFile<dyn WriteFile> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-    fn sync(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-    fn lock(&mut self) -> io::Result<bool> {
-        self.0.lock()
-    }
-    fn start_writeback(&mut self, _: u64, _: u64) {}
-}
-
-impl ChangeFile for UnsyncedFile<dyn ChangeFile> {
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_at(bytes, offset)
-    }
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.0.set_len(bytes)
-    }
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-    fn file(&self) -> &File {
-        self.0.file()
-    }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::engine::get::Selector;
 use crate::format::entry::EntryPath;
+use crate::format::label::LabelFilter;
 
 /// What to export.
 #[derive(Debug, Clone)]
@@ -16,6 +17,8 @@ pub struct ExportRequest {
     pub snapshot: Selector,
     /// Worker threads; at least 1.
     pub threads: usize,
+    /// Only files (and anything else that is no directory) with these labels, and the directories that lead to them.
+    pub labels: LabelFilter,
 }
 
 /// What an export did.

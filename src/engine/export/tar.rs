@@ -66,7 +66,7 @@ impl Store {
             }
             Ok(())
         };
-        let written = found.items().and_then(|mut items| items.try_for_each(&mut write));
+        let written = found.items(&request.labels).and_then(|mut items| items.try_for_each(&mut write));
         self.unless_removed(found.snapshot.id(), written)?;
         roll.write(&END_MARK)?;
         let written = roll.finish();

@@ -151,6 +151,8 @@ impl Store {
         }
         let sole = self.storage.sole()?;
         self.sweep();
+        // Those of processes that are gone are removed by looking at them.
+        let _ = self.storage.leases();
         let collected = Collection::new(self, request, control).run(waiting);
         drop(sole);
         // A cache, which would find out by itself.

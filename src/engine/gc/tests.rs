@@ -2,17 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::Settings;
 use crate::engine::add::AddRequest;
 use crate::engine::get::{GetRequest, Selector};
-use crate::storage::disk::{ChangeFile, Disk, ReadFile, SystemDisk, WriteFile};
+use crate::storage::faulty::FaultyDisk;
 
 /// Paths and what is there.
 pub(in crate::engine) type Files = BTreeMap<PathBuf, Vec<u8>>;
@@ -49,12 +46,9 @@ impl Shelf {
     fn add_to(&self, store: &Store, name: &str) -> Result<SnapshotId> {
         let request = AddRequest {
             paths: vec![self.folder.path().join(name)],
-            stdin_name: None,
-            reread: false,
             memory_bytes: 64 << 20,
             threads: 2,
-            tags: Vec::new(),
-            archives: crate::engine::add::Archives::default(),
+            ..AddRequest::default()
         };
         Ok(store.add(&request, &Control::default())?.snapshot.unwrap())
     }
@@ -76,9 +70,9 @@ impl Shelf {
         let request = GetRequest {
             path: self.folder.path().join(name),
             snapshot: Selector::Id(id.to_hex()),
-            overwrite: false,
             memory_bytes: 64 << 20,
             threads: 2,
+            ..GetRequest::default()
         };
         let copy = tempfile::tempdir().unwrap();
         let output = copy.path().join("copy");
@@ -87,7 +81,7 @@ impl Shelf {
         files_in(&output)
     }
 
-    fn assert_whole(&self, id: SnapshotId, name: &str, expected: &Files) {
+    pub(in crate::engine) fn assert_whole(&self, id: SnapshotId, name: &str, expected: &Files) {
         assert!(self.files(id, name) == *expected, "{name} in {id} is not what was added");
     }
 
@@ -366,71 +360,6 @@ fn a_record_that_cannot_be_read_stops_adds_and_the_next_gc_clears_it() {
     shelf.assert_whole(one, name, &files);
 }
 
-/// A disk that is gone after some operations, as for a process that is killed there.
-#[derive(Debug, Clone)]
-struct DyingDisk {
-    left: Arc<AtomicUsize>,
-}
-
-impl DyingDisk {
-    fn step(&self) -> io::Result<()> {
-        let alive = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        alive.map(|_| ()).map_err(|_| io::Error::other("killed"))
-    }
-}
-
-impl Disk for DyingDisk {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
-        self.step()?;
-        SystemDisk.create(path)
-    }
-    /// Only the index is written so, and it is a cache.
-    fn open_to_change(&self, path: &Path) -> io::Result<Box<dyn ChangeFile>> {
-        SystemDisk.open_to_change(path)
-    }
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
-        SystemDisk.open(path)
-    }
-    fn make_dir(&self, path: &Path) -> io::Result<()> {
-        self.step()?;
-        SystemDisk.make_dir(path)
-    }
-    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.step()?;
-        SystemDisk.rename_new(from, to)
-    }
-    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.step()?;
-        SystemDisk.rename_over(from, to)
-    }
-    fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.step()?;
-        SystemDisk.link_new(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.step()?;
-        SystemDisk.remove(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.step()?;
-        SystemDisk.sync_dir(path)
-    }
-    fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
-        self.step()?;
-        SystemDisk.names(path)
-    }
-    fn file_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
-        SystemDisk.file_bytes(path)
-    }
-    fn is_dir(&self, path: &Path) -> io::Result<bool> {
-        SystemDisk.is_dir(path)
-    }
-    fn remove_unlocked(&self, path: &Path) -> io::Result<bool> {
-        self.step()?;
-        SystemDisk.remove_unlocked(path)
-    }
-}
-
 #[test]
 fn a_gc_stopped_after_any_operation_harms_nothing_and_the_next_one_ends_it() {
     let shelf = Shelf::new();
@@ -450,11 +379,12 @@ fn a_gc_stopped_after_any_operation_harms_nothing_and_the_next_one_ends_it() {
     loop {
         std::fs::remove_dir_all(shelf.root()).unwrap();
         copy_tree(&kept, &shelf.root());
-        let disk = DyingDisk { left: Arc::new(AtomicUsize::new(stops)) };
-        let store = Store::open_on(Arc::new(disk), &shelf.root()).unwrap();
+        let disk = FaultyDisk::killed_after(stops);
+        let store = Store::open_on(Arc::new(disk.clone()), &shelf.root()).unwrap();
         let result = store.gc(&GcRequest::default(), &Control::default(), &|_| {});
         drop(store);
-        if result.is_ok() {
+        if disk.struck().is_none() {
+            result.unwrap();
             break;
         }
         stops += 1;
@@ -472,7 +402,7 @@ fn a_gc_stopped_after_any_operation_harms_nothing_and_the_next_one_ends_it() {
     assert!(stops > 20 && with_record > 5, "{stops} stops, {with_record} with a record");
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+pub(in crate::engine) fn copy_tree(from: &Path, to: &Path) {
     std::fs::create_dir(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::archive::{ArchiveFooter, ArchiveForm, ArchiveParts, FOOTER_BYTES, Member, MemberKind, SparseRun};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity};
 use crate::format::id::RecipeId;
+use crate::format::label::Labels;
 use crate::format::recipe::Piece;
 
 /// Where a file's bytes are.
@@ -180,6 +181,7 @@ impl OpenArchive {
             rdev,
             identity: Identity { inode: row as u64, links, ..Identity::default() },
             xattrs,
+            labels: Labels::default(),
         })
     }
 
@@ -238,7 +240,7 @@ impl OpenArchive {
     }
 }
 
-/// Which members are further names, and of which members: of the last of the name before them.
+/// Which members are further names, and of which members: of the last of the name before them. And those.
 fn links_of(members: &Members) -> Result<(Links, HashSet<usize>)> {
     let (mut links, mut linked) = (HashMap::new(), HashSet::new());
     if !members.has_links() {

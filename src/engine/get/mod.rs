@@ -30,11 +30,13 @@ use self::tree::{Limits, Placed, TreeRestore};
 use self::window::Workplace;
 use super::Store;
 use super::control::Control;
+use super::labels::filtered;
 use super::layout::Layout;
 use super::locate::Locator;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::format::id::SnapshotId;
+use crate::format::label::{LabelFilter, Labels};
 use crate::format::name::ObjectName;
 use crate::restore::Destination;
 
@@ -54,7 +56,26 @@ pub struct GetRequest {
     pub threads: usize,
     /// At most about this many bytes of plans and data in memory.
     pub memory_bytes: usize,
+    /// Only files (and anything else that is no directory) with these labels, and the directories that lead to them.
+    pub labels: LabelFilter,
 }
+
+/// Everything in the newest snapshot, with 256 MiB of memory and a thread for each processor.
+impl Default for GetRequest {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::new(),
+            snapshot: Selector::default(),
+            overwrite: false,
+            threads: super::processors(),
+            memory_bytes: MEMORY_BYTES_DEFAULT,
+            labels: LabelFilter::default(),
+        }
+    }
+}
+
+/// How much memory a get takes unless it is told otherwise.
+pub const MEMORY_BYTES_DEFAULT: usize = 256 << 20;
 
 /// The smallest `--memory`: some decoded frames.
 pub const MEMORY_BYTES_MIN: usize = 32 << 20;
@@ -90,12 +111,12 @@ pub struct Loss {
 impl GetReport {
     fn count_file(&mut self, entry: &Entry) {
         self.files += 1;
-        self.bytes += entry.size;
+        self.bytes = self.bytes.saturating_add(entry.size);
     }
 
     fn merge(&mut self, other: Self) {
         self.files += other.files;
-        self.bytes += other.bytes;
+        self.bytes = self.bytes.saturating_add(other.bytes);
         self.losses.extend(other.losses);
         self.warnings.extend(other.warnings);
     }
@@ -112,6 +133,13 @@ impl Store {
             return Err(Error::Usage(format!("a get needs at least {} MiB of memory", MEMORY_BYTES_MIN >> 20)));
         }
         let found = self.resolve(&request.path, &request.snapshot)?;
+        if !request.labels.is_empty() {
+            // Before anything is made: to look costs little beside a restore.
+            let first = found.entries().and_then(|rows| filtered(rows, &request.labels).next().transpose());
+            if first.or_else(|error| self.unless_removed(found.snapshot.id(), Err(error)))?.is_none() {
+                return Err(unlabelled(&found, &request.labels));
+            }
+        }
         let locator = self.locator()?;
         let destination = Destination::create(output, request.overwrite)?;
         let place = Workplace { locator: &locator, destination: &destination, control, threads: request.threads };
@@ -119,7 +147,7 @@ impl Store {
         let limits = Limits { window_bytes: request.memory_bytes / 4, open_files: open_files() };
         let restore = TreeRestore::new(place, limits);
         let root = found.path.clone();
-        let restored = found.items().and_then(|items| {
+        let restored = found.items(&request.labels).and_then(|items| {
             restore.run(items.filter_map(|item| match item {
                 Ok(Item { entry, member }) => {
                     entry.path.below(&root).map(|path| Ok(Placed { path, item: Item { entry, member } }))
@@ -158,7 +186,8 @@ impl Store {
         let found = self.resolve(&request.path, &request.snapshot)?;
         let id = found.snapshot.id();
         let locator = self.locator()?;
-        let layout = file_layout(&locator, &found).or_else(|error| self.unless_removed(id, Err(error)))?;
+        let layout =
+            file_layout(&locator, &found, &request.labels).or_else(|error| self.unless_removed(id, Err(error)))?;
         let size = layout.bytes();
         let range = range.map_or(0..size, |range| range.start.min(size)..range.end.min(size));
         let output = stream::Output { writer: output, name };
@@ -168,16 +197,28 @@ impl Store {
     }
 }
 
-/// Where the bytes are of what was found, which must be a file.
-fn file_layout(locator: &Locator<'_>, found: &Found<'_>) -> Result<Layout> {
+fn unlabelled(found: &Found<'_>, labels: &LabelFilter) -> Error {
+    let id = found.snapshot.id().to_hex();
+    let keys = match found.snapshot.label_keys() {
+        [] => "has no labels".to_owned(),
+        keys => format!("has labels of {}", keys.join(", ")),
+    };
+    Error::not_found(format!("a file with {labels} (snapshot {} {keys})", id.get(..12).unwrap_or_default()))
+}
+
+/// Where the bytes are of what was found, which must be a file, and have the labels.
+fn file_layout(locator: &Locator<'_>, found: &Found<'_>, labels: &LabelFilter) -> Result<Layout> {
     let no_file = || Error::Usage(format!("{:?} is not a file; only a file can be streamed", found.path));
-    let Some(Inside { archive, base, named }) = &found.inside else {
+    let check = |of: &Labels| if labels.takes(of) { Ok(()) } else { Err(unlabelled(found, labels)) };
+    let Some(Inside { archive, base, named, labels: of_archive }) = &found.inside else {
         let entry = found.snapshot.find(&found.path)?.filter(|entry| entry.kind == EntryKind::File);
         let entry = entry.ok_or_else(no_file)?;
+        check(&entry.labels)?;
         return layout_of(locator, entry.content, entry.size);
     };
     let named = named.first().filter(|named| base.below_this(&named.path) == found.path).ok_or_else(no_file)?;
     let is_file = archive.entry(base, named)?.kind == EntryKind::File;
+    check(of_archive)?;
     if is_file { archive.member_layout(named.row) } else { Err(no_file()) }
 }
 

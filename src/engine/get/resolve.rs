@@ -5,11 +5,13 @@ use std::path::Path;
 
 use super::archive::{Named, OpenArchive, layout_of};
 use crate::catalog::snapshot::Snapshot;
+use crate::engine::labels::filtered;
 use crate::engine::layout::Layout;
 use crate::engine::{Locator, Store};
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::format::id::{RecipeId, SnapshotId};
+use crate::format::label::{LabelFilter, Labels};
 
 /// How many names near to a wrong one are offered.
 const NEAR_NAMES: usize = 3;
@@ -47,15 +49,22 @@ pub(super) struct Inside {
     pub(super) base: EntryPath,
     /// The members at the place and below it, in path order.
     pub(super) named: Vec<Named>,
+    /// The archive's labels, which are those of all that is in it.
+    pub(super) labels: Labels,
 }
 
 impl Inside {
     /// What is at a path in an archive. `None` if there is nothing.
-    fn find(locator: &Locator<'_>, id: RecipeId, base: EntryPath, path: &EntryPath) -> Result<Option<Self>> {
+    fn find(
+        locator: &Locator<'_>,
+        id: RecipeId,
+        (base, labels): (EntryPath, Labels),
+        path: &EntryPath,
+    ) -> Result<Option<Self>> {
         let archive = OpenArchive::open(locator, id)?;
         let mut named = archive.named()?;
         named.retain(|named| named.path.is_within(path));
-        Ok((path.is_root() || !named.is_empty()).then_some(Self { archive, base, named }))
+        Ok((path.is_root() || !named.is_empty()).then_some(Self { archive, base, named, labels }))
     }
 }
 
@@ -63,6 +72,12 @@ impl Inside {
 pub(in crate::engine) struct Item {
     pub(in crate::engine) entry: Entry,
     pub(in crate::engine) member: Option<Result<Layout>>,
+}
+
+impl AsRef<Entry> for Item {
+    fn as_ref(&self) -> &Entry {
+        &self.entry
+    }
 }
 
 impl Item {
@@ -77,18 +92,26 @@ impl Item {
 }
 
 impl Found<'_> {
-    /// As [`Found::entries`], with what it takes to read them.
-    pub(in crate::engine) fn items(&self) -> Result<Box<dyn Iterator<Item = Result<Item>> + '_>> {
+    /// As [`Found::entries`], but only those that have the labels and what leads to them, with what it takes to read
+    /// them.
+    pub(in crate::engine) fn items<'f>(
+        &'f self,
+        filter: &'f LabelFilter,
+    ) -> Result<Box<dyn Iterator<Item = Result<Item>> + 'f>> {
         match &self.inside {
             None => {
                 let entries = self.snapshot.within(&self.path)?;
-                Ok(Box::new(entries.map(|entry| entry.map(|entry| Item { entry, member: None }))))
+                let items = entries.map(|entry| entry.map(|entry| Item { entry, member: None }));
+                Ok(Box::new(filtered(items, filter)))
             }
-            Some(Inside { archive, base, named }) => Ok(Box::new(named.iter().map(|named| {
-                let entry = archive.entry(base, named)?;
-                let member = (entry.kind == EntryKind::File).then(|| archive.member_layout(named.row));
-                Ok(Item { entry, member })
-            }))),
+            Some(Inside { archive, base, named, labels }) => {
+                let items = named.iter().map(|named| {
+                    let entry = Entry { labels: labels.clone(), ..archive.entry(base, named)? };
+                    let member = (entry.kind == EntryKind::File).then(|| archive.member_layout(named.row));
+                    Ok(Item { entry, member })
+                });
+                Ok(Box::new(filtered(items, filter)))
+            }
         }
     }
 
@@ -99,7 +122,11 @@ impl Found<'_> {
     pub fn entries(&self) -> Result<Box<dyn Iterator<Item = Result<Entry>> + '_>> {
         match &self.inside {
             None => Ok(Box::new(self.snapshot.within(&self.path)?)),
-            Some(Inside { archive, base, named }) => Ok(Box::new(named.iter().map(|named| archive.entry(base, named)))),
+            Some(Inside { archive, base, named, labels }) => Ok(Box::new(
+                named
+                    .iter()
+                    .map(|named| archive.entry(base, named).map(|entry| Entry { labels: labels.clone(), ..entry })),
+            )),
         }
     }
 }
@@ -145,10 +172,10 @@ impl Store {
         }
         let mut above = Some(wanted.clone());
         while let Some(path) = above.take() {
-            match snapshot.find(&path)?.map(|entry| entry.content) {
-                Some(Content::Archive(id, _)) => {
+            match snapshot.find(&path)?.map(|entry| (entry.content, entry.labels)) {
+                Some((Content::Archive(id, _), labels)) => {
                     let inner = wanted.below(&path).unwrap_or_default();
-                    return Ok(Inside::find(&self.locator()?, id, path, &inner)?.map(Some));
+                    return Ok(Inside::find(&self.locator()?, id, (path, labels), &inner)?.map(Some));
                 }
                 Some(_) => break,
                 None => above = path.parent(),

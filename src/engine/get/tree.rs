@@ -12,7 +12,7 @@ use super::window::{Window, Workplace, is_out_of_space};
 use super::{GetReport, Loss};
 use crate::engine::layout::Layout;
 use crate::error::{Error, Result, chain};
-use crate::format::entry::{Entry, EntryKind, EntryPath};
+use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::restore::Warnings;
 
 /// What windows may be made of.
@@ -31,13 +31,26 @@ pub(super) struct Placed {
     pub(super) item: Item,
 }
 
+/// What names of one file have in common.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Linked {
+    device: u64,
+    inode: u64,
+    kind: EntryKind,
+    size: u64,
+    content: Content,
+    rdev: u64,
+    target: Vec<u8>,
+}
+
 /// A restore in progress.
 pub(super) struct TreeRestore<'a, 's> {
     place: Workplace<'a, 's>,
     limits: Limits,
     directories: Vec<(EntryPath, Entry)>,
-    /// The first path of each file that has several: by device and inode.
-    linked: HashMap<(u64, u64), EntryPath>,
+    /// The first path of each file that has several: by device and inode, and by what makes it the same file, for
+    /// somebody may have written a file between the reading of its names, or made the rows up.
+    linked: HashMap<Linked, EntryPath>,
     links: Vec<(EntryPath, EntryPath)>,
     window: Window,
     report: GetReport,
@@ -109,8 +122,15 @@ impl<'a, 's> TreeRestore<'a, 's> {
 
     fn take(&mut self, placed: Placed) -> Result<()> {
         let Placed { path, item: Item { entry, member } } = placed;
-        let first_name = (entry.kind != EntryKind::Directory && entry.identity.links > 1)
-            .then_some((entry.identity.device, entry.identity.inode));
+        let first_name = (entry.kind != EntryKind::Directory && entry.identity.links > 1).then_some(Linked {
+            device: entry.identity.device,
+            inode: entry.identity.inode,
+            kind: entry.kind,
+            size: entry.size,
+            content: entry.content,
+            rdev: entry.rdev,
+            target: entry.link_target.clone(),
+        });
         if let Some(identity) = first_name {
             if let Some(first) = self.linked.get(&identity) {
                 self.links.push((first.clone(), path));

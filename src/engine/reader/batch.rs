@@ -73,7 +73,10 @@ impl Reader<'_> {
             Known::Layout(..) => return Ok(Receiver::failed()),
         };
         let room = usize::try_from(size).map_err(|_| Error::not_found("room"))?;
-        Ok(Receiver { bytes: Mutex::new(vec![0; room]), failed: AtomicBool::new(false) })
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(room).map_err(|_| Error::not_found("room"))?;
+        bytes.resize(room, 0);
+        Ok(Receiver { bytes: Mutex::new(bytes), failed: AtomicBool::new(false) })
     }
 }
 

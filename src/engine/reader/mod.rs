@@ -71,7 +71,7 @@ impl Default for ReaderOptions {
 /// # }
 /// # let store = Store::open_or_init(&folder.path().join("store"), Settings::default())?;
 /// # let request = AddRequest {
-/// #     paths: vec![tree.clone()], stdin_name: None, reread: false, memory_bytes: 64 << 20, threads: 2, tags: vec![], archives: seamstore::Archives::default(),
+/// #     paths: vec![tree.clone()], memory_bytes: 64 << 20, threads: 2, ..AddRequest::default()
 /// # };
 /// # store.add(&request, &Control::default())?;
 /// // `store` has a tree of many files, added as `tree`.
@@ -299,6 +299,8 @@ impl Reader<'_> {
         }
         let too_long = |_| Error::Usage("a range that does not fit in memory".to_owned());
         let length = usize::try_from(range.end - range.start).map_err(too_long)?;
+        // A hole may be longer than memory.
+        bytes.try_reserve(length).map_err(|_| Error::Usage(format!("{length} bytes do not fit in memory")))?;
         let mut wants = chunks.wants(range, 0);
         let (first, second) = (wants.next(), wants.next());
         let mut reader = self.take_reader()?;
@@ -393,7 +395,8 @@ fn hand_on(raw: &[u8], wants: &[Want], put: &mut dyn FnMut(&Want, &[u8])) -> Res
     let mut checked = None;
     for want in wants {
         let place = want.start as usize..want.start as usize + want.length as usize;
-        let chunk = raw.get(place).unwrap_or_default();
+        // A frame may be shorter than its directory says: nothing is then wanted, not no bytes, whose hash is an id too.
+        let chunk = raw.get(place).ok_or(want.id)?;
         if checked != Some((want.start, want.id)) && !is_chunk(&want.id, chunk) {
             return Err(want.id);
         }

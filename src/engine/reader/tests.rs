@@ -43,15 +43,8 @@ impl Bench {
     }
 
     fn add(&self, store: &Store) {
-        let request = AddRequest {
-            paths: vec![self.path("tree")],
-            stdin_name: None,
-            reread: false,
-            memory_bytes: 64 << 20,
-            threads: 2,
-            tags: Vec::new(),
-            archives: crate::engine::add::Archives::default(),
-        };
+        let request =
+            AddRequest { paths: vec![self.path("tree")], memory_bytes: 64 << 20, threads: 2, ..AddRequest::default() };
         store.add(&request, &Control::default()).unwrap();
     }
 
@@ -130,9 +123,9 @@ fn read_of(store: &Store, path: &Path, range: Option<Range<u64>>) -> Result<Vec<
     let request = GetRequest {
         path: path.to_owned(),
         snapshot: Selector::Latest,
-        overwrite: false,
         memory_bytes: 64 << 20,
         threads: 1,
+        ..GetRequest::default()
     };
     let mut bytes = Vec::new();
     store.read(&request, range, &mut bytes, Path::new("memory"), &Control::default())?;

@@ -16,10 +16,11 @@
 //! Invariants: what was saved is durable before what it was saved from loses its name, and that keeps its bytes in
 //! `quarantine/` until the user deletes them; where both have the same name (only the end of a pack was damaged, say),
 //! one takes the place of the other in one step. So an interruption at any moment costs nothing, and repairing again
-//! goes on.
+//! goes on; what the one before did is made durable first, for what it mended is not looked at again.
 
 mod config;
 mod packs;
+mod patient;
 mod recipes;
 mod snapshots;
 #[cfg(test)]
@@ -98,6 +99,9 @@ impl Store {
                 sole => Some(sole?),
             }
         };
+        if !request.dry_run {
+            self.storage.settle_all()?;
+        }
         let verify = VerifyRequest { depth: request.depth, threads: request.threads };
         let before = self.verify(&verify, control)?;
         let mut report = RepairReport { damages: before.damages, ..RepairReport::default() };
@@ -121,6 +125,10 @@ impl Store {
         // Every frame was either intact a moment ago or written anew.
         let after = self.verify(&VerifyRequest { depth: Depth::Quick, ..verify }, control)?;
         (report.lost, report.lost_files, report.lost_bytes) = (after.lost, after.lost_files, after.lost_bytes);
+        // What could be read a moment ago and cannot be now: it is named, and left for the next repair.
+        let before = report.damages.len();
+        report.lost.iter_mut().filter_map(|file| file.damage.as_mut()).for_each(|damage| *damage += before);
+        report.damages.extend(after.damages);
         Ok(report)
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::patient::Patient;
 use crate::error::Result;
 use crate::format::id::PackId;
 use crate::format::name::ObjectName;
@@ -28,7 +29,7 @@ pub struct RepairedPack {
 /// Repairs a pack; says where the damaged one is now. A dry run reads all the same.
 pub(super) fn repair(storage: &LocalStorage, pack: PackId, dry_run: bool) -> Result<(RepairedPack, Option<PathBuf>)> {
     let mut writer = if dry_run { None } else { Some(PackWriter::begin(storage)?) };
-    let found = salvage(storage, pack, &mut |frame| match &mut writer {
+    let found = salvage(&Patient(storage), pack, &mut |frame| match &mut writer {
         Some(writer) => writer.push_frame(frame.encoded, frame.ids, frame.lengths),
         None => Ok(()),
     })?;

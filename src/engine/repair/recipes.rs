@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::patient::Patient;
 use crate::catalog::recipe::{RecipesFile, RecipesWriter};
 use crate::error::{Error, Result};
 use crate::format::id::RecipesFileId;
@@ -29,7 +30,8 @@ pub(super) fn repair(
 ) -> Result<(RepairedRecipes, Option<PathBuf>)> {
     let mut writer = RecipesWriter::begin(storage.writer()?)?;
     let mut repaired = RepairedRecipes { file, successor: None, recipes: 0, lost: Vec::new() };
-    match RecipesFile::open(storage, file) {
+    let patient = Patient(storage);
+    match RecipesFile::open(&patient, file) {
         Ok(old) => save(&old, &mut writer, &mut repaired.lost)?,
         Err(error) => lose(&mut repaired.lost, error)?,
     }

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::patient::Patient;
 use crate::catalog::snapshot::{SalvagedRows, SnapshotInfo, SnapshotWriter, read_info};
 use crate::engine::verify::is_unreadable;
 use crate::error::{Error, Result};
@@ -49,10 +50,11 @@ pub(super) fn repair(
 ) -> Result<(RepairedSnapshot, Option<PathBuf>)> {
     let name = ObjectName::Snapshot(id);
     let mut repaired = RepairedSnapshot { id, successor: None, rows: 0, info: None };
-    let rows = match SalvagedRows::open(storage, id) {
+    let patient = Patient(storage);
+    let rows = match SalvagedRows::open(&patient, id) {
         Ok(rows) => rows,
         Err(error) if is_damage(&error) => {
-            repaired.info = read_info(storage, id).ok();
+            repaired.info = read_info(&patient, id).ok();
             let aside = if dry_run { None } else { Some(storage.set_aside(&name)?) };
             if !dry_run {
                 storage.delete(&name)?;
@@ -69,7 +71,7 @@ pub(super) fn repair(
             return Ok((repaired, None));
         }
         let aside = storage.set_aside(&name)?;
-        let mut writer = SnapshotWriter::begin(storage.writer()?)?;
+        let mut writer = rows.begin(storage.writer()?)?;
         rows.for_each(&mut |entry| push(&mut writer, entry))?;
         writer.replace(rows.info().clone())?;
         return Ok((repaired, Some(aside)));
@@ -78,7 +80,7 @@ pub(super) fn repair(
         return Ok((repaired, None));
     }
     if repaired.rows > 0 {
-        let mut writer = SnapshotWriter::begin(storage.writer()?)?;
+        let mut writer = rows.begin(storage.writer()?)?;
         rows.for_each(&mut |entry| {
             let mut entry = entry.clone();
             // So that no add takes an unproved row over as that of an unchanged file.

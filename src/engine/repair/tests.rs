@@ -2,17 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::engine::trial::{Key, Numbers, Trial, hash_of};
 use crate::format::name::ObjectKind;
 use crate::pack::reader::read_directory;
-use crate::storage::disk::{ChangeFile, Disk, ReadFile, SystemDisk, WriteFile};
+use crate::storage::faulty::FaultyDisk;
 use crate::storage::{LocalStorage, Storage};
 
 const REQUEST: RepairRequest = RepairRequest { depth: Depth::Stored, dry_run: false, threads: 2 };
@@ -202,91 +199,6 @@ fn a_configuration_of_which_one_byte_was_changed_is_what_it_was() {
     assert!(std::fs::read(&path).unwrap() == bytes);
 }
 
-/// Fails for good from some operation on, as if the process had ended there.
-#[derive(Debug)]
-struct Ending {
-    left: AtomicUsize,
-}
-
-impl Ending {
-    fn go(&self) -> io::Result<()> {
-        let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        left.map(|_| ()).map_err(|_| io::Error::from_raw_os_error(5))
-    }
-}
-
-#[derive(Debug, Clone)]
-struct EndingDisk(Arc<Ending>);
-
-impl Disk for EndingDisk {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
-        self.0.go()?;
-        Ok(Box::new(EndingFile(Arc::clone(&self.0), SystemDisk.create(path)?)))
-    }
-    /// Only the index is written so, and it is a cache.
-    fn open_to_change(&self, path: &Path) -> io::Result<Box<dyn ChangeFile>> {
-        SystemDisk.open_to_change(path)
-    }
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
-        SystemDisk.open(path)
-    }
-    fn make_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.go()?;
-        SystemDisk.make_dir(path)
-    }
-    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.go()?;
-        SystemDisk.rename_new(from, to)
-    }
-    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.go()?;
-        SystemDisk.rename_over(from, to)
-    }
-    fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.go()?;
-        SystemDisk.link_new(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.go()?;
-        SystemDisk.remove(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.go()?;
-        SystemDisk.sync_dir(path)
-    }
-    fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
-        SystemDisk.names(path)
-    }
-    fn file_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
-        SystemDisk.file_bytes(path)
-    }
-    fn is_dir(&self, path: &Path) -> io::Result<bool> {
-        SystemDisk.is_dir(path)
-    }
-    fn remove_unlocked(&self, path: &Path) -> io::Result<bool> {
-        self.0.go()?;
-        SystemDisk.remove_unlocked(path)
-    }
-}
-
-#[derive(Debug)]
-struct EndingFile(Arc<Ending>, Box<dyn WriteFile>);
-
-impl WriteFile for EndingFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.go()?;
-        self.1.write(bytes)
-    }
-    fn sync(&mut self) -> io::Result<()> {
-        self.0.go()?;
-        self.1.sync()
-    }
-    fn lock(&mut self) -> io::Result<bool> {
-        self.1.lock()
-    }
-    fn start_writeback(&mut self, _offset: u64, _bytes: u64) {}
-}
-
 /// A damaged frame in one pack, a lost end of another, a recipes file and a snapshot.
 fn much_damage(trial: &Trial) {
     let objects = trial.objects();
@@ -320,15 +232,16 @@ fn a_repair_that_is_cut_short_anywhere_costs_nothing_and_is_gone_on_with() {
     loop {
         let trial = damaged.copy(false);
         let opened = trial.open();
-        let disk = EndingDisk(Arc::new(Ending { left: AtomicUsize::new(operations) }));
-        let storage = LocalStorage::open_on(Arc::new(disk), trial.root()).unwrap();
+        let disk = FaultyDisk::killed_after(operations);
+        let storage = LocalStorage::open_on(Arc::new(disk.clone()), trial.root()).unwrap();
         let store = Store { storage, ..opened };
         let ended = store.repair(&REQUEST, &Control::default());
         drop(store);
         assert!(trial.readable().is_superset(&before), "ended at operation {operations}");
         repair(&trial);
         assert_eq!((trial.readable(), trial.verify(Depth::Full)), expected, "ended at operation {operations}");
-        if ended.is_ok() {
+        if disk.struck().is_none() {
+            ended.unwrap();
             break;
         }
         operations += 1;

@@ -112,7 +112,26 @@ impl LocalStorage {
     /// # Errors
     /// [`Error::Io`] if the sync failed.
     pub fn settle_snapshots(&self) -> Result<()> {
-        let folder = self.inner.root.join(super::folder_of(ObjectKind::Snapshot));
+        self.settle_folder(super::folder_of(ObjectKind::Snapshot))
+    }
+
+    /// Makes durable which objects are there and which are not, whatever others did that were killed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a sync failed.
+    pub fn settle_all(&self) -> Result<()> {
+        let packs = super::folder_of(ObjectKind::Pack);
+        for name in self.inner.names(packs)? {
+            self.settle_folder(&format!("{packs}/{name}"))?;
+        }
+        let kinds = [ObjectKind::Pack, ObjectKind::Recipes, ObjectKind::Snapshot, ObjectKind::Condemned];
+        kinds.into_iter().try_for_each(|kind| self.settle_folder(super::folder_of(kind)))?;
+        self.settle_folder("")
+    }
+
+    /// Makes the names durable that are in a folder below the root, if it is there.
+    fn settle_folder(&self, folder: &str) -> Result<()> {
+        let folder = self.inner.root.join(folder);
         match self.inner.disk.is_dir(&folder) {
             Ok(true) => self.inner.sync_folder(&folder),
             Ok(false) => Ok(()),

@@ -9,7 +9,7 @@ use crate::engine::add::stream::{StopReader, Stream};
 use crate::engine::add::worker::{Done, Job};
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry};
-use crate::ingest::Found;
+use crate::ingest::{Found, Package};
 
 impl Conductor<'_, '_> {
     pub(super) fn begin_stream(&self, stream: Stream) -> Result<Big> {
@@ -89,7 +89,9 @@ impl Conductor<'_, '_> {
                 match done.origin.entry(assembled.size, assembled.shrank, &self.tools.metadata) {
                     Ok((entry, problems)) => {
                         self.problems.extend(problems);
-                        return self.keep_archive(entry, assembled);
+                        let package = self.labeller.candidate(&entry);
+                        let package = package.filter(|package| package.is_one(&done.origin.head()));
+                        return self.keep_archive(entry, assembled, package);
                     }
                     Err(problem) => problem,
                 }
@@ -108,12 +110,20 @@ impl Conductor<'_, '_> {
     }
 
     /// Makes the row of an archive.
-    pub(super) fn keep_archive(&mut self, mut entry: Entry, assembled: Assembled) -> Result<()> {
+    pub(super) fn keep_archive(
+        &mut self,
+        mut entry: Entry,
+        assembled: Assembled,
+        package: Option<Package>,
+    ) -> Result<()> {
         let Assembled { pieces, size, form, remarks, .. } = assembled;
         entry.size = size;
         entry.content = Content::Archive(self.keep_recipe(&pieces)?, form);
         let path = entry.path.as_path().to_owned();
         self.problems.extend(remarks.into_iter().map(|what| Problem::kept(&path, what)));
-        self.push_row(&entry)
+        if self.labeller.candidate(&entry).is_some() {
+            entry.labels = self.labeller.labels_of(&entry.path, package, &entry.labels);
+        }
+        self.push_row(&mut entry)
     }
 }
