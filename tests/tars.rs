@@ -284,7 +284,7 @@ fn damaged_and_cut_tars_are_kept_as_they_are_and_named() {
         let mut bytes = whole.clone();
         let at = (n * 7919) % bytes.len();
         bytes[at] ^= 1 << (n % 8);
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             let header = [0, 512, 4096][n % 9 / 3] + (n * 13) % 512;
             bytes[header] ^= 0x11;
         }

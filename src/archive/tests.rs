@@ -101,7 +101,7 @@ fn steps_end_on_any_bytes_at_all() {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let at = (state >> 33) as usize % bytes.len();
             bytes[at] = (state >> 17) as u8;
-            if round % 2 == 0 {
+            if round.is_multiple_of(2) {
                 // A checksum that is right lets it through to what lies behind.
                 let block = at / 512 * 512;
                 let mut sealed: [u8; 512] = bytes[block..block + 512].try_into().unwrap();

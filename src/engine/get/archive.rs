@@ -49,6 +49,9 @@ pub(in crate::engine) fn read_range(
     read_window(locator, layout, range, bytes)
 }
 
+/// The rows whose contents further names have, by the rows of these.
+type Links = HashMap<usize, Option<usize>>;
+
 /// An archive whose table was read.
 #[derive(Debug)]
 pub(in crate::engine) struct OpenArchive {
@@ -59,7 +62,7 @@ pub(in crate::engine) struct OpenArchive {
     /// Where each member's content begins among the contents.
     starts: Vec<u64>,
     /// The rows whose contents further names have, by the rows of these.
-    links: HashMap<usize, Option<usize>>,
+    links: Links,
     /// Rows whose content has further names.
     linked: HashSet<usize>,
 }
@@ -236,9 +239,6 @@ impl OpenArchive {
         Ok(is_whole.then(|| pieces.iter().map(|piece| Piece { id: piece.id, end: piece.end - start }).collect()))
     }
 }
-
-/// Rows that are further names, with the rows they are names of.
-type Links = HashMap<usize, Option<usize>>;
 
 /// Which members are further names, and of which members: of the last of the name before them. And those.
 fn links_of(members: &Members) -> Result<(Links, HashSet<usize>)> {
