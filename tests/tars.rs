@@ -380,7 +380,7 @@ fn compressed_tars_give_the_tar_or_if_kept_themselves() {
         bench.write("packed/no-tar.gz", &compressed(&bench, b"only text")["gz"]);
         let cut = &all["gz"][..all["gz"].len() - 100];
         bench.write("packed/cut.tar.gz", cut);
-        let output = bench.run(["add", "packed"]);
+        let output = bench.run(["add", "packed", "--drop-compressed"]);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(3), "{error}");
         assert_eq!(error.matches("warning:").count(), 1, "{error}");

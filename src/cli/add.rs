@@ -18,8 +18,9 @@ use crate::error::{Error, Result};
 /// be read is named and left out (exit code 3); the rest is kept.
 ///
 /// A tar, known by its content, is kept byte for byte, its members as if they were files: PATH/MEMBER gets them, and they
-/// share their bytes with others. Of a tar compressed with gzip, zstd, xz or bzip2 the tar is kept, and `get` gives that,
-/// unless --keep-compressed keeps the compressed file too. A tar that is damaged or cut short is named (exit code 3).
+/// share their bytes with others. A tar compressed with gzip, zstd, xz or bzip2 is kept as it is, and its members too; with
+/// --drop-compressed only what is in it is kept, and `get` gives the tar. A tar that is damaged or cut short is named
+/// (exit code 3).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -52,11 +53,14 @@ pub(super) struct Args {
     #[arg(long)]
     tar: bool,
     /// Keep tars as files like any other.
-    #[arg(long, conflicts_with_all = ["tar", "keep_compressed"])]
+    #[arg(long, conflicts_with_all = ["tar", "keep_compressed", "drop_compressed"])]
     no_tar: bool,
-    /// Keep a compressed tar beside what is in it, so that `get` gives the compressed file back.
-    #[arg(long, conflicts_with = "tar")]
+    /// Keep a compressed tar beside what is in it, so that `get` gives the compressed file back. This is the default.
+    #[arg(long, conflicts_with_all = ["tar", "drop_compressed"])]
     keep_compressed: bool,
+    /// Of a compressed tar keep only the tar that is in it: `get` gives that, not the compressed file.
+    #[arg(long, conflicts_with = "tar")]
+    drop_compressed: bool,
     #[command(flatten)]
     labels: LabelArgs,
     #[command(flatten)]
@@ -98,7 +102,11 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         threads: super::threads(args.threads),
         tags: args.tag.clone(),
         labels: args.labels.labelling(),
-        archives: Archives { recognise: !args.no_tar, stdin_is_tar: args.tar, keep_compressed: args.keep_compressed },
+        archives: Archives {
+            recognise: !args.no_tar,
+            stdin_is_tar: args.tar,
+            keep_compressed: !args.drop_compressed && !args.tar,
+        },
     };
     let totals = |is_ended: &dyn Fn() -> bool| measure(&paths, is_ended);
     let report = context.report.progress(&context.control, totals, || store.add(&request, &context.control))?;
