@@ -242,6 +242,18 @@ mod tests {
     }
 
     #[test]
+    fn owners_beyond_those_a_dictionary_takes_are_kept_by_number() {
+        let mut writer = MembersWriter::begin().unwrap();
+        let user = |n: u64| format!("{n:016384}");
+        for n in 0..1100 {
+            writer.push(&Member { user: Some(user(n).into()), ..member(n) }).unwrap();
+        }
+        let members = Members::read(RecipeId([7; 32]), writer.finish().unwrap()).unwrap();
+        assert_eq!(members.get(0).unwrap().user.as_deref(), Some(user(0).as_str()));
+        assert_eq!((members.get(1099).unwrap().user, members.get(1099).unwrap().uid), (None, 1000));
+    }
+
+    #[test]
     fn damage_is_said_to_be_in_the_table() {
         let mut writer = MembersWriter::begin().unwrap();
         (0..100).for_each(|n| writer.push(&member(n)).unwrap());

@@ -94,8 +94,8 @@ impl MemberRows {
     pub(in crate::catalog) fn push(&mut self, member: &Member) -> Result<(), ArrowError> {
         let full = || ArrowError::InvalidArgumentError("the batch is full".into());
         let c = &mut self.columns;
-        let user = member.user.as_ref().map(|w| self.users.key(w).ok_or_else(full)).transpose()?;
-        let group = member.group.as_ref().map(|w| self.groups.key(w).ok_or_else(full)).transpose()?;
+        let user = member.user.as_ref().and_then(|word| self.users.key(word));
+        let group = member.group.as_ref().and_then(|word| self.groups.key(word));
         c.path.append_value(&member.path);
         c.kind.push(kinds().zip(0..).find(|((_, kind), _)| *kind == member.kind).map_or(0, |(_, key)| key));
         c.mode.push((member.mode & 0o7777) as u16);
