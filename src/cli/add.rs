@@ -102,11 +102,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         threads: super::threads(args.threads),
         tags: args.tag.clone(),
         labels: args.labels.labelling(),
-        archives: Archives {
-            recognise: !args.no_tar,
-            stdin_is_tar: args.tar,
-            keep_compressed: !args.drop_compressed && !args.tar,
-        },
+        archives: Archives { recognise: !args.no_tar, stdin_is_tar: args.tar, keep_compressed: !args.drop_compressed },
     };
     let totals = |is_ended: &dyn Fn() -> bool| measure(&paths, is_ended);
     let report = context.report.progress(&context.control, totals, || store.add(&request, &context.control))?;

@@ -96,11 +96,13 @@ impl Feed {
         let mut head = [0; HEAD_BYTES];
         let filled = read_head(&mut window, &mut head)?;
         let guess = Guess::of(head.get(..filled).unwrap_or_default()).unwrap_or(Guess::Tar);
-        let source = match guess {
-            Guess::Tar => Source::Stream(window),
-            Guess::Compressed(compression) => Source::Stream(Window::new(unpack(compression, window)?)),
+        let (form, window) = match guess {
+            Guess::Tar => (ArchiveForm::Tar, window),
+            Guess::Compressed(compression) => {
+                (ArchiveForm::TarFrom(compression), Window::new(unpack(compression, window)?))
+            }
         };
-        Ok(Self::new(Arc::new(origin), Archives::default().form_of(guess), source))
+        Ok(Self::new(Arc::new(origin), form, Source::Stream(window)))
     }
 
     fn new(origin: Arc<Origin>, form: ArchiveForm, source: Source) -> Self {

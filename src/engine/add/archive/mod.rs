@@ -32,14 +32,14 @@ pub struct Archives {
     pub recognise: bool,
     /// Whether standard input is taken for a tar.
     pub stdin_is_tar: bool,
-    /// Whether a compressed file is kept beside the tar in it.
+    /// Whether a compressed file is kept beside the tar in it. Of standard input it is not.
     pub keep_compressed: bool,
 }
 
 impl Default for Archives {
-    /// Tars are known by their content, standard input is a file like any other, and of a compressed tar the tar is kept.
+    /// Tars are known by their content, standard input is a file like any other, and what is compressed comes back so.
     fn default() -> Self {
-        Self { recognise: true, stdin_is_tar: false, keep_compressed: false }
+        Self { recognise: true, stdin_is_tar: false, keep_compressed: true }
     }
 }
 
