@@ -130,14 +130,10 @@ impl<'s> Locator<'s> {
     /// Tells the index what is there. What vanishes between the listing and the look at it was deleted, not damaged.
     fn reconcile(&self, index: &Index) -> Result<Reconciled> {
         let (storage, condemned) = (self.storage, &self.condemned);
-        let packs: Vec<PackId> = listed(storage, ObjectKind::Pack, |name| match name {
-            ObjectName::Pack(id) => (!condemned.packs.contains(&id)).then_some(id),
-            _ => None,
-        })?;
-        let recipes: Vec<RecipesFileId> = listed(storage, ObjectKind::Recipes, |name| match name {
-            ObjectName::Recipes(id) => (!condemned.recipes.contains(&id)).then_some(id),
-            _ => None,
-        })?;
+        let packs: Vec<PackId> =
+            listed(storage, ObjectKind::Pack, |name| name.pack().filter(|_| !condemned.contains(name)))?;
+        let recipes: Vec<RecipesFileId> =
+            listed(storage, ObjectKind::Recipes, |name| name.recipes().filter(|_| !condemned.contains(name)))?;
         let mut reconciled = index
             .reconcile(&packs, &recipes, &|pack| self.load_directory(pack), &|file| self.load_recipe_rows(*file))?;
         reconciled.unreadable.retain(|(_, error)| !matches!(error, Error::NotFound { .. }));
@@ -373,6 +369,11 @@ fn index_rows(rows: &[(RecipeId, RecipePlace)]) -> Vec<(RecipeId, RecipeRow)> {
     rows.iter().map(|(id, place)| (*id, RecipeRow { batch: place.batch, row: place.row })).collect()
 }
 
-fn listed<T>(storage: &dyn Storage, kind: ObjectKind, id: impl Fn(ObjectName) -> Option<T>) -> Result<Vec<T>> {
+/// The ids of all objects of a kind that `id` has one for, in no particular order.
+pub(super) fn listed<T, C: FromIterator<T>>(
+    storage: &dyn Storage,
+    kind: ObjectKind,
+    id: impl Fn(ObjectName) -> Option<T>,
+) -> Result<C> {
     Ok(storage.list(kind)?.into_iter().filter_map(|object| id(object.name)).collect())
 }

@@ -200,14 +200,7 @@ impl Store {
     /// # Errors
     /// The store cannot be listed.
     pub fn snapshot_ids(&self) -> Result<Vec<SnapshotId>> {
-        let listed = self.storage.list(ObjectKind::Snapshot)?;
-        Ok(listed
-            .into_iter()
-            .filter_map(|object| match object.name {
-                ObjectName::Snapshot(id) => Some(id),
-                _ => None,
-            })
-            .collect())
+        locate::listed(&self.storage, ObjectKind::Snapshot, ObjectName::snapshot)
     }
 
     /// All snapshots, the newest first.

@@ -20,6 +20,7 @@ use super::FORMAT_VERSION;
 use super::bytes::{array_at, u32_at};
 use super::flaw::Flaw;
 use super::id::{PackId, RecipesFileId};
+use super::name::ObjectName;
 
 const MAGIC: [u8; 8] = *b"\xf5seamgc\n";
 const HEADER_BYTES: usize = 24;
@@ -50,6 +51,25 @@ impl Condemned {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether an object is listed.
+    #[must_use]
+    pub fn contains(&self, name: ObjectName) -> bool {
+        match name {
+            ObjectName::Pack(id) => self.packs.contains(&id),
+            ObjectName::Recipes(id) => self.recipes.contains(&id),
+            ObjectName::Config | ObjectName::Snapshot(_) | ObjectName::Condemned(_) => false,
+        }
+    }
+
+    /// Lists a pack or a recipes file; nothing else is ever condemned.
+    pub fn insert(&mut self, name: ObjectName) {
+        match name {
+            ObjectName::Pack(id) => drop(self.packs.insert(id)),
+            ObjectName::Recipes(id) => drop(self.recipes.insert(id)),
+            ObjectName::Config | ObjectName::Snapshot(_) | ObjectName::Condemned(_) => {}
+        }
     }
 
     /// The record's bytes. The caller lists at most [`CONDEMNED_MAX`] objects.

@@ -56,6 +56,33 @@ impl ObjectName {
         }
     }
 
+    /// The pack, if it is one.
+    #[must_use]
+    pub fn pack(self) -> Option<PackId> {
+        match self {
+            Self::Pack(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The recipes file, if it is one.
+    #[must_use]
+    pub fn recipes(self) -> Option<RecipesFileId> {
+        match self {
+            Self::Recipes(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The snapshot, if it is one.
+    #[must_use]
+    pub fn snapshot(self) -> Option<SnapshotId> {
+        match self {
+            Self::Snapshot(id) => Some(id),
+            _ => None,
+        }
+    }
+
     /// The kind of object, `None` for the one that is not listed.
     #[must_use]
     pub fn kind(&self) -> Option<ObjectKind> {

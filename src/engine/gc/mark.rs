@@ -10,6 +10,7 @@ use super::assign::{Container, Id, Source, assign};
 use crate::catalog::recipe::RecipesFile;
 use crate::catalog::snapshot::Snapshot;
 use crate::engine::control::Control;
+use crate::engine::locate::listed;
 use crate::error::{Error, Result};
 use crate::format::condemned::Condemned;
 use crate::format::entry::Content;
@@ -87,12 +88,7 @@ impl Marking<'_> {
         let mut listed = self.storage.list(kind)?;
         listed.sort();
         let container = |Listed { name, bytes }| {
-            let within = |condemned: &Condemned| match name {
-                ObjectName::Pack(id) => condemned.packs.contains(&id),
-                ObjectName::Recipes(id) => condemned.recipes.contains(&id),
-                _ => false,
-            };
-            (!within(self.gone)).then(|| Container::new(name, bytes, within(self.last)))
+            (!self.gone.contains(name)).then(|| Container::new(name, bytes, self.last.contains(name)))
         };
         Ok(listed.into_iter().filter_map(container).collect())
     }
@@ -107,14 +103,7 @@ impl Marking<'_> {
 
 /// All snapshots.
 pub(super) fn snapshots_in(storage: &dyn Storage) -> Result<BTreeSet<SnapshotId>> {
-    let listed = storage.list(ObjectKind::Snapshot)?;
-    Ok(listed
-        .into_iter()
-        .filter_map(|object| match object.name {
-            ObjectName::Snapshot(id) => Some(id),
-            _ => None,
-        })
-        .collect())
+    listed(storage, ObjectKind::Snapshot, ObjectName::snapshot)
 }
 
 /// The contents that snapshots name: recipes are reached by them.

@@ -218,7 +218,7 @@ impl<'a> Collection<'a> {
             let marked = self.marking(&nothing, &pending).mark()?;
             for container in listed_in(&marked, &pending) {
                 if container.is_dead() {
-                    condemn(&mut gone, container.name);
+                    gone.insert(container.name);
                     self.report.count_deleted(container);
                 } else {
                     self.report.spared += 1;
@@ -258,7 +258,7 @@ impl<'a> Collection<'a> {
         let all = || marked.recipes.iter().chain(&marked.packs);
         for container in all() {
             if container.is_dead() {
-                condemn(&mut condemned, container.name);
+                condemned.insert(container.name);
             } else if !container.readable {
                 self.report.damaged.push((container.name, "it cannot be read, and is left as it is".to_owned()));
             }
@@ -279,7 +279,7 @@ impl<'a> Collection<'a> {
             &condemned.packs,
         )?;
         for name in recipes.from.iter().chain(&packs.from) {
-            condemn(&mut condemned, *name);
+            condemned.insert(*name);
         }
         let report = &mut self.report;
         (report.new_recipes_files, report.new_recipes_bytes) = (recipes.written, recipes.bytes);
@@ -290,7 +290,7 @@ impl<'a> Collection<'a> {
         }
         report.snapshots = marked.snapshots.len() as u64;
         report.lost_chunks = marked.lost_chunks;
-        let kept = marked.packs.iter().filter(|container| !is_listed(&condemned, container.name));
+        let kept = marked.packs.iter().filter(|container| !condemned.contains(container.name));
         report.waste_bytes = kept.map(Container::waste).sum();
         Ok(condemned)
     }
@@ -356,25 +356,5 @@ impl<'a> Collection<'a> {
 
 /// The condemned of what was looked at, recipes first.
 fn listed_in<'m>(marked: &'m Marked, condemned: &'m Condemned) -> impl Iterator<Item = &'m Container> {
-    marked.recipes.iter().chain(&marked.packs).filter(|container| is_listed(condemned, container.name))
-}
-
-fn is_listed(condemned: &Condemned, name: ObjectName) -> bool {
-    match name {
-        ObjectName::Pack(id) => condemned.packs.contains(&id),
-        ObjectName::Recipes(id) => condemned.recipes.contains(&id),
-        _ => false,
-    }
-}
-
-fn condemn(condemned: &mut Condemned, name: ObjectName) {
-    match name {
-        ObjectName::Pack(id) => {
-            condemned.packs.insert(id);
-        }
-        ObjectName::Recipes(id) => {
-            condemned.recipes.insert(id);
-        }
-        _ => {}
-    }
+    marked.recipes.iter().chain(&marked.packs).filter(|container| condemned.contains(container.name))
 }

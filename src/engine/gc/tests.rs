@@ -225,7 +225,7 @@ fn a_row_of_the_parent_is_not_taken_over_where_what_it_needs_is_condemned() {
     // A gc that marked before the parent was there has condemned what an earlier add left, which the parent then used.
     let mut condemned = Condemned::default();
     for object in [ObjectKind::Pack, ObjectKind::Recipes].map(|kind| store.storage().list(kind).unwrap()).concat() {
-        condemn(&mut condemned, object.name);
+        condemned.insert(object.name);
     }
     let bytes = condemned.encode();
     let record = ObjectName::Condemned(CondemnedId::of(&bytes));

@@ -21,8 +21,8 @@ fn an_index_that_is_damaged_while_it_is_open_is_made_again() {
     let damaged: Vec<u8> = bytes[4096..].iter().map(|byte| byte ^ 0x55).collect();
     std::os::unix::fs::FileExt::write_all_at(&file, &damaged, 4096).unwrap();
     let mut noticed = 0;
-    for pack in listed(store.storage(), ObjectKind::Pack, Some).unwrap() {
-        let ObjectName::Pack(pack) = pack else { panic!("{pack:?}") };
+    let packs: Vec<PackId> = listed(store.storage(), ObjectKind::Pack, ObjectName::pack).unwrap();
+    for pack in packs {
         for chunk in &read_directory(store.storage(), pack).unwrap().chunks {
             let asked = other.index().pack_of(&chunk.id, &|pack| other.load_directory(pack));
             noticed += usize::from(matches!(asked, Err(Error::Index { .. })));

@@ -31,12 +31,12 @@ use super::frames::{FrameReader, is_chunk, read_stored};
 use super::get::Selector;
 use super::get::archive::{OpenArchive, layout_of, read_range};
 use super::layout::Layout;
+use super::locate::listed;
 use super::{Locator, Store};
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, EntryKind, EntryPath};
 use crate::format::id::{ChunkId, PackId, SnapshotId};
 use crate::format::name::{ObjectKind, ObjectName};
-use crate::storage::Listed;
 
 /// How a reader works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +127,7 @@ impl Store {
     pub fn reader_with(&self, snapshot: &Selector, options: ReaderOptions) -> Result<Reader<'_>> {
         let snapshot = self.resolve(Path::new(""), snapshot)?.snapshot;
         let locator = self.locator()?;
-        let mut packs: Vec<PackId> = self.storage().list(ObjectKind::Pack)?.iter().filter_map(pack_of).collect();
+        let mut packs: Vec<PackId> = listed(self.storage(), ObjectKind::Pack, ObjectName::pack)?;
         packs.sort_unstable();
         let mut builder = TableBuilder::new(options.table_bytes);
         for entry in snapshot.entries() {
@@ -363,13 +363,6 @@ impl Reader<'_> {
 
     fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<FrameReader>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn pack_of(listed: &Listed) -> Option<PackId> {
-    match listed.name {
-        ObjectName::Pack(id) => Some(id),
-        _ => None,
     }
 }
 

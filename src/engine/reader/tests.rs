@@ -255,7 +255,7 @@ fn a_damaged_frame_costs_the_files_in_it_and_no_others() {
         let files = bench.files();
         let damaged_readers = readers(&store);
         let packs = store.storage().list(ObjectKind::Pack).unwrap();
-        let pack = pack_of(&packs[0]).unwrap();
+        let pack = packs[0].name.pack().unwrap();
         let directory = read_directory(store.storage(), pack).unwrap();
         assert!(directory.frames.len() > 8);
         let frame = directory.frames[3];

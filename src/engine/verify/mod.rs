@@ -197,18 +197,9 @@ struct Listing {
 impl Listing {
     /// Snapshots first: whatever they need was there before they were.
     fn of(storage: &dyn Storage) -> Result<Self> {
-        let snapshots = Self::ids(storage, ObjectKind::Snapshot, |name| match name {
-            ObjectName::Snapshot(id) => Some(id),
-            _ => None,
-        })?;
-        let recipes = Self::ids(storage, ObjectKind::Recipes, |name| match name {
-            ObjectName::Recipes(id) => Some(id),
-            _ => None,
-        })?;
-        let packs = Self::ids(storage, ObjectKind::Pack, |name| match name {
-            ObjectName::Pack(id) => Some(id),
-            _ => None,
-        })?;
+        let snapshots = Self::ids(storage, ObjectKind::Snapshot, ObjectName::snapshot)?;
+        let recipes = Self::ids(storage, ObjectKind::Recipes, ObjectName::recipes)?;
+        let packs = Self::ids(storage, ObjectKind::Pack, ObjectName::pack)?;
         let condemned = storage.list(ObjectKind::Condemned)?;
         Ok(Self { snapshots, recipes, packs, condemned })
     }

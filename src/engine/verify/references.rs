@@ -158,11 +158,7 @@ fn tell(mut losses: Losses, mut damages: Vec<Damage>, report: &mut VerifyReport)
     report.lost_bytes = losses.count.lost_bytes;
     report.lost = losses.files;
     losses.snapshots.sort_by_key(|damage| damage.object);
-    let lost = losses.snapshots.iter().filter_map(|damage| match damage.object {
-        ObjectName::Snapshot(id) => Some(id),
-        _ => None,
-    });
-    report.lost_snapshots = lost.collect();
+    report.lost_snapshots = losses.snapshots.iter().filter_map(|damage| damage.object.snapshot()).collect();
     report.lost_snapshots.dedup();
     damages.sort_by_key(|damage| (damage.object, damage.offset));
     damages.extend(losses.snapshots);
