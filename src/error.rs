@@ -33,6 +33,22 @@ pub enum Error {
         /// What was expected there and what was found.
         what: String,
     },
+    /// A bundle's own records are not what was written: what tells where its objects are.
+    #[error("bundle {path:?} is damaged at byte {offset}: {what}")]
+    BundleDamaged {
+        /// The bundle.
+        path: PathBuf,
+        /// Where in it, in bytes from its start.
+        offset: u64,
+        /// What was expected there and what was found.
+        what: String,
+    },
+    /// What was asked for changes a store, and this one is a bundle.
+    #[error("{path:?} is a bundle, and cannot be changed in place")]
+    ReadOnly {
+        /// The bundle.
+        path: PathBuf,
+    },
     /// The path holds no store.
     #[error("{path:?} is not a store: {why}")]
     NotAStore {
@@ -134,6 +150,13 @@ impl Error {
                  saves what can be saved, and then `store add --reread` of the original files heals the rest"
                     .into(),
             ),
+            Self::BundleDamaged { .. } => {
+                Some("take a copy of it that is whole, or export it anew from the store that it came from".into())
+            }
+            Self::ReadOnly { path } => Some(format!(
+                "make a store of it with `store --store NEW bundle import {path:?}`, change that, and append to the bundle \
+                 with `store --store NEW bundle export {path:?}`"
+            )),
             Self::NotAStore { .. } => {
                 Some("name a store with --store PATH or STORE_PATH, or make one with `store init`".into())
             }

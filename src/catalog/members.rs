@@ -85,12 +85,12 @@ fn encoding(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 
 /// Bytes that are written, to be taken when all are there.
 #[derive(Debug, Clone, Default)]
-struct Sheet {
+pub(super) struct Sheet {
     bytes: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Sheet {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
+    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

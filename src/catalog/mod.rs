@@ -6,6 +6,7 @@
 
 mod columns;
 pub mod members;
+pub mod objects;
 pub mod recipe;
 pub mod snapshot;
 #[cfg(test)]

@@ -25,8 +25,8 @@ impl Exit {
     #[must_use]
     pub fn of(error: &Error) -> Self {
         match error {
-            Error::Damaged { .. } | Error::Refused { .. } => Self::Damaged,
-            Error::Usage(_) => Self::Usage,
+            Error::Damaged { .. } | Error::BundleDamaged { .. } | Error::Refused { .. } => Self::Damaged,
+            Error::Usage(_) | Error::ReadOnly { .. } => Self::Usage,
             _ => Self::Error,
         }
     }

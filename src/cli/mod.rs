@@ -1,6 +1,7 @@
 //! The command line: parse, check, run, report, exit. One file per subcommand; [`report`] alone prints.
 
 mod add;
+mod bundle;
 mod check_align;
 mod check_tar;
 mod exit;
@@ -65,6 +66,7 @@ enum Command {
     Add(add::Args),
     Get(get::Args),
     Export(export::Args),
+    Bundle(bundle::Args),
     Ls(list::Args),
     Snapshots(snapshots::Args),
     DedupStats(stats::Args),
@@ -86,7 +88,16 @@ struct Context {
 
 impl Context {
     fn open(&self) -> Result<Store> {
-        Store::open(&self.store)
+        let store = Store::open(&self.store)?;
+        self.warn_of_flaws(&store);
+        Ok(store)
+    }
+
+    /// Says what is wrong with a bundle that can be read all the same.
+    fn warn_of_flaws(&self, store: &Store) {
+        for flaw in store.bundle_flaws() {
+            self.report.warning(&format!("bundle {:?} at byte {}: {}", store.root(), flaw.offset, flaw.what));
+        }
     }
 }
 
@@ -110,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Add(args) => add::run(&args, &context),
         Command::Get(args) => get::run(&args, &context),
         Command::Export(args) => export::run(&args, &context),
+        Command::Bundle(args) => bundle::run(&args, &context),
         Command::Ls(args) => list::run(&args, &context),
         Command::Snapshots(args) => snapshots::run(&args, &context),
         Command::DedupStats(args) => stats::run(&args, &context),

@@ -8,6 +8,7 @@ use super::report::{JsonPath, line_of};
 use super::{Context, Exit, size};
 use crate::engine::verify::{Damage, Depth, LostFile, VerifyReport, VerifyRequest};
 use crate::error::Result;
+use crate::storage::bundle::BundleFlaw;
 
 /// Look for damage, and name the files and snapshots that lose bytes by it.
 ///
@@ -54,6 +55,12 @@ pub(super) struct JsonDamage<'a> {
 }
 
 #[derive(Serialize)]
+struct JsonFlaw<'a> {
+    offset: u64,
+    what: &'a str,
+}
+
+#[derive(Serialize)]
 struct JsonReport<'a> {
     whole: bool,
     depth: &'static str,
@@ -68,6 +75,7 @@ struct JsonReport<'a> {
     read_bytes: u64,
     seconds: f64,
     damages: Vec<JsonDamage<'a>>,
+    bundle_damages: Vec<JsonFlaw<'a>>,
     lost_files: u64,
     lost_bytes: u64,
     lost: Vec<JsonLost<'a>>,
@@ -100,6 +108,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         read_bytes: report.read_bytes,
         seconds,
         damages: report.damages.iter().map(json_damage).collect(),
+        bundle_damages: report.bundle_damages.iter().map(json_flaw).collect(),
         lost_files: report.lost_files,
         lost_bytes: report.lost_bytes,
         lost: report.lost.iter().map(json_lost).collect(),
@@ -110,10 +119,17 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     if report.is_whole() {
         return Ok(Exit::Fine);
     }
-    context
-        .report
-        .hint("`store repair` saves what can be saved; then `store add --reread` of the original files heals the rest");
+    context.report.hint(match store.is_bundle() {
+        true => "a bundle is not repaired: export it anew from its store, or import it, which takes what is whole",
+        false => {
+            "`store repair` saves what can be saved; then `store add --reread` of the original files heals the rest"
+        }
+    });
     Ok(Exit::Damaged)
+}
+
+fn json_flaw(BundleFlaw { offset, what }: &BundleFlaw) -> JsonFlaw<'_> {
+    JsonFlaw { offset: *offset, what }
 }
 
 pub(super) fn json_damage(damage: &Damage) -> JsonDamage<'_> {
@@ -142,6 +158,9 @@ fn text_of(report: &VerifyReport) -> String {
             (bytes, chunks) => format!(" ({bytes} bytes with {chunks} chunks)"),
         };
         text.push_str(&format!("damaged: {object} at byte {offset}{extent}: {what}\n"));
+    }
+    for BundleFlaw { offset, what } in &report.bundle_damages {
+        text.push_str(&format!("damaged: the bundle at byte {offset}: {what}\n"));
     }
     for id in &report.lost_snapshots {
         text.push_str(&format!("lost: snapshot {id}\n"));
@@ -172,7 +191,7 @@ fn summary(report: &VerifyReport, seconds: f64) -> String {
     } else {
         format!(
             "{} damaged places; {} files lose {}",
-            report.damages.len(),
+            report.damages.len() + report.bundle_damages.len(),
             report.lost_files,
             size::human(report.lost_bytes)
         )

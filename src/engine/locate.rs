@@ -182,6 +182,12 @@ impl<'s> Locator<'s> {
         if self.condemned.is_empty() {
             return Ok(true);
         }
+        self.has_all(content, size)
+    }
+
+    /// Whether all that a content consists of is there. Before anything that is to last names it, [`Self::settle_packs`];
+    /// its recipe is for [`Self::has_recipe`].
+    pub(super) fn has_all(&self, content: Content, size: u64) -> Result<bool> {
         let pieces = match self.stored_pieces(content, size) {
             Err(Error::Damaged { .. } | Error::NotFound { .. }) => return Ok(false),
             pieces => pieces?,

@@ -1,6 +1,7 @@
 //! The only place where the parts meet: a store, and what can be done with it.
 
 pub mod add;
+pub mod bundle;
 pub mod check_tar;
 mod commit;
 pub mod control;
@@ -13,6 +14,7 @@ pub mod get;
 pub mod labels;
 mod layout;
 mod locate;
+mod medium;
 pub mod reader;
 pub mod remove;
 pub mod repair;
@@ -33,8 +35,11 @@ use crate::format::name::{ObjectKind, ObjectName};
 use crate::index::IndexStatistics;
 use crate::pack::frame::FrameSettings;
 use crate::pack::writer::PACK_BYTES_TARGET;
+use crate::storage::bundle::BundleFlaw;
 use crate::storage::disk::{Disk, SystemDisk};
 use crate::storage::{LocalStorage, Put, Storage};
+
+use self::medium::Medium;
 
 pub use locate::Locator;
 
@@ -69,7 +74,7 @@ pub struct RebuiltIndex {
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
-    storage: LocalStorage,
+    medium: Medium,
     config: StoreConfig,
     settings: Settings,
     /// A pack that is this long is ended.
@@ -90,12 +95,6 @@ impl Store {
     /// # Errors
     /// As [`Store::init`].
     pub fn init_on(disk: Arc<dyn Disk>, root: &Path, settings: Settings) -> Result<Self> {
-        // Temporary files are of somebody who is making this store right now, or was killed doing so.
-        let is_other = |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != "tmp");
-        if std::fs::read_dir(root).is_ok_and(|mut entries| entries.any(is_other)) {
-            return Err(Error::Exists { path: root.to_owned() });
-        }
-        let storage = LocalStorage::create_on(Arc::clone(&disk), root.to_owned())?;
         let config = StoreConfig::new(
             random_id()?,
             settings.profile.name(),
@@ -103,18 +102,30 @@ impl Store {
             settings.frames.codec().to_string(),
             settings.frames.level(),
         );
+        Self::init_with(disk, root, &config)
+    }
+
+    /// Makes a store of this configuration.
+    fn init_with(disk: Arc<dyn Disk>, root: &Path, config: &StoreConfig) -> Result<Self> {
+        // Temporary files are of somebody who is making this store right now, or was killed doing so.
+        let is_other = |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != "tmp");
+        if std::fs::read_dir(root).is_ok_and(|mut entries| entries.any(is_other)) {
+            return Err(Error::Exists { path: root.to_owned() });
+        }
+        let storage = LocalStorage::create_on(Arc::clone(&disk), root.to_owned())?;
         match storage.put_if_absent(&ObjectName::Config, &config.to_bytes())? {
             Put::Created => Self::open_on(disk, root),
             Put::Present => Err(Error::Exists { path: root.join("store.json") }),
         }
     }
 
-    /// Opens a store.
+    /// Opens a store: a directory, or a bundle, which is one file and can only be read.
     ///
     /// # Errors
-    /// [`Error::NotAStore`], [`Error::FormatVersion`], or [`Error::Damaged`] if `store.json` is not as it was written.
+    /// [`Error::NotAStore`], [`Error::FormatVersion`], or [`Error::Damaged`] if `store.json` is not as it was written;
+    /// [`Error::BundleDamaged`] if it cannot be told where the objects of a bundle are.
     pub fn open(root: &Path) -> Result<Self> {
-        Self::open_at(root, LocalStorage::open(root)?)
+        Self::open_on(Arc::new(SystemDisk), root)
     }
 
     /// As [`Store::open`], on another disk.
@@ -122,10 +133,11 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_on(disk: Arc<dyn Disk>, root: &Path) -> Result<Self> {
-        Self::open_at(root, LocalStorage::open_on(disk, root.to_owned())?)
+        Self::open_at(root, Medium::open(disk, root)?)
     }
 
-    fn open_at(root: &Path, storage: LocalStorage) -> Result<Self> {
+    fn open_at(root: &Path, medium: Medium) -> Result<Self> {
+        let storage = medium.storage();
         let size = match storage.size(&ObjectName::Config) {
             Ok(size) => size,
             Err(Error::NotFound { .. }) => {
@@ -146,7 +158,7 @@ impl Store {
         let frames = FrameSettings::new(codec, config.level, config.frame_bytes as usize)
             .map_err(|e| bad(format!("its frame settings: {e}")))?;
         let settings = Settings { profile, frames };
-        Ok(Self { root: root.to_owned(), storage, config, settings, pack_bytes: PACK_BYTES_TARGET })
+        Ok(Self { root: root.to_owned(), medium, config, settings, pack_bytes: PACK_BYTES_TARGET })
     }
 
     /// Opens a store, or makes one where there is none yet.
@@ -164,10 +176,23 @@ impl Store {
         }
     }
 
-    /// The directory the store is in.
+    /// The directory the store is in, or the bundle that it is.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Whether it is a bundle: one file, which can only be read.
+    #[must_use]
+    pub fn is_bundle(&self) -> bool {
+        self.medium.bundle().is_some()
+    }
+
+    /// Of a bundle: what is wrong with its own records, and does not keep it from being read. An export that was
+    /// interrupted leaves its end so, until the next.
+    #[must_use]
+    pub fn bundle_flaws(&self) -> &[BundleFlaw] {
+        self.medium.bundle().map_or(&[], |bundle| &bundle.found().flaws)
     }
 
     /// Its random name, 32 hexadecimal digits.
@@ -185,14 +210,14 @@ impl Store {
     /// Where its objects are.
     #[must_use]
     pub fn storage(&self) -> &dyn Storage {
-        &self.storage
+        self.medium.storage()
     }
 
     /// Removes what processes that are gone left half written. Whatever is being written now is left alone.
     fn sweep(&self) {
         // Tidiness: what cannot be removed is in nobody's way.
-        let _ = self.storage.sweep_temporaries();
-        let _ = crate::index::sweep(&self.root.join(locate::INDEX_FILE), &*self.storage.cache_disk());
+        let _ = self.folder().and_then(LocalStorage::sweep_temporaries);
+        let _ = crate::index::sweep(&self.root.join(locate::INDEX_FILE), &*self.storage().cache_disk());
     }
 
     /// The ids of all snapshots, in no particular order.
@@ -200,7 +225,7 @@ impl Store {
     /// # Errors
     /// The store cannot be listed.
     pub fn snapshot_ids(&self) -> Result<Vec<SnapshotId>> {
-        locate::listed(&self.storage, ObjectKind::Snapshot, ObjectName::snapshot)
+        locate::listed(self.storage(), ObjectKind::Snapshot, ObjectName::snapshot)
     }
 
     /// All snapshots, the newest first.
@@ -231,7 +256,7 @@ impl Store {
     /// # Errors
     /// The store cannot be listed, or the index cannot be written.
     pub fn rebuild_index(&self) -> Result<RebuiltIndex> {
-        let mut locator = Locator::rebuild(&self.root, self.storage())?;
+        let mut locator = Locator::rebuild(&self.root, self.folder()?)?;
         let rebuilt = RebuiltIndex { statistics: locator.statistics(), unreadable: locator.take_unreadable() };
         locator.close()?;
         Ok(rebuilt)

@@ -30,8 +30,9 @@ impl Store {
     /// # Errors
     /// [`crate::Error::NotFound`] or [`crate::Error::Usage`] for digits that no or several ids begin with; the storage's.
     pub fn remove(&self, prefixes: &[String]) -> Result<RmReport> {
+        let folder = self.folder()?;
         let report = self.removal(prefixes)?;
-        report.snapshots.iter().try_for_each(|id| self.storage.delete(&ObjectName::Snapshot(*id)))?;
+        report.snapshots.iter().try_for_each(|id| folder.delete(&ObjectName::Snapshot(*id)))?;
         Ok(report)
     }
 
@@ -52,7 +53,7 @@ impl Store {
         for prefix in prefixes {
             let id = self.snapshot_by_prefix(prefix)?;
             if report.snapshots.insert(id) {
-                report.bytes += self.storage.size(&ObjectName::Snapshot(id))?;
+                report.bytes += self.storage().size(&ObjectName::Snapshot(id))?;
             }
         }
         Ok(report)

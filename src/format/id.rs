@@ -128,6 +128,24 @@ impl CondemnedId {
     }
 }
 
+/// The plain BLAKE3 of bytes that come one after the other: what any other program makes of them, too.
+#[derive(Debug, Default)]
+pub struct ByteHasher(blake3::Hasher);
+
+impl ByteHasher {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.update(bytes);
+        self
+    }
+
+    /// The hash of all that was taken.
+    #[must_use]
+    pub fn finish(&self) -> [u8; 32] {
+        *self.0.finalize().as_bytes()
+    }
+}
+
 /// Hashes a catalog file while it is written front to back.
 #[derive(Debug)]
 pub struct CatalogHasher(blake3::Hasher);

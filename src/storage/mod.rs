@@ -4,6 +4,7 @@
 //! to back by a writer and becomes visible, whole and durable, when [`ObjectWriter::finish`] returns; before that it is
 //! nowhere. Nothing visible is ever changed, appended to or renamed.
 
+pub mod bundle;
 pub mod disk;
 #[cfg(test)]
 pub(crate) mod faulty;
@@ -15,6 +16,7 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
+pub use bundle::BundleStorage;
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
 pub use scratch::ScratchStorage;

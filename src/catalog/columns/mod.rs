@@ -11,6 +11,7 @@ mod check;
 mod entries;
 mod labels;
 mod members;
+mod objects;
 mod read;
 mod recipes;
 mod write;
@@ -18,6 +19,7 @@ mod write;
 pub(super) use entries::{EntryBatch, EntryRows, Names, check_entry};
 pub(super) use labels::check_keys;
 pub(super) use members::{MemberBatch, MemberNames, MemberRows};
+pub(super) use objects::{objects_batch, objects_of};
 pub(super) use read::{TableFile, Trust};
 pub(super) use recipes::{RecipeBatch, RecipeRows};
 pub(super) use write::TableWriter;
@@ -60,6 +62,8 @@ pub(super) enum Table {
     Snapshot,
     /// The members of an archive.
     Members,
+    /// The objects of a bundle.
+    Objects,
 }
 
 impl Table {
@@ -68,6 +72,7 @@ impl Table {
             Self::Recipes => "recipes",
             Self::Snapshot => "snapshot",
             Self::Members => "members",
+            Self::Objects => "objects",
         }
     }
 
@@ -77,7 +82,7 @@ impl Table {
     fn zstd_level(self) -> i32 {
         match self {
             Self::Recipes => 9,
-            Self::Snapshot | Self::Members => 3,
+            Self::Snapshot | Self::Members | Self::Objects => 3,
         }
     }
 
@@ -86,7 +91,7 @@ impl Table {
     fn batch_raw_bytes_max(self) -> u64 {
         match self {
             Self::Recipes => 48 * ITEMS_MAX as u64,
-            Self::Snapshot | Self::Members => 128 << 20,
+            Self::Snapshot | Self::Members | Self::Objects => 128 << 20,
         }
     }
 
@@ -96,6 +101,7 @@ impl Table {
             Self::Recipes => recipes::fields(),
             Self::Snapshot => entries::fields(),
             Self::Members => members::fields(),
+            Self::Objects => objects::fields(),
         }
     }
 

@@ -130,7 +130,7 @@ impl<'s> TableFile<'s> {
         check_kind(&name, table, &metadata, &bad)?;
         let label_keys = match table {
             Table::Snapshot => super::labels::keys_of(schema.fields()).map_err(&bad)?,
-            Table::Recipes | Table::Members => Vec::new(),
+            Table::Recipes | Table::Members | Table::Objects => Vec::new(),
         };
         if !table.takes(schema.fields(), &label_keys) {
             return Err(bad(format!("the columns are not those of a {} file", table.object())));
@@ -237,7 +237,7 @@ impl<'s> TableFile<'s> {
             raw_bytes_max: self.table.batch_raw_bytes_max(),
             check: match self.table {
                 Table::Recipes => check_recipes,
-                Table::Snapshot | Table::Members => |_| Ok(()),
+                Table::Snapshot | Table::Members | Table::Objects => |_| Ok(()),
             },
         };
         decode(&bytes, block, &expected, columns, |message| message.header_as_record_batch())

@@ -147,6 +147,7 @@ impl Store {
         if request.memory_bytes < MEMORY_BYTES_MIN {
             return Err(Error::Usage(format!("an add needs at least {} MiB of memory", MEMORY_BYTES_MIN >> 20)));
         }
+        self.folder()?;
         self.sweep();
         // In this order, or gc may delete what this add relies on: see `engine::gc`.
         let lease = self.lease()?;

@@ -15,48 +15,50 @@ use crate::error::Result;
 use crate::format::name::ObjectName;
 
 /// No more ids than this are held at once.
-pub(super) const IDS_MAX: usize = 8 << 20;
+pub(in crate::engine) const IDS_MAX: usize = 8 << 20;
 
 /// An id of a chunk or a recipe.
-pub(super) type Id = [u8; 32];
+pub(in crate::engine) type Id = [u8; 32];
 
 /// A pack, or a recipes file.
 #[derive(Debug, Clone)]
-pub(super) struct Container {
-    pub(super) name: ObjectName,
+pub(in crate::engine) struct Container {
+    pub(in crate::engine) name: ObjectName,
     /// What it takes in the store.
-    pub(super) bytes: u64,
+    pub(in crate::engine) bytes: u64,
     /// Whether its list of ids could be read. One that could not is home to nothing and may hold anything.
-    pub(super) readable: bool,
+    pub(in crate::engine) readable: bool,
     /// Whether it is condemned, so that any other home is preferred.
-    pub(super) last: bool,
+    pub(in crate::engine) last: bool,
+    /// Whether it is preferred to any other home.
+    pub(in crate::engine) first: bool,
     /// What its ids weigh together: bytes of chunks; recipes.
-    pub(super) weight: u64,
+    pub(in crate::engine) weight: u64,
     /// What those weigh that are reached.
     reached: u64,
     /// What those weigh that it is home to.
-    pub(super) home: u64,
+    pub(in crate::engine) home: u64,
     /// One bit for each of its ids: whether it is home to it.
     homes: Vec<u64>,
 }
 
 impl Container {
-    pub(super) fn new(name: ObjectName, bytes: u64, last: bool) -> Self {
-        Self { name, bytes, readable: true, last, weight: 0, reached: 0, home: 0, homes: Vec::new() }
+    pub(in crate::engine) fn new(name: ObjectName, bytes: u64, last: bool) -> Self {
+        Self { name, bytes, readable: true, last, first: false, weight: 0, reached: 0, home: 0, homes: Vec::new() }
     }
 
     /// Whether it is home to its id of this ordinal.
-    pub(super) fn is_home(&self, ordinal: usize) -> bool {
+    pub(in crate::engine) fn is_home(&self, ordinal: usize) -> bool {
         self.homes.get(ordinal / 64).is_some_and(|word| word >> (ordinal % 64) & 1 == 1)
     }
 
     /// Whether it holds nothing that is needed from it.
-    pub(super) fn is_dead(&self) -> bool {
+    pub(in crate::engine) fn is_dead(&self) -> bool {
         self.readable && self.home == 0
     }
 
     /// What its unneeded ids weigh.
-    pub(super) fn waste(&self) -> u64 {
+    pub(in crate::engine) fn waste(&self) -> u64 {
         if self.readable { self.weight - self.home } else { 0 }
     }
 
@@ -77,7 +79,7 @@ impl Container {
 }
 
 /// Where ids come from.
-pub(super) trait Source {
+pub(in crate::engine) trait Source {
     /// Calls `take` with every id that is reached, any number of times each. `false` says that no more are wanted.
     fn reach(&self, take: &mut dyn FnMut(&Id) -> bool) -> Result<()>;
 
@@ -86,7 +88,7 @@ pub(super) trait Source {
 }
 
 /// Gives every id that is reached its home. Returns how many have none, for no container that can be read has them.
-pub(super) fn assign(containers: &mut [Container], source: &dyn Source, ids_max: usize) -> Result<u64> {
+pub(in crate::engine) fn assign(containers: &mut [Container], source: &dyn Source, ids_max: usize) -> Result<u64> {
     let mut stretches = 1;
     loop {
         match assign_in(containers, source, ids_max, stretches)? {
@@ -119,7 +121,10 @@ fn assign_in(containers: &mut [Container], source: &dyn Source, ids_max: usize, 
     let mut order: Vec<usize> = (0..containers.len()).collect();
     order.sort_by_cached_key(|place| {
         let container = containers.get(*place);
-        container.map(|of| (of.last, Reverse((u128::from(of.reached) << 32) / u128::from(of.weight.max(1))), of.name))
+        container.map(|of| {
+            let share = (u128::from(of.reached) << 32) / u128::from(of.weight.max(1));
+            (!of.first, of.last, Reverse(share), of.name)
+        })
     });
     let mut homeless = 0;
     for stretch in 0..stretches {

@@ -22,29 +22,31 @@ use crate::storage::{Listed, Storage};
 
 /// What the snapshots of a store reach.
 #[derive(Debug)]
-pub(super) struct Marked {
+pub(in crate::engine) struct Marked {
     /// The snapshots that were asked.
-    pub(super) snapshots: BTreeSet<SnapshotId>,
+    pub(in crate::engine) snapshots: BTreeSet<SnapshotId>,
     /// Recipes files, by name.
-    pub(super) recipes: Vec<Container>,
+    pub(in crate::engine) recipes: Vec<Container>,
     /// Packs, by name.
-    pub(super) packs: Vec<Container>,
+    pub(in crate::engine) packs: Vec<Container>,
     /// Chunks that are reached and in no pack that can be read: lost already.
-    pub(super) lost_chunks: u64,
+    pub(in crate::engine) lost_chunks: u64,
 }
 
 /// What to look at.
 #[derive(Debug)]
-pub(super) struct Marking<'a> {
-    pub(super) storage: &'a dyn Storage,
-    pub(super) control: &'a Control,
+pub(in crate::engine) struct Marking<'a> {
+    pub(in crate::engine) storage: &'a dyn Storage,
+    pub(in crate::engine) control: &'a Control,
     /// Snapshots that count as removed.
-    pub(super) without: &'a BTreeSet<SnapshotId>,
+    pub(in crate::engine) without: &'a BTreeSet<SnapshotId>,
     /// Packs and recipes files that count as deleted.
-    pub(super) gone: &'a Condemned,
+    pub(in crate::engine) gone: &'a Condemned,
     /// Those that are needed only for what no other has.
-    pub(super) last: &'a Condemned,
-    pub(super) ids_max: usize,
+    pub(in crate::engine) last: &'a Condemned,
+    /// Those that are needed for all they have, before any other.
+    pub(in crate::engine) first: Option<&'a BTreeSet<ObjectName>>,
+    pub(in crate::engine) ids_max: usize,
 }
 
 impl Marking<'_> {
@@ -52,7 +54,7 @@ impl Marking<'_> {
     ///
     /// # Errors
     /// [`Error::Damaged`] if what a snapshot reaches cannot be told; [`Error::Interrupted`]; the storage's.
-    pub(super) fn mark(&self) -> Result<Marked> {
+    pub(in crate::engine) fn mark(&self) -> Result<Marked> {
         // Packs first: what an add puts there and commits meanwhile is not looked at, rather than taken for dead.
         let mut packs = self.containers(ObjectKind::Pack)?;
         let mut recipes = self.containers(ObjectKind::Recipes)?;
@@ -88,12 +90,15 @@ impl Marking<'_> {
         let mut listed = self.storage.list(kind)?;
         listed.sort();
         let container = |Listed { name, bytes }| {
-            (!self.gone.contains(name)).then(|| Container::new(name, bytes, self.last.contains(name)))
+            let first = self.first.is_some_and(|first| first.contains(&name));
+            let mut container = Container::new(name, bytes, self.last.contains(name));
+            container.first = first;
+            (!self.gone.contains(name)).then_some(container)
         };
         Ok(listed.into_iter().filter_map(container).collect())
     }
 
-    pub(super) fn check_stopped(&self) -> Result<()> {
+    pub(in crate::engine) fn check_stopped(&self) -> Result<()> {
         if self.control.is_stopped() {
             return Err(Error::Interrupted { kept: "nothing more was deleted; the next gc goes on".to_owned() });
         }
@@ -102,7 +107,7 @@ impl Marking<'_> {
 }
 
 /// All snapshots.
-pub(super) fn snapshots_in(storage: &dyn Storage) -> Result<BTreeSet<SnapshotId>> {
+pub(in crate::engine) fn snapshots_in(storage: &dyn Storage) -> Result<BTreeSet<SnapshotId>> {
     listed(storage, ObjectKind::Snapshot, ObjectName::snapshot)
 }
 
@@ -192,7 +197,7 @@ impl Source for Pieces<'_> {
 }
 
 /// Calls `each` with every recipe that the file is home to, until it answers `false`; says whether it did not.
-pub(super) fn each_home(
+pub(in crate::engine) fn each_home(
     marking: &Marking<'_>,
     container: &Container,
     each: &mut dyn FnMut(RecipeId, &[Piece]) -> Result<bool>,

@@ -36,11 +36,11 @@
 //! Readers take no lease. One whose pack is gone looks its chunk up again: it is elsewhere, unless the snapshot itself
 //! was removed. The model of all this, and what it catches, is in `proofs/`.
 
-mod assign;
-mod mark;
+pub(super) mod assign;
+pub(super) mod mark;
 pub(super) mod record;
 mod rehearsal;
-mod rewrite;
+pub(super) mod rewrite;
 #[cfg(test)]
 pub(super) mod tests;
 
@@ -149,10 +149,11 @@ impl Store {
         if !request.without.is_empty() {
             return Err(Error::Usage("only a dry run can take snapshots for removed".to_owned()));
         }
-        let sole = self.storage.sole()?;
+        let folder = self.folder()?;
+        let sole = folder.sole()?;
         self.sweep();
         // Those of processes that are gone are removed by looking at them.
-        let _ = self.storage.leases();
+        let _ = folder.leases();
         let collected = Collection::new(self, request, control).run(waiting);
         drop(sole);
         // A cache, which would find out by itself.
@@ -179,7 +180,7 @@ impl<'a> Collection<'a> {
         'a: 'b,
     {
         let (storage, control, without) = (self.store.storage(), self.control, &self.request.without);
-        Marking { storage, control, without, gone, last, ids_max: IDS_MAX }
+        Marking { storage, control, without, gone, last, first: None, ids_max: IDS_MAX }
     }
 
     fn run(mut self, waiting: &dyn Fn(usize)) -> Result<GcReport> {
@@ -297,7 +298,7 @@ impl<'a> Collection<'a> {
 
     /// Waits for the end of all adds that may not know what is condemned. `false` if it is not to wait, and there are.
     fn wait(&mut self, condemned: &Condemned, waiting: &dyn Fn(usize)) -> Result<bool> {
-        let storage = &self.store.storage;
+        let storage = self.store.folder()?;
         let mut leases = storage.leases()?;
         if leases.is_empty() {
             return Ok(true);
@@ -329,7 +330,7 @@ impl<'a> Collection<'a> {
     /// Deletes what is condemned, but for what is needed after all. `marked` is what the condemnation came from; if no
     /// snapshot came since, it still holds.
     fn carry_out(&mut self, condemned: &Condemned, marked: Option<&Marked>) -> Result<()> {
-        let storage = &self.store.storage;
+        let storage = self.store.folder()?;
         let nothing = Condemned::default();
         let now = snapshots_in(storage)?;
         let again;

@@ -12,7 +12,7 @@ use crate::storage::{Listed, Storage};
 impl Store {
     /// Takes a lease: nothing is deleted that is not condemned by now, until the lease is dropped.
     pub(in crate::engine) fn lease(&self) -> Result<Lease> {
-        self.storage.lease()
+        self.folder()?.lease()
     }
 
     /// What is condemned. Whoever adds asks after it took its lease, and before it looks at what is stored.
@@ -21,8 +21,8 @@ impl Store {
     /// [`Error::Damaged`] for a record that is not what was written: what it condemned cannot be known.
     pub(in crate::engine) fn condemned(&self) -> Result<Condemned> {
         let mut all = Condemned::default();
-        for record in self.storage.list(ObjectKind::Condemned)? {
-            match read(&self.storage, &record) {
+        for record in self.storage().list(ObjectKind::Condemned)? {
+            match read(self.storage(), &record) {
                 Ok(condemned) => {
                     all.packs.extend(condemned.packs);
                     all.recipes.extend(condemned.recipes);

@@ -22,18 +22,18 @@ use crate::storage::Storage;
 
 /// What rewriting came to.
 #[derive(Debug, Default)]
-pub(super) struct Rewritten {
+pub(in crate::engine) struct Rewritten {
     /// Names of what can go, because what it was home to is elsewhere too.
-    pub(super) from: BTreeSet<ObjectName>,
+    pub(in crate::engine) from: BTreeSet<ObjectName>,
     /// Packs or recipes files written, and their bytes.
-    pub(super) written: u64,
-    pub(super) bytes: u64,
+    pub(in crate::engine) written: u64,
+    pub(in crate::engine) bytes: u64,
     /// What could not be rewritten, and why.
-    pub(super) left: Vec<(ObjectName, Error)>,
+    pub(in crate::engine) left: Vec<(ObjectName, Error)>,
 }
 
 /// Writes what some packs are home to into new packs, in `target`, under none of the names that are `taken`.
-pub(super) fn rewrite_packs(
+pub(in crate::engine) fn rewrite_packs(
     marking: &Marking<'_>,
     sparse: &[&Container],
     target: &dyn Storage,
@@ -60,7 +60,11 @@ pub(super) fn rewrite_packs(
 }
 
 /// Writes the recipes that some files are home to into one new file, in `target`.
-pub(super) fn rewrite_recipes(marking: &Marking<'_>, sparse: &[&Container], target: &dyn Storage) -> Result<Rewritten> {
+pub(in crate::engine) fn rewrite_recipes(
+    marking: &Marking<'_>,
+    sparse: &[&Container],
+    target: &dyn Storage,
+) -> Result<Rewritten> {
     let mut done = Rewritten::default();
     if sparse.is_empty() {
         return Ok(done);

@@ -192,7 +192,7 @@ fn an_add_gives_nothing_a_condemned_name_and_relies_on_nothing_condemned() {
     shelf.remove(two);
     let store = shelf.store();
     // Somebody is adding, so that gc stops in the middle.
-    let lease = store.storage.lease().unwrap();
+    let lease = store.folder().unwrap().lease().unwrap();
     let report = shelf.gc(&no_wait());
     assert_eq!((report.condemned, report.leases, report.packs), (4, 1, 0), "2 packs, 2 recipes files");
     let condemned = store.condemned().unwrap();
@@ -249,7 +249,7 @@ fn what_an_add_came_to_need_is_spared() {
     shelf.remove(one);
     shelf.remove(two);
     let store = shelf.store();
-    let lease = store.storage.lease().unwrap();
+    let lease = store.folder().unwrap().lease().unwrap();
     assert!(shelf.gc(&no_wait()).condemned > 0);
     // An add that began before the record was written does not see it.
     let records = store.storage().list(ObjectKind::Condemned).unwrap();
@@ -271,7 +271,7 @@ fn a_dry_run_reckons_with_what_is_condemned_already() {
     let [(one, name, files), (two, ..)] = two_trees(&shelf);
     shelf.remove(one);
     shelf.remove(two);
-    let lease = shelf.store().storage.lease().unwrap();
+    let lease = shelf.store().folder().unwrap().lease().unwrap();
     assert_eq!(shelf.gc(&no_wait()).condemned, 4);
     // Stored a second time, with a chunk more than the condemned pack has: by itself the worse home.
     let again = shelf.add(name);
@@ -289,7 +289,7 @@ fn a_dry_run_reckons_with_what_is_condemned_already() {
 #[test]
 fn one_gc_at_a_time() {
     let shelf = Shelf::new();
-    let sole = shelf.store().storage.sole().unwrap();
+    let sole = shelf.store().folder().unwrap().sole().unwrap();
     let refused = shelf.store().gc(&GcRequest::default(), &Control::default(), &|_| {}).unwrap_err();
     assert!(matches!(refused, Error::Locked { .. }), "{refused:?}");
     shelf.gc(&dry());

@@ -90,17 +90,18 @@ impl Store {
     /// The store cannot be read or written: what was done so far is as good as finished, and can be gone on with.
     /// [`Error::Interrupted`] likewise. [`Error::Locked`] while a gc is at work.
     pub fn repair(&self, request: &RepairRequest, control: &Control) -> Result<RepairReport> {
+        let folder = self.folder()?;
         // No gc meanwhile, which might count on a pack that is moved away. Where there are no locks there is no gc either.
         let _sole = if request.dry_run {
             None
         } else {
-            match self.storage.sole() {
+            match folder.sole() {
                 Err(Error::Io { .. }) => None,
                 sole => Some(sole?),
             }
         };
         if !request.dry_run {
-            self.storage.settle_all()?;
+            folder.settle_all()?;
         }
         let verify = VerifyRequest { depth: request.depth, threads: request.threads };
         let before = self.verify(&verify, control)?;
@@ -133,26 +134,27 @@ impl Store {
     }
 
     fn repair_object(&self, name: ObjectName, dry_run: bool, report: &mut RepairReport) -> Result<()> {
+        let folder = self.folder()?;
         match name {
             ObjectName::Pack(pack) => {
-                let (repaired, aside) = packs::repair(&self.storage, pack, dry_run)?;
+                let (repaired, aside) = packs::repair(folder, pack, dry_run)?;
                 report.packs.push(repaired);
                 report.quarantined.extend(aside);
             }
             ObjectName::Recipes(file) => {
-                let (repaired, aside) = recipes::repair(&self.storage, file, dry_run)?;
+                let (repaired, aside) = recipes::repair(folder, file, dry_run)?;
                 report.recipes.push(repaired);
                 report.quarantined.extend(aside);
             }
             ObjectName::Snapshot(id) => {
-                let (repaired, aside) = snapshots::repair(&self.storage, id, dry_run)?;
+                let (repaired, aside) = snapshots::repair(folder, id, dry_run)?;
                 report.snapshots.push(repaired);
                 report.quarantined.extend(aside);
             }
             // What it condemned stays, until the next gc condemns it again.
             ObjectName::Condemned(_) if !dry_run => {
-                report.quarantined.push(self.storage.set_aside(&name)?);
-                self.storage.delete(&name)?;
+                report.quarantined.push(folder.set_aside(&name)?);
+                folder.delete(&name)?;
             }
             // A store whose configuration is damaged is not open.
             _ => {}

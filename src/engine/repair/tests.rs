@@ -234,7 +234,7 @@ fn a_repair_that_is_cut_short_anywhere_costs_nothing_and_is_gone_on_with() {
         let opened = trial.open();
         let disk = FaultyDisk::killed_after(operations);
         let storage = LocalStorage::open_on(Arc::new(disk.clone()), trial.root()).unwrap();
-        let store = Store { storage, ..opened };
+        let store = Store { medium: storage.into(), ..opened };
         let ended = store.repair(&REQUEST, &Control::default());
         drop(store);
         assert!(trial.readable().is_superset(&before), "ended at operation {operations}");

@@ -32,6 +32,7 @@ use crate::error::{Error, Result};
 use crate::format::entry::EntryPath;
 use crate::format::id::{PackId, RecipesFileId, SnapshotId};
 use crate::format::name::{ObjectKind, ObjectName};
+use crate::storage::bundle::BundleFlaw;
 use crate::storage::{Listed, Storage};
 
 /// How many lost files are listed; the rest are counted.
@@ -130,6 +131,8 @@ pub struct VerifyReport {
     pub read_bytes: u64,
     /// What is damaged, by object and offset.
     pub damages: Vec<Damage>,
+    /// Of a bundle: what else is damaged in its file, by offset.
+    pub bundle_damages: Vec<BundleFlaw>,
     /// Files that cannot be had whole, by snapshot and path: [`LOST_FILES_MAX`] of them.
     pub lost: Vec<LostFile>,
     /// How many there are in all.
@@ -144,7 +147,7 @@ impl VerifyReport {
     /// Whether nothing is damaged and nothing is lost.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.damages.is_empty() && self.lost_files == 0
+        self.damages.is_empty() && self.bundle_damages.is_empty() && self.lost_files == 0
     }
 }
 
@@ -165,7 +168,8 @@ impl Store {
                     attempts += 1;
                     continue;
                 }
-                return Ok(findings.report);
+                let bundle = self.medium.bundle().map(|bundle| bundle.check(request.depth == Depth::Full));
+                return Ok(VerifyReport { bundle_damages: bundle.transpose()?.unwrap_or_default(), ..findings.report });
             }
         })
     }

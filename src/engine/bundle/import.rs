@@ -1,0 +1,271 @@
+//! How does a bundle become part of a store, beside adds and gc, and without anybody being told of what is not there yet?
+//!
+//! As an add does it (`engine::commit`): a lease, then what is condemned; packs, recipes, snapshots, each durable before the
+//! next; on nothing that is condemned is relied, and no condemned name is given. A snapshot is taken only when all that
+//! it names was found: in the store, or in what was just taken. What the store has already, be it in other packs, is
+//! passed over, so to import twice is to import once, and to go on after an interruption.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::copy::{check_stopped, copy_object, copy_pack};
+use super::export::open_source;
+use crate::catalog::recipe::{RecipesFile, RecipesWriter};
+use crate::catalog::snapshot::Snapshot;
+use crate::engine::Store;
+use crate::engine::control::Control;
+use crate::engine::gc::filler;
+use crate::engine::locate::{Locator, listed};
+use crate::error::{Error, Result};
+use crate::format::entry::Content;
+use crate::format::id::{PackId, RecipesFileId, SnapshotId};
+use crate::format::name::{ObjectKind, ObjectName};
+use crate::format::recipe::recipe_id;
+use crate::pack::reader::{read_directory, read_frame};
+use crate::pack::writer::PackWriter;
+use crate::storage::Storage;
+use crate::storage::disk::{Disk, SystemDisk};
+
+/// What was imported.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BundleImportReport {
+    /// Snapshots in the bundle.
+    pub snapshots: u64,
+    /// Those among them that the store did not have.
+    pub new_snapshots: u64,
+    /// Packs written.
+    pub packs: u64,
+    /// Recipes files written.
+    pub recipes_files: u64,
+    /// Bytes written.
+    pub added_bytes: u64,
+    /// Whether the store was made for it.
+    pub made_store: bool,
+    /// Whether the bundle's files were cut by another rule than this store's: what is added here will share little with
+    /// them.
+    pub other_profile: bool,
+}
+
+impl Store {
+    /// Takes over all snapshots of a bundle, and all they need, into the store at `root`, which is made if it is not there,
+    /// with the settings and the id of the one that the bundle is of. A store of other settings takes a bundle as well.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if anything in the bundle is: what was taken over until then is whole, and its snapshots come
+    /// last; as [`Store::open`] of the bundle and of the store; [`Error::ReadOnly`] if that is a bundle itself;
+    /// [`Error::Interrupted`].
+    pub fn import_bundle(root: &Path, file: &Path, control: &Control) -> Result<BundleImportReport> {
+        Self::import_bundle_on(Arc::new(SystemDisk), root, file, control)
+    }
+
+    /// As [`Store::import_bundle`], on another disk.
+    ///
+    /// # Errors
+    /// As [`Store::import_bundle`].
+    pub fn import_bundle_on(
+        disk: Arc<dyn Disk>,
+        root: &Path,
+        file: &Path,
+        control: &Control,
+    ) -> Result<BundleImportReport> {
+        let bundle = open_source(&*disk, file)?;
+        let (store, made_store) = match Self::open_on(Arc::clone(&disk), root) {
+            Err(Error::NotAStore { .. }) => (Self::init_with(disk, root, &bundle.config)?, true),
+            opened => (opened?, false),
+        };
+        let folder = store.folder()?;
+        store.sweep();
+        // In this order, or gc may delete what this relies on: see `engine::gc`.
+        let lease = store.lease()?;
+        let locator = Locator::open_without(root, folder, store.condemned()?)?;
+        let report = BundleImportReport {
+            made_store,
+            other_profile: store.settings.profile != bundle.settings.profile,
+            ..BundleImportReport::default()
+        };
+        let mut import = Import { from: bundle.storage(), to: folder, locator, control, report };
+        let imported = import.run();
+        let Import { locator, report, .. } = import;
+        // A cache, which would find out by itself.
+        let _ = locator.close();
+        drop(lease);
+        imported.map(|()| report)
+    }
+}
+
+struct Import<'s> {
+    from: &'s dyn Storage,
+    to: &'s dyn Storage,
+    locator: Locator<'s>,
+    control: &'s Control,
+    report: BundleImportReport,
+}
+
+impl Import<'_> {
+    fn run(&mut self) -> Result<()> {
+        self.take_all().map_err(|error| match error {
+            Error::Interrupted { .. } => {
+                let kept = format!("{} packs were taken over; the next import goes on", self.report.packs);
+                Error::Interrupted { kept }
+            }
+            error => error,
+        })
+    }
+
+    fn take_all(&mut self) -> Result<()> {
+        let mut packs: Vec<PackId> = listed(self.from, ObjectKind::Pack, ObjectName::pack)?;
+        packs.sort_unstable();
+        packs.into_iter().try_for_each(|pack| self.take_pack(pack))?;
+        let mut recipes: Vec<RecipesFileId> = listed(self.from, ObjectKind::Recipes, ObjectName::recipes)?;
+        recipes.sort_unstable();
+        // Whether what a recipe names is there is known before the recipe is (invariant 1).
+        recipes.iter().try_for_each(|file| self.check_recipes(*file))?;
+        self.locator.settle_packs()?;
+        recipes.into_iter().try_for_each(|file| self.take_recipes(file))?;
+        let mut snapshots: Vec<SnapshotId> = listed(self.from, ObjectKind::Snapshot, ObjectName::snapshot)?;
+        snapshots.sort_unstable();
+        self.report.snapshots = snapshots.len() as u64;
+        for id in &snapshots {
+            self.check_snapshot(*id)?;
+        }
+        self.locator.settle_packs()?;
+        self.locator.settle_recipes()?;
+        snapshots.into_iter().try_for_each(|id| self.take_snapshot(id))
+    }
+
+    fn take_pack(&mut self, pack: PackId) -> Result<()> {
+        check_stopped(self.control)?;
+        let name = ObjectName::Pack(pack);
+        let directory = Arc::new(read_directory(self.from, pack)?);
+        let bytes = self.from.size(&name)?;
+        let mut is_there = true;
+        for chunk in &directory.chunks {
+            is_there = is_there && self.locator.contains(&chunk.id)?;
+        }
+        if !is_there {
+            if self.locator.condemned().packs.contains(&pack) {
+                self.rewrite_pack(pack)?;
+            } else {
+                let is_damaged = matches!(read_directory(self.to, pack), Err(Error::Damaged { .. }));
+                let mut writer = self.to.writer()?;
+                copy_pack(self.from, pack, &directory, self.control, &mut |part| writer.write(part))?;
+                // Nothing could be read from what bears the name: see `PackWriter::finish`.
+                if is_damaged {
+                    writer.replace(&name)?
+                } else {
+                    writer.finish(&name).map(drop)?
+                }
+                self.locator.add_pack(pack, directory)?;
+            }
+            self.report.packs += 1;
+            self.report.added_bytes += bytes;
+        }
+        self.control.count(1, bytes);
+        Ok(())
+    }
+
+    /// Takes a pack over under another name, because its own is about to be deleted.
+    fn rewrite_pack(&mut self, pack: PackId) -> Result<()> {
+        let directory = read_directory(self.from, pack)?;
+        // All of it is checked before any of it is taken.
+        copy_pack(self.from, pack, &directory, self.control, &mut |_| Ok(()))?;
+        let mut writer = PackWriter::begin(self.to)?;
+        let mut stored = Vec::new();
+        for frame in &directory.frames {
+            read_frame(self.from, &pack, frame, &mut stored)?;
+            let chunks = directory.chunks_of(frame);
+            let ids: Vec<_> = chunks.iter().map(|chunk| chunk.id).collect();
+            let lengths: Vec<_> = chunks.iter().map(|chunk| chunk.length).collect();
+            writer.push_frame(&stored, &ids, &lengths)?;
+        }
+        let (id, directory) = writer.finish_unlike(&self.locator.condemned().packs)?;
+        self.locator.add_pack(id, directory)
+    }
+
+    /// That all chunks are there which the recipes of a file name.
+    fn check_recipes(&self, file: RecipesFileId) -> Result<()> {
+        RecipesFile::open(self.from, file)?.for_each(|_, id, pieces| {
+            check_stopped(self.control)?;
+            for piece in pieces.iter().filter(|piece| !piece.is_hole()) {
+                if !self.locator.contains(&piece.id)? {
+                    let what = format!("recipe {id} names chunk {}, which neither bundle nor store has", piece.id);
+                    return Err(Error::damaged(ObjectName::Recipes(file).path(), 0, what));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn take_recipes(&mut self, file: RecipesFileId) -> Result<()> {
+        check_stopped(self.control)?;
+        let name = ObjectName::Recipes(file);
+        let bytes = self.from.size(&name)?;
+        let rows = RecipesFile::open(self.from, file)?;
+        let ids = rows.ids()?;
+        let mut is_there = true;
+        for (id, _) in &ids {
+            is_there = is_there && self.locator.has_recipe(id)?;
+        }
+        if !is_there {
+            if let Some(filler) = filler(self.locator.condemned()).filter(|_| self.is_condemned(file)) {
+                let mut writer = RecipesWriter::begin(self.to.writer()?)?;
+                rows.for_each(|_, id, pieces| writer.push(id, &pieces))?;
+                writer.push(recipe_id(&[filler]), &[filler])?;
+                if let Some(written) = writer.finish(self.to)? {
+                    self.locator.add_recipes(written.id, &written.places)?;
+                }
+            } else {
+                let is_damaged = matches!(RecipesFile::verify(self.to, file), Err(Error::Damaged { .. }));
+                self.take_hashed(name, bytes, is_damaged)?;
+                self.locator.add_recipes(file, &ids)?;
+            }
+            self.report.recipes_files += 1;
+            self.report.added_bytes += bytes;
+        }
+        self.control.count(1, bytes);
+        Ok(())
+    }
+
+    fn is_condemned(&self, file: RecipesFileId) -> bool {
+        self.locator.condemned().recipes.contains(&file)
+    }
+
+    /// That all is there which a snapshot names, and that its rows can be read.
+    fn check_snapshot(&self, id: SnapshotId) -> Result<()> {
+        let snapshot = Snapshot::open(self.from, id)?;
+        for entry in snapshot.entries() {
+            check_stopped(self.control)?;
+            let entry = entry?;
+            let has_recipe = match entry.content {
+                Content::Recipe(id) | Content::Archive(id, _) => self.locator.has_recipe(&id)?,
+                Content::Chunk(_) | Content::Empty => true,
+            };
+            if !has_recipe || !self.locator.has_all(entry.content, entry.size)? {
+                let what = format!("{:?} names contents that neither bundle nor store has", entry.path);
+                return Err(Error::damaged(ObjectName::Snapshot(id).path(), 0, what));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_snapshot(&mut self, id: SnapshotId) -> Result<()> {
+        let name = ObjectName::Snapshot(id);
+        let bytes = self.from.size(&name)?;
+        let here = Snapshot::open(self.to, id).map(drop);
+        if here.is_ok() {
+            self.to.settle(&name)?;
+        } else {
+            self.take_hashed(name, bytes, matches!(here, Err(Error::Damaged { .. })))?;
+            self.report.new_snapshots += 1;
+            self.report.added_bytes += bytes;
+        }
+        self.control.count(1, bytes);
+        Ok(())
+    }
+
+    fn take_hashed(&self, name: ObjectName, bytes: u64, replace: bool) -> Result<()> {
+        let mut writer = self.to.writer()?;
+        copy_object(self.from, name, bytes, self.control, &mut |part| writer.write(part))?;
+        if replace { writer.replace(&name) } else { writer.finish(&name).map(drop) }
+    }
+}
