@@ -21,7 +21,7 @@ use crate::system::files_below;
 const THREADS: usize = 2;
 
 /// A store of one snapshot of a tree: files of several chunks, of one, of none, and what is no file.
-fn make_store(folder: &Path) -> BTreeMap<PathBuf, String> {
+pub(crate) fn make_store(folder: &Path) -> BTreeMap<PathBuf, String> {
     let tree = folder.join("tree");
     std::fs::create_dir_all(tree.join("below")).unwrap();
     // Of few different bytes, so that it compresses, and frames are of both kinds.

@@ -2,6 +2,7 @@
 
 mod add_get;
 mod bundle;
+mod bundle_damage;
 mod changing_files;
 mod check_align;
 mod chunk_cuts;

@@ -89,7 +89,14 @@ struct JsonImport {
     added_bytes: u64,
     made_store: bool,
     other_profile: bool,
+    damaged: Vec<JsonDamaged>,
     seconds: f64,
+}
+
+#[derive(Serialize)]
+struct JsonDamaged {
+    object: String,
+    what: String,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
@@ -158,8 +165,11 @@ fn import(args: &ImportArgs, context: &Context) -> Result<Exit> {
     let begun = std::time::Instant::now();
     let work = || Store::import_bundle(&context.store, &args.file, &context.control);
     let report = context.report.progress(&context.control, |_| None, work)?;
-    let BundleImportReport { snapshots, new_snapshots, packs, recipes_files, added_bytes, made_store, other_profile } =
-        report;
+    let BundleImportReport { snapshots, new_snapshots, packs, recipes_files, added_bytes, .. } = report;
+    let BundleImportReport { made_store, other_profile, damaged, .. } = report;
+    for (name, what) in &damaged {
+        context.report.warning(&format!("{name} was passed over: {what}"));
+    }
     if other_profile {
         context.report.warning(
             "the bundle's files are cut by another rule than this store's: what is added here will \
@@ -176,6 +186,10 @@ fn import(args: &ImportArgs, context: &Context) -> Result<Exit> {
             added_bytes,
             made_store,
             other_profile,
+            damaged: damaged
+                .iter()
+                .map(|(name, what)| JsonDamaged { object: name.path(), what: what.clone() })
+                .collect(),
             seconds,
         };
         context.report.data(&json, String::new)?;
@@ -186,5 +200,5 @@ fn import(args: &ImportArgs, context: &Context) -> Result<Exit> {
             size::human(added_bytes)
         ));
     }
-    Ok(Exit::Fine)
+    Ok(if damaged.is_empty() { Exit::Fine } else { Exit::Damaged })
 }

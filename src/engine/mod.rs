@@ -141,7 +141,8 @@ impl Store {
         let size = match storage.size(&ObjectName::Config) {
             Ok(size) => size,
             Err(Error::NotFound { .. }) => {
-                let why = if root.is_dir() { "it has no store.json" } else { "there is no such directory" };
+                let is_there = root.is_dir() || medium.bundle().is_some();
+                let why = if is_there { "it has no store.json" } else { "there is no such directory" };
                 return Err(Error::NotAStore { path: root.to_owned(), why: why.to_owned() });
             }
             Err(error) => return Err(error),

@@ -94,6 +94,9 @@ pub trait ChangeFile: Send + Sync + Debug {
     /// Makes the bytes, and their number, durable.
     fn sync(&self) -> io::Result<()>;
 
+    /// Suggests that the bytes from `offset` on be taken to the disk soon.
+    fn start_writeback(&self, _offset: u64, _bytes: u64) {}
+
     /// The file itself, to be locked, looked at and read.
     fn file(&self) -> &File;
 }
@@ -213,9 +216,13 @@ impl WriteFile for File {
     }
 
     fn start_writeback(&mut self, offset: u64, bytes: u64) {
-        // On Linux this begins to write dirty pages and waits for nothing. It is a hint: its failure means nothing.
-        let _ = rustix::fs::fadvise(&*self, offset, std::num::NonZeroU64::new(bytes), Advice::DontNeed);
+        start_writeback(self, offset, bytes);
     }
+}
+
+/// On Linux this begins to write dirty pages and waits for nothing. It is a hint: its failure means nothing.
+fn start_writeback(file: &File, offset: u64, bytes: u64) {
+    let _ = rustix::fs::fadvise(file, offset, std::num::NonZeroU64::new(bytes), Advice::DontNeed);
 }
 
 impl ChangeFile for File {
@@ -229,6 +236,10 @@ impl ChangeFile for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn start_writeback(&self, offset: u64, bytes: u64) {
+        start_writeback(self, offset, bytes);
     }
 
     fn file(&self) -> &File {

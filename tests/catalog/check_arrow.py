@@ -49,6 +49,7 @@ SNAPSHOT = {
     "xattrs": pa.list_(pa.field("item", XATTR, nullable=False)),
     "archive": pa.string(),
 }
+OBJECTS = {"object": pa.string(), "offset": pa.uint64(), "bytes": pa.uint64(), "blake3": ID}
 RECIPES = {
     "recipe_id": ID,
     "size": pa.uint64(),
@@ -204,6 +205,25 @@ def check_others(snapshot: Path, recipes: Path, files: int, rows: int):
     return seen
 
 
+def check_bundle(path: Path, store: Path):
+    """The objects of a bundle, found by its footer and its index, are those of the store, and open where they are."""
+    whole = pa.memory_map(str(path)).read_buffer()
+    footer = whole[-128:].to_pybytes()
+    assert footer[120:] == b"seambnd\xf5"
+    index_at, index_bytes = (int.from_bytes(footer[at : at + 8], "little") for at in (24, 32))
+    index = ipc.open_file(whole[index_at + 64 : index_at + 64 + index_bytes]).read_all()
+    check_types(index, OBJECTS, "objects")
+    rows = index.to_pylist()
+    objects = {str(found.relative_to(store)) for found in store.rglob("*") if found.suffix in (".pack", ".arrow", ".json")}
+    assert {row["object"] for row in rows} == objects
+    for row in rows:
+        found = whole[row["offset"] : row["offset"] + row["bytes"]]
+        assert row["offset"] % 64 == 0 and found.to_pybytes() == (store / row["object"]).read_bytes(), row["object"]
+        if row["object"].endswith(".arrow"):
+            assert ipc.open_file(found).read_all().equals(ipc.open_file(store / row["object"]).read_all())
+    return len(rows)
+
+
 def main():
     program = os.path.abspath(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
@@ -231,6 +251,11 @@ def main():
                 stream = ipc.open_stream(file.read()).read_all()
             assert stream.equals(table) and stream.schema.metadata == table.schema.metadata
             seen = [f"pyarrow {pa.__version__}"] + check_others(path, recipe_file, files, table.num_rows)
+        bundle = Path(folder, "all.bundle")
+        export = [program, "--store", store, "--quiet", "bundle", "export", bundle]
+        subprocess.run(export, cwd=folder, check=True)
+        objects = check_bundle(bundle, store)
+        print(f"{objects} objects of a bundle, found and opened by pyarrow")
         print(f"{table.num_rows} rows, {listed.num_rows} recipes: the same in {', '.join(seen)}")
 
 

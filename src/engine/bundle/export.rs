@@ -162,10 +162,11 @@ impl Store {
         // What is not condemned stays until this ends. Where no lease can be had, on a disk that cannot be written, there
         // is most likely nobody who deletes; if there is, what vanishes is missed, and named.
         let _lease = self.folder().and_then(|folder| folder.lease()).ok();
-        let scratch = ScratchStorage::create(folder)?;
+        let scratch = ScratchStorage::create(folder).or_else(|_| ScratchStorage::create(&std::env::temp_dir()))?;
         let exported = self.plan(request, held, &scratch, control).and_then(|plan| {
+            // A new index and footer take the place of damaged ones, also where nothing else is missing.
             if plan.objects.is_empty()
-                && let Some(held) = held
+                && let Some(held) = held.filter(|held| held.found().ends_well)
             {
                 let (generation, bytes) = (held.found().generation, held.found().end);
                 return Ok(BundleExportReport { generation, bytes, ..plan.report });

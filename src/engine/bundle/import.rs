@@ -2,7 +2,8 @@
 //!
 //! As an add does it (`engine::commit`): a lease, then what is condemned; packs, recipes, snapshots, each durable before the
 //! next; on nothing that is condemned is relied, and no condemned name is given. A snapshot is taken only when all that
-//! it names was found: in the store, or in what was just taken. What the store has already, be it in other packs, is
+//! it names was found: in the store, or in what was just taken. What is damaged is passed over by name, and so is what
+//! needs it. What the store has already, be it in other packs, is
 //! passed over, so to import twice is to import once, and to go on after an interruption.
 
 use std::path::Path;
@@ -20,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::format::entry::Content;
 use crate::format::id::{PackId, RecipesFileId, SnapshotId};
 use crate::format::name::{ObjectKind, ObjectName};
-use crate::format::recipe::recipe_id;
+use crate::format::recipe::{Piece, recipe_id};
 use crate::pack::reader::{read_directory, read_frame};
 use crate::pack::writer::PackWriter;
 use crate::storage::Storage;
@@ -44,16 +45,19 @@ pub struct BundleImportReport {
     /// Whether the bundle's files were cut by another rule than this store's: what is added here will share little with
     /// them.
     pub other_profile: bool,
+    /// What is damaged in the bundle and was passed over, and snapshots that were because they need it; and how.
+    pub damaged: Vec<(ObjectName, String)>,
 }
 
 impl Store {
     /// Takes over all snapshots of a bundle, and all they need, into the store at `root`, which is made if it is not there,
     /// with the settings and the id of the one that the bundle is of. A store of other settings takes a bundle as well.
     ///
+    /// What is damaged is passed over, with the snapshots that need it: see [`BundleImportReport::damaged`].
+    ///
     /// # Errors
-    /// [`Error::Damaged`] if anything in the bundle is: what was taken over until then is whole, and its snapshots come
-    /// last; as [`Store::open`] of the bundle and of the store; [`Error::ReadOnly`] if that is a bundle itself;
-    /// [`Error::Interrupted`].
+    /// As [`Store::open`] of the bundle and of the store; [`Error::ReadOnly`] if that is a bundle itself; [`Error::Io`];
+    /// [`Error::Interrupted`]. What was taken over until then is whole, and the next import goes on.
     pub fn import_bundle(root: &Path, file: &Path, control: &Control) -> Result<BundleImportReport> {
         Self::import_bundle_on(Arc::new(SystemDisk), root, file, control)
     }
@@ -115,22 +119,39 @@ impl Import<'_> {
     fn take_all(&mut self) -> Result<()> {
         let mut packs: Vec<PackId> = listed(self.from, ObjectKind::Pack, ObjectName::pack)?;
         packs.sort_unstable();
-        packs.into_iter().try_for_each(|pack| self.take_pack(pack))?;
+        for pack in packs {
+            let taken = self.take_pack(pack);
+            self.note(ObjectName::Pack(pack), taken)?;
+        }
         let mut recipes: Vec<RecipesFileId> = listed(self.from, ObjectKind::Recipes, ObjectName::recipes)?;
         recipes.sort_unstable();
-        // Whether what a recipe names is there is known before the recipe is (invariant 1).
-        recipes.iter().try_for_each(|file| self.check_recipes(*file))?;
-        self.locator.settle_packs()?;
-        recipes.into_iter().try_for_each(|file| self.take_recipes(file))?;
+        for file in recipes {
+            let taken = self.take_recipes(file);
+            self.note(ObjectName::Recipes(file), taken)?;
+        }
         let mut snapshots: Vec<SnapshotId> = listed(self.from, ObjectKind::Snapshot, ObjectName::snapshot)?;
         snapshots.sort_unstable();
         self.report.snapshots = snapshots.len() as u64;
-        for id in &snapshots {
-            self.check_snapshot(*id)?;
+        let mut whole = Vec::new();
+        for id in snapshots {
+            let checked = self.check_snapshot(id).map(|()| whole.push(id));
+            self.note(ObjectName::Snapshot(id), checked)?;
         }
+        // Of what was found rather than taken, whoever made it may not have made it durable.
         self.locator.settle_packs()?;
         self.locator.settle_recipes()?;
-        snapshots.into_iter().try_for_each(|id| self.take_snapshot(id))
+        whole.into_iter().try_for_each(|id| self.take_snapshot(id))
+    }
+
+    /// Passes over what is damaged, and says so.
+    fn note(&mut self, name: ObjectName, taken: Result<()>) -> Result<()> {
+        match taken {
+            Err(Error::Damaged { offset, what, .. }) => {
+                self.report.damaged.push((name, format!("at byte {offset}: {what}")));
+                Ok(())
+            }
+            taken => taken,
+        }
     }
 
     fn take_pack(&mut self, pack: PackId) -> Result<()> {
@@ -182,48 +203,62 @@ impl Import<'_> {
         self.locator.add_pack(id, directory)
     }
 
-    /// That all chunks are there which the recipes of a file name.
-    fn check_recipes(&self, file: RecipesFileId) -> Result<()> {
-        RecipesFile::open(self.from, file)?.for_each(|_, id, pieces| {
-            check_stopped(self.control)?;
-            for piece in pieces.iter().filter(|piece| !piece.is_hole()) {
-                if !self.locator.contains(&piece.id)? {
-                    let what = format!("recipe {id} names chunk {}, which neither bundle nor store has", piece.id);
-                    return Err(Error::damaged(ObjectName::Recipes(file).path(), 0, what));
-                }
-            }
-            Ok(())
-        })
-    }
-
+    /// Takes over the recipes of a file whose chunks are all there: as it is, or those that are, in another.
     fn take_recipes(&mut self, file: RecipesFileId) -> Result<()> {
-        check_stopped(self.control)?;
         let name = ObjectName::Recipes(file);
         let bytes = self.from.size(&name)?;
         let rows = RecipesFile::open(self.from, file)?;
-        let ids = rows.ids()?;
-        let mut is_there = true;
-        for (id, _) in &ids {
-            is_there = is_there && self.locator.has_recipe(id)?;
-        }
-        if !is_there {
-            if let Some(filler) = filler(self.locator.condemned()).filter(|_| self.is_condemned(file)) {
-                let mut writer = RecipesWriter::begin(self.to.writer()?)?;
-                rows.for_each(|_, id, pieces| writer.push(id, &pieces))?;
-                writer.push(recipe_id(&[filler]), &[filler])?;
-                if let Some(written) = writer.finish(self.to)? {
-                    self.locator.add_recipes(written.id, &written.places)?;
-                }
+        let (mut new, mut lost) = (0, 0);
+        rows.for_each(|_, id, pieces| {
+            check_stopped(self.control)?;
+            if !self.has_chunks(&pieces)? {
+                lost += 1;
+            } else if !self.locator.has_recipe(&id)? {
+                new += 1;
+            }
+            Ok(())
+        })?;
+        if new > 0 {
+            // Invariant 1.
+            self.locator.settle_packs()?;
+            if lost > 0 || self.is_condemned(file) {
+                self.rewrite_recipes(&rows)?;
             } else {
                 let is_damaged = matches!(RecipesFile::verify(self.to, file), Err(Error::Damaged { .. }));
                 self.take_hashed(name, bytes, is_damaged)?;
-                self.locator.add_recipes(file, &ids)?;
+                self.locator.add_recipes(file, &rows.ids()?)?;
             }
             self.report.recipes_files += 1;
             self.report.added_bytes += bytes;
         }
         self.control.count(1, bytes);
+        if lost > 0 {
+            let what = format!("{lost} recipes name chunks that neither bundle nor store has");
+            return Err(Error::damaged(name.path(), 0, what));
+        }
         Ok(())
+    }
+
+    /// Writes those recipes of a file whose chunks are all there, not under a name that is about to be deleted.
+    fn rewrite_recipes(&self, rows: &RecipesFile<'_>) -> Result<()> {
+        let mut writer = RecipesWriter::begin(self.to.writer()?)?;
+        rows.for_each(|_, id, pieces| if self.has_chunks(&pieces)? { writer.push(id, &pieces) } else { Ok(()) })?;
+        if let Some(filler) = filler(self.locator.condemned()) {
+            writer.push(recipe_id(&[filler]), &[filler])?;
+        }
+        match writer.finish(self.to)? {
+            Some(written) => self.locator.add_recipes(written.id, &written.places),
+            None => Ok(()),
+        }
+    }
+
+    fn has_chunks(&self, pieces: &[Piece]) -> Result<bool> {
+        for piece in pieces.iter().filter(|piece| !piece.is_hole()) {
+            if !self.locator.contains(&piece.id)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn is_condemned(&self, file: RecipesFileId) -> bool {

@@ -6,6 +6,7 @@
 //! 6 and 7.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod bundles;
 mod failing;
 mod recording;
 mod replay;

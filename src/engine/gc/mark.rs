@@ -66,7 +66,7 @@ impl Marking<'_> {
             if homeless > 0 {
                 let what = format!(
                     "{homeless} recipes that snapshots name are in no file that can be read, so what those snapshots \
-                     need cannot be told; nothing was deleted"
+                     need cannot be told; nothing was changed"
                 );
                 return Err(Error::damaged("recipes", 0, what));
             }

@@ -30,6 +30,8 @@ pub struct Found {
     pub index: Option<Vec<u8>>,
     /// Where the heads say that objects are; only without an index.
     pub places: Vec<ObjectPlace>,
+    /// Whether the file ends with the footer of that generation, and the index is whole.
+    pub ends_well: bool,
     /// What is not as it should be.
     pub flaws: Vec<BundleFlaw>,
 }
@@ -147,7 +149,8 @@ fn from_footer(file: &BundleFile, footer: Footer, mut flaws: Vec<BundleFlaw>) ->
             }
         }
     }
-    Ok(Found { bundle, generation, index_at, end: file.bytes(), index, places, flaws })
+    let ends_well = index.is_some();
+    Ok(Found { bundle, generation, index_at, end: file.bytes(), index, places, ends_well, flaws })
 }
 
 fn from_front(file: &BundleFile, bundle: BundleId) -> Result<Found> {
@@ -186,7 +189,16 @@ fn from_front(file: &BundleFile, bundle: BundleId) -> Result<Found> {
         };
         if let Some((index_at, index)) = generation_here {
             let places = if index.is_some() { Vec::new() } else { places.clone() };
-            whole = Some(Found { bundle, generation, index_at, end: walk.at, index, places, flaws: Vec::new() });
+            whole = Some(Found {
+                bundle,
+                generation,
+                index_at,
+                end: walk.at,
+                index,
+                places,
+                ends_well: false,
+                flaws: Vec::new(),
+            });
         }
     }
     let Some(mut whole) = whole else {

@@ -33,6 +33,9 @@ use crate::storage::disk::{ChangeFile, Disk};
 /// Writes are gathered up to this many bytes.
 const WRITE_BUFFER_BYTES: usize = 1 << 20;
 
+/// So many bytes are written before the disk is told to begin with them.
+const WRITEBACK_BYTES: u64 = 8 << 20;
+
 /// What bytes go to.
 enum Sink<'w> {
     /// A bundle that is there.
@@ -57,7 +60,11 @@ pub struct BundleWriter<'w> {
     begun: u64,
     /// Bytes that went to the sink, older generations included.
     sent: u64,
+    /// Up to where the disk was told to begin.
+    hinted: u64,
     buffer: Vec<u8>,
+    /// Whether anything was written, or tried to be.
+    touched: bool,
     done: bool,
 }
 
@@ -116,7 +123,9 @@ impl<'w> BundleWriter<'w> {
             places: Vec::new(),
             begun: 0,
             sent: 0,
+            hinted: 0,
             buffer: Vec::new(),
+            touched: false,
             done: false,
         };
         writer.write(&header(bundle))?;
@@ -160,7 +169,9 @@ impl<'w> BundleWriter<'w> {
             places,
             begun,
             sent: begun,
+            hinted: begun,
             buffer: Vec::new(),
+            touched: false,
             done: false,
         })
     }
@@ -276,6 +287,7 @@ impl<'w> BundleWriter<'w> {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.touched = true;
         let (written, path) = match &mut self.sink {
             Sink::Append(file) => (file.write_at(bytes, self.sent), &self.path),
             Sink::New { file, temporary } => (file.write_at(bytes, self.sent), &*temporary),
@@ -283,6 +295,13 @@ impl<'w> BundleWriter<'w> {
         };
         written.map_err(|source| Error::io("write", path, source))?;
         self.sent += bytes.len() as u64;
+        let waiting = self.sent - self.hinted;
+        if waiting >= WRITEBACK_BYTES {
+            if let Sink::Append(file) | Sink::New { file, .. } = &self.sink {
+                file.start_writeback(self.hinted, waiting);
+            }
+            self.hinted = self.sent;
+        }
         Ok(())
     }
 
@@ -304,7 +323,8 @@ impl Drop for BundleWriter<'_> {
         }
         // What cannot be taken away now is taken away by the next export, and read by nobody until then.
         let _ = match &self.sink {
-            Sink::Append(file) => file.set_len(self.begun),
+            Sink::Append(file) if self.touched => file.set_len(self.begun),
+            Sink::Append(_) => Ok(()),
             Sink::New { temporary, .. } => self.disk.remove(temporary),
             Sink::Stream(_) => Ok(()),
         };
