@@ -147,7 +147,8 @@ fn every_changed_byte_of_a_bundle_is_found_and_costs_no_more_than_its_object() {
             }
             None => {
                 assert_eq!((report.damages.len(), report.lost_files, report.snapshots), (0, 0, 2), "{story}");
-                let near = report.bundle_damages.iter().any(|flaw| flaw.offset <= at as u64);
+                let near =
+                    report.bundle_damages.iter().any(|flaw| flaw.offset <= at as u64 || at < 64 && flaw.offset < 64);
                 assert!(near, "{story}: {report:?}");
                 assert!(at % 7 != 0 || case.get(&store, &story), "{story}");
                 counts[2] += 1;
@@ -209,11 +210,17 @@ fn an_end_that_never_came_to_the_disk_is_passed_over() {
         case.one[case.one.len() - 128..].to_vec(),
         case.both[case.one.len()..].to_vec(),
     ];
-    // The length came, some of the bytes did not.
+    // The length came, some of the bytes did not: of objects, of the index, or of the footer, each of which is written
+    // when all before it is on the disk.
     let appended = &case.both[case.one.len()..];
+    std::fs::write(case.path("y.bundle"), &case.both).unwrap();
+    let found = find(&BundleFile::open(&SystemDisk, &case.path("y.bundle")).unwrap()).unwrap();
+    let index_at = found.index_at as usize - case.one.len();
+    let stages = [0..index_at, index_at..appended.len() - 128, appended.len() - 128..appended.len()];
     for seed in 0..60 {
-        let lost = noise(seed, appended.len() / 512 + 1);
-        let keep = |at: usize| lost[at / 512] & 1 == 0;
+        let (stage, lost) = (&stages[seed % 3], noise(seed as u64, appended.len()));
+        let sector = if seed % 2 == 0 { 512 } else { 64 };
+        let keep = |at: usize| at < stage.start || at < stage.end && lost[at / sector] & 1 == 0;
         tails.push(appended.iter().enumerate().map(|(at, byte)| if keep(at) { *byte } else { 0 }).collect());
     }
     for (number, tail) in tails.iter().enumerate() {
@@ -222,8 +229,8 @@ fn an_end_that_never_came_to_the_disk_is_passed_over() {
         for (front, least) in [(&case.one, 1), (&case.both, 2)] {
             let store = case.open(&[front.as_slice(), tail].concat()).unwrap_or_else(|e| panic!("{story}: {e}"));
             let snapshots = store.snapshot_ids().unwrap();
-            // Whole as it is, the second is the second.
-            let most = if *tail == appended { 2 } else { least };
+            // With a whole index, the second is the second.
+            let most = if tail.starts_with(&appended[..stages[1].end]) { 2 } else { least };
             assert!((least..=most).contains(&snapshots.len()), "{story}: {snapshots:?}");
             assert!(verify(&store, Depth::Full).damages.is_empty(), "{story}");
             assert!(number % 8 != 0 || case.get(&store, &story), "{story}");
@@ -240,7 +247,7 @@ fn two_changed_bytes_are_never_a_wrong_one() {
         let mut bytes = case.both.clone();
         // One in the last index or footer, or both anywhere.
         let end = bytes.len();
-        let anywhere = |a: u8, b: u8| (usize::from(a) << 8 | usize::from(b)) * end >> 16;
+        let anywhere = |a: u8, b: u8| usize::from(u16::from_be_bytes([a, b])) * end / 65_536;
         let second = if number % 2 == 0 { end - 1 - usize::from(pair[2]) } else { anywhere(pair[2], pair[3]) };
         let first = anywhere(pair[0], pair[1]);
         bytes[first] ^= 1 << (pair[3] % 8);
@@ -374,7 +381,8 @@ fn a_forged_index_is_refused_before_anything_rests_on_it() {
     let damaged = imported.unwrap().damaged;
     assert!(damaged.iter().any(|(name, _)| *name == pack(1)), "{damaged:?}");
     let copy = Store::open(&case.path("copy")).unwrap();
-    assert!(copy.snapshot_ids().unwrap().is_empty() && verify(&copy, Depth::Full).is_whole());
+    // Of the two snapshots one needs it.
+    assert!(copy.snapshot_ids().unwrap().len() < 2 && verify(&copy, Depth::Full).is_whole());
 }
 
 #[test]

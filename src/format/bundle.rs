@@ -313,7 +313,8 @@ mod tests {
     fn every_flipped_bit_and_every_missing_byte_is_noticed() {
         let head = Head { record: Record::Object(ObjectName::Pack(PackId([1; 32]))), bytes: 1000 };
         let (head, front, footer) = (head.encode(BUNDLE, 64), header(BUNDLE), footer().encode(832));
-        let parsers: [(&[u8], &dyn Fn(&[u8]) -> bool); 3] = [
+        type Parses<'a> = &'a dyn Fn(&[u8]) -> bool;
+        let parsers: [(&[u8], Parses<'_>); 3] = [
             (&front, &|bytes| parse_header(bytes).is_ok()),
             (&head, &|bytes| Head::parse(bytes, BUNDLE, 64).is_ok()),
             (&footer, &|bytes| Footer::parse(bytes, 832).is_ok()),

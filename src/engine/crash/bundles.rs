@@ -135,7 +135,8 @@ fn whichever_operation_of_an_export_or_import_fails() {
     let (stage, ids) = with_bundle();
     let mut all = Due::default();
     all.snapshots.extend(ids);
-    let faults: [(Fault, fn(Op) -> bool); 3] = [
+    type Among = fn(Op) -> bool;
+    let faults: [(Fault, Among); 3] = [
         (Fault::Fails(Errno::IO), Op::any),
         (Fault::Fails(Errno::NOSPC), Op::takes_space),
         (Fault::Short, Op::moves_bytes),

@@ -142,6 +142,8 @@ impl<'w> BundleWriter<'w> {
         path: &Path,
         places: impl FnOnce(BundleFile, super::Found) -> Result<Vec<ObjectPlace>>,
     ) -> Result<Self> {
+        // First, or the other name that a killed export may have left of this very file would seem to be in use.
+        sweep(&*disk, folder_of(path));
         let file = disk.open_to_change(path).map_err(|source| Error::io("open", path, source))?;
         lock(&*file, path)?;
         let read = BundleFile::open(&*disk, path)?;
