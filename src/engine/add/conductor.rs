@@ -525,6 +525,8 @@ impl<'a, 's> Conductor<'a, 's> {
 
     /// In the order that [`commit`] proves: invariants 1 and 2.
     fn commit(mut self) -> Result<AddReport> {
+        // While the workers compress the last frames.
+        self.recipes.flush()?;
         let packs = self.flush()?;
         let chunks = commit::chunks(packs, self.locator)?;
         let now = made_now(EntryPath::default(), EntryKind::Directory);
