@@ -9,7 +9,7 @@
 #   XET_PYTHON=PATH  a Python with hf_xet 1.8 (pip install hf_xet); both then use LZ4 for that comparison; files only
 #   PEERS="restic"   only these of: restic rustic borg tar xet
 # Needs restic, borgbackup, zstd, time (installed if you are root), and room for what RUNS rounds restore: ext4 makes files
-# up to four times slower for six minutes after thousands of others were deleted, so nothing is deleted before the end.
+# up to four times slower for six minutes after thousands of others were deleted, so trees are not deleted before the end.
 # Do not delete much in the minutes before, either.
 set -euo pipefail
 store=$(realpath "${1:?store program}") data=$(realpath "${2:?file or folder}")
@@ -112,6 +112,7 @@ for round in $(seq "$RUNS"); do
     mkdir -p "$work/$round/$program" && cd "$work/$round/$program"
     export BORG_BASE_DIR=$PWD/base XDG_CACHE_HOME=$PWD/cache
     "run_$program"
+    [ "$files" -gt 1000 ] || rm -rf restored
   done
 done
 
