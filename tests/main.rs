@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one module for each thing tested.
 
 mod add_get;
+mod arrays;
 mod changing_files;
 mod check_align;
 mod chunk_cuts;

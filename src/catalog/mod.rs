@@ -10,3 +10,5 @@ pub mod recipe;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
+
+pub use columns::{ItemRow, ItemTable};

@@ -9,6 +9,7 @@
 
 mod check;
 mod entries;
+mod items;
 mod labels;
 mod members;
 mod read;
@@ -16,6 +17,7 @@ mod recipes;
 mod write;
 
 pub(super) use entries::{EntryBatch, EntryRows, Names, check_entry};
+pub use items::{ItemRow, ItemTable};
 pub(super) use labels::check_keys;
 pub(super) use members::{MemberBatch, MemberNames, MemberRows};
 pub(super) use read::{TableFile, Trust};

@@ -1,5 +1,7 @@
 //! How does a snapshot, or a part of it, leave as something that other programs read? One file here for each format.
 
+mod arrays;
+mod items;
 mod tar;
 
 use std::path::PathBuf;
@@ -24,11 +26,13 @@ pub struct ExportRequest {
 /// What an export did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExportReport {
-    /// Entries written.
+    /// Entries written; to arrays: files.
     pub entries: u64,
+    /// Entries that arrays do not have, but the table beside them: directories, links, further names of files.
+    pub others: u64,
     /// Bytes of the files among them.
     pub bytes: u64,
-    /// Bytes written in all, before they were compressed.
+    /// Bytes written in all, before they were compressed; to arrays: all but headers.
     pub written_bytes: u64,
     /// Entries that the format cannot hold, and why.
     pub left_out: Vec<(EntryPath, String)>,
