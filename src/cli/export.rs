@@ -11,7 +11,7 @@ use super::labels::FilterArgs;
 use super::report::{STDOUT, line_of};
 use super::{Context, Exit, size};
 use crate::engine::Store;
-use crate::engine::export::{ExportReport, ExportRequest};
+use crate::engine::export::{ExportReport, ExportRequest, Hdf5Layout, Hdf5Options};
 use crate::engine::get::Selector;
 use crate::error::{Error, Result};
 use crate::restore::Compressed;
@@ -20,7 +20,8 @@ use crate::restore::Compressed;
 ///
 /// With --tar: a pax archive, members in path order, with owners, times to the nanosecond, hard links and extended
 /// attributes. The same entries make the same bytes. With --arrow: a directory of arrays that numpy maps, all files one
-/// behind the other, and an Arrow table of what they are (see docs/exports.md). A failed export leaves nothing half.
+/// behind the other, and an Arrow table of what they are. With --hdf5: one HDF5 file, in one of three layouts. What is in
+/// these: docs/exports.md. A failed export leaves nothing half.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -45,7 +46,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "3",
           value_parser = clap::value_parser!(i32).range(-7..=19), allow_negative_numbers = true, requires = "tar")]
     zstd: Option<i32>,
-    /// Replace OUT if it exists.
+    /// How an HDF5 file has it: an array for each path (compact), an array for each content (sha1), or all in one array
+    /// (shredder).
+    #[arg(long, value_enum, requires = "hdf5")]
+    layout: Option<LayoutArg>,
+    /// Compress arrays in an HDF5 file with deflate, all but those of less than 64 KiB.
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(1..=9), requires = "hdf5")]
+    compress: Option<u8>,
+    /// Replace the archive or the HDF5 file if it exists.
     #[arg(long, conflicts_with = "arrow")]
     force: bool,
     /// Worker threads [default: one for each processor].
@@ -62,6 +70,26 @@ struct Format {
     /// As arrays, in a directory that is not there or is empty.
     #[arg(long, value_name = "DIR")]
     arrow: Option<PathBuf>,
+    /// As an HDF5 file, in the layout --layout. (In programs built with the cargo feature hdf5.)
+    #[arg(long, value_name = "FILE", requires = "layout")]
+    hdf5: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum LayoutArg {
+    Compact,
+    Sha1,
+    Shredder,
+}
+
+impl From<LayoutArg> for Hdf5Layout {
+    fn from(layout: LayoutArg) -> Self {
+        match layout {
+            LayoutArg::Compact => Self::Compact,
+            LayoutArg::Sha1 => Self::Sha1,
+            LayoutArg::Shredder => Self::Shredder,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -87,14 +115,22 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         threads: super::threads(args.threads),
         labels: args.labels.filter(),
     };
-    let report = match &args.format.arrow {
-        Some(folder) => {
+    let report = match (&args.format, args.layout) {
+        (Format { arrow: Some(folder), .. }, _) => {
             let work = || store.export_arrays(&request, folder, &context.control);
             let report = context.report.progress(&context.control, |_| None, work)?;
-            tell(&report, "files", folder, context)?;
+            let others = "in index.arrow only";
+            tell(&report, Words { entries: "files", others }, folder, context)?;
             report
         }
-        None => to_tar(args, &store, &request, context)?,
+        (Format { hdf5: Some(file), .. }, Some(layout)) => {
+            let options = Hdf5Options { layout: layout.into(), compress: args.compress, overwrite: args.force };
+            let work = || store.export_hdf5(&request, &options, file, &context.control);
+            let report = context.report.progress(&context.control, |_| None, work)?;
+            tell(&report, Words { entries: "files", others: "are not in it" }, file, context)?;
+            report
+        }
+        _ => to_tar(args, &store, &request, context)?,
     };
     for (path, what) in &report.left_out {
         context.report.warning(&format!("{} was left out: {what}", line_of(path)));
@@ -117,7 +153,7 @@ fn to_tar(args: &Args, store: &Store, request: &ExportRequest, context: &Context
         let _ = std::fs::remove_file(output);
     }
     let report = exported?;
-    tell(&report, "entries", output, context)?;
+    tell(&report, Words { entries: "entries", others: "" }, output, context)?;
     Ok(report)
 }
 
@@ -146,11 +182,20 @@ fn export(
     )
 }
 
-fn tell(report: &ExportReport, what: &str, output: &Path, context: &Context) -> Result<()> {
+/// What is counted is called.
+struct Words {
+    entries: &'static str,
+    others: &'static str,
+}
+
+fn tell(report: &ExportReport, words: Words, output: &Path, context: &Context) -> Result<()> {
     if !context.report.is_json() {
         let ExportReport { entries, others, bytes, .. } = report;
-        let others = if *others > 0 { format!(" ({others} other entries in the table only)") } else { String::new() };
-        context.report.note(&format!("{entries} {what}, {} to {output:?}{others}", size::human(*bytes)));
+        let others = match others {
+            0 => String::new(),
+            others => format!("; {others} entries that are no files {}", words.others),
+        };
+        context.report.note(&format!("{entries} {}, {} to {output:?}{others}", words.entries, size::human(*bytes)));
         return Ok(());
     }
     let left_out = report.left_out.iter().map(|(path, what)| JsonLeftOut { path: line_of(path), what: what.clone() });

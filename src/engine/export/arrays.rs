@@ -152,7 +152,7 @@ impl Arrays<'_, '_> {
             name: &payload,
             base: HEADER_BYTES,
         };
-        place_contents(target, contents, hashed)?;
+        place_contents(target, contents, Some(hashed))?;
         let end = rows.end();
         report.written_bytes += columns.finish(end)?;
         npy::finish(&file, &payload, Shape::Bytes(end.offset))?;
@@ -176,7 +176,7 @@ impl Arrays<'_, '_> {
                     in_order.read_exact(&mut hash).map_err(read)?;
                     (Some((place.item, place.offset, hash)), None)
                 }
-                Role::Again(place, first) => {
+                Role::Again(place, first, _) => {
                     let mut hash = [0; HASH_BYTES as usize];
                     hash_file.read_exact_at(&mut hash, HEADER_BYTES + HASH_BYTES * place.item).map_err(read)?;
                     (Some((place.item, place.offset, hash)), Some(first))

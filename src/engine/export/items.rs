@@ -30,8 +30,8 @@ pub(super) struct Row {
 pub(super) enum Role {
     /// A file, and where its bytes are if it is a member of an archive.
     Item(Place, Option<Result<Layout>>),
-    /// A further name of a file, with the place that the first has, and that name.
-    Again(Place, EntryPath),
+    /// A further name of a file, with the place that the first has, and that name; the rest as of an item.
+    Again(Place, EntryPath, Option<Result<Layout>>),
     /// No file.
     Other,
     /// A file that cannot be had, though nothing is damaged; why.
@@ -65,7 +65,7 @@ impl<I> Rows<I> {
         let identity = &entry.identity;
         let identity = (identity.links > 1).then_some((identity.device, identity.inode, entry.size, entry.content));
         if let Some((place, first)) = identity.and_then(|identity| self.first_names.get(&identity)) {
-            let role = Role::Again(*place, first.clone());
+            let role = Role::Again(*place, first.clone(), member);
             return Ok(Row { entry, role });
         }
         if let Some(Err(Error::Usage(why))) = member {

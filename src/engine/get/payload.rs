@@ -54,7 +54,7 @@ pub(in crate::engine) struct Placed {
 /// Is told the item and the BLAKE3 of each content that is in place. From several threads.
 pub(in crate::engine) type Hashed<'a> = &'a (dyn Fn(u64, [u8; 32]) -> Result<()> + Sync);
 
-/// Puts contents in their places. Holes are not written.
+/// Puts contents in their places; hashes them if somebody wants to know. Holes are not written.
 ///
 /// # Errors
 /// What `contents` or `hashed` answer; [`Error::Damaged`] if one cannot be had; [`Error::Io`];
@@ -62,7 +62,7 @@ pub(in crate::engine) type Hashed<'a> = &'a (dyn Fn(u64, [u8; 32]) -> Result<()>
 pub(in crate::engine) fn place_contents(
     target: Target<'_, '_>,
     contents: impl Iterator<Item = Result<Placed>>,
-    hashed: Hashed<'_>,
+    hashed: Option<Hashed<'_>>,
 ) -> Result<()> {
     let (windows, to_fetch) = bounded::<Window>(0);
     let (planned, fetched) = std::thread::scope(|scope| {
@@ -149,7 +149,7 @@ impl Window {
         Ok(())
     }
 
-    fn fetch(mut self, target: Target<'_, '_>, hashed: Hashed<'_>) -> Result<()> {
+    fn fetch(mut self, target: Target<'_, '_>, hashed: Option<Hashed<'_>>) -> Result<()> {
         let writer = Writer { items: &self.items, target, hashed };
         // Those of nothing but holes have nothing to wait for.
         let mut empty = self.items.iter().filter(|item| item.remaining.load(Ordering::Relaxed) == 0);
@@ -162,7 +162,7 @@ impl Window {
 struct Writer<'a, 's> {
     items: &'a [Item],
     target: Target<'a, 's>,
-    hashed: Hashed<'a>,
+    hashed: Option<Hashed<'a>>,
 }
 
 /// Whether one want follows another, in the frame and in the file.
@@ -179,6 +179,8 @@ fn joined(wants: &[Want]) -> Option<Want> {
 impl Writer<'_, '_> {
     /// An item is in place with these wants; they may be all of it.
     fn finish(&self, item: &Item, last: &[Want], frame: &[u8]) -> Result<()> {
+        self.target.control.count(1, item.bytes);
+        let Some(hashed) = self.hashed else { return Ok(()) };
         let hash = match item.chunk {
             Some(id) => id.0,
             None => match joined(last).filter(|all| last.is_sorted_by(are_neighbours) && all.offset == item.start) {
@@ -188,8 +190,7 @@ impl Writer<'_, '_> {
                 _ => self.read_back(item)?,
             },
         };
-        self.target.control.count(1, item.bytes);
-        (self.hashed)(item.item, hash)
+        hashed(item.item, hash)
     }
 
     /// The hash of an item that came in pieces, as it lies in the file; most often the system still has it in memory.
