@@ -24,6 +24,7 @@ mod gc;
 #[path = "../proofs/gc_model.rs"]
 mod gc_model;
 mod golden_stores;
+mod hdf5;
 mod help;
 mod hostile;
 mod interrupt;

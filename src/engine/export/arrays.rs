@@ -128,6 +128,14 @@ impl Arrays<'_, '_> {
                 Role::Item(place, member) => {
                     let layout = layout_of(member, &entry, self.locator);
                     let pushed = layout.and_then(|layout| columns.push(&entry, place).map(|()| layout));
+                    let pushed = pushed.and_then(|layout| {
+                        // A hole that this place cannot have, before anybody reads it.
+                        let end = HEADER_BYTES.saturating_add(place.offset).saturating_add(entry.size);
+                        if layout.has_holes() {
+                            file.set_len(end).map_err(|source| Error::io("write", &payload, source))?;
+                        }
+                        Ok(layout)
+                    });
                     Some(pushed.map(|layout| {
                         report.entries += 1;
                         report.bytes += entry.size;

@@ -62,13 +62,12 @@ impl Receive for Compact<'_, '_> {
 
     fn large(&mut self, entry: &Entry, layout: &Layout) -> Result<()> {
         let name = self.name(entry);
-        match self.export.options.compress {
-            None => self.places.push(self.container.reserve(&name, Elements::Bytes(entry.size))?),
-            level => {
-                let mut stream = self.container.stream(&name, entry.size, level)?;
-                self.export.stream(layout, &mut stream)?;
-                stream.finish().map_err(|source| self.export.failed(source))?;
-            }
+        if is_placed(self.export, layout) {
+            self.places.push(self.container.reserve(&name, Elements::Bytes(entry.size))?);
+        } else {
+            let mut stream = self.container.stream(&name, entry.size, self.export.options.compress)?;
+            self.export.stream(layout, &mut stream)?;
+            stream.finish().map_err(|source| self.export.failed(source))?;
         }
         self.tell(&name, entry)
     }
@@ -80,6 +79,12 @@ impl Receive for Compact<'_, '_> {
     }
 }
 
+/// Whether a large file is put in its place at the end. One with holes is not: where the library sets a place aside, there
+/// may have been something before.
+fn is_placed(export: &Export<'_, '_>, layout: &Layout) -> bool {
+    export.options.compress.is_none() && !layout.has_holes()
+}
+
 fn place_large(export: &Export<'_, '_>, places: Vec<u64>) -> Result<()> {
     if places.is_empty() {
         return Ok(());
@@ -87,9 +92,11 @@ fn place_large(export: &Export<'_, '_>, places: Vec<u64>) -> Result<()> {
     let mut places = places.into_iter();
     let contents = export.rows()?.filter_map(|row| match row {
         Ok(Row { entry, role: Role::Item(place, member) }) if entry.size > COMPACT_BYTES_MAX => {
-            let offset = places.next()?;
-            let layout = layout_of(member, &entry, export.locator);
-            Some(layout.map(|layout| Placed { item: place.item, offset, path: entry.path, layout }))
+            let layout = match layout_of(member, &entry, export.locator) {
+                Ok(layout) => Some(layout).filter(|layout| is_placed(export, layout))?,
+                Err(error) => return Some(Err(error)),
+            };
+            places.next().map(|offset| Ok(Placed { item: place.item, offset, path: entry.path, layout }))
         }
         Ok(_) => None,
         Err(error) => Some(Err(error)),

@@ -68,6 +68,7 @@ pub(super) fn write(export: &Export<'_, '_>) -> Result<ExportReport> {
     let container = export.container()?;
     match export.options.compress {
         None => {
+            // The first place of a new file: there was nothing before, so holes are zeros.
             let image = container.reserve("image", Elements::Bytes(totals.bytes))?;
             let columns = Columns::reserve(export, &container, totals)?;
             container.finish()?;
