@@ -6,12 +6,14 @@
 //!
 //! Files are of the format of HDF5 1.8 and later, without times: the same arrays make the same bytes.
 
+use std::cell::RefCell;
 use std::fmt::Display;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
+use hdf5_metno::Group;
 use hdf5_metno::dataset::DatasetBuilder;
 use hdf5_metno::file::LibraryVersion;
 use hdf5_metno::plist::dataset_create::{AllocTime, FillTime, Layout};
@@ -41,7 +43,15 @@ pub enum Elements {
 #[derive(Debug)]
 pub struct Hdf5 {
     file: hdf5_metno::File,
-    /// What it is called in errors.
+    /// The group that was last made something in, and its name: most often the next thing goes there, too.
+    last_group: RefCell<Option<(String, Group)>>,
+    place: Place,
+}
+
+/// Where a file is, and what it is called in errors.
+#[derive(Debug, Clone)]
+struct Place {
+    path: PathBuf,
     shown: PathBuf,
 }
 
@@ -59,9 +69,10 @@ impl Hdf5 {
         let mut options = hdf5_metno::File::with_options();
         options.with_fapl(|access| access.libver_bounds(LibraryVersion::V18, LibraryVersion::latest()));
         options.with_fcpl(|create| create.obj_track_times(false));
-        let file = options.create(path).map_err(|error| failed("create", shown, error))?;
-        let this = Self { file, shown: shown.to_owned() };
-        let text: VarLenUnicode = layout.parse().map_err(|error| failed("write", shown, error))?;
+        let place = Place { path, shown: shown.to_owned() };
+        let file = options.create(&place.path).map_err(|error| place.failed(error))?;
+        let this = Self { file, last_group: RefCell::default(), place };
+        let text: VarLenUnicode = layout.parse().map_err(|error| this.failed(error))?;
         let attribute = this.file.new_attr::<VarLenUnicode>().create("seamstore:layout");
         attribute.and_then(|attribute| attribute.write_scalar(&text)).map_err(|error| this.failed(error))?;
         Ok(this)
@@ -72,7 +83,8 @@ impl Hdf5 {
     /// # Errors
     /// [`Error::Io`].
     pub fn reserve(&self, link: &str, elements: Elements) -> Result<u64> {
-        let builder = self.builder().layout(Layout::Contiguous);
+        let (group, link) = self.group_of(link)?;
+        let builder = self.builder(&group).layout(Layout::Contiguous);
         let builder = builder.alloc_time(Some(AllocTime::Early)).fill_time(FillTime::Never);
         let dataset = match elements {
             Elements::Bytes(count) => builder.empty::<u8>().shape((length(count),)).create(link),
@@ -94,7 +106,8 @@ impl Hdf5 {
     /// [`Error::Io`].
     pub fn put(&self, link: &str, bytes: &[u8]) -> Result<()> {
         let layout = if bytes.len() as u64 <= COMPACT_BYTES_MAX { Layout::Compact } else { Layout::Contiguous };
-        let created = self.builder().layout(layout).with_data(bytes).create(link);
+        let (group, link) = self.group_of(link)?;
+        let created = self.builder(&group).layout(layout).with_data(bytes).create(link);
         created.map(drop).map_err(|error| self.failed(error))
     }
 
@@ -103,14 +116,15 @@ impl Hdf5 {
     /// # Errors
     /// [`Error::Io`].
     pub fn stream(&self, link: &str, bytes: u64, level: Option<u8>) -> Result<Stream> {
-        let builder = self.builder();
+        let (group, link) = self.group_of(link)?;
+        let builder = self.builder(&group);
         let builder = match level {
             Some(level) => builder.chunk((CHUNK_BYTES.min(length(bytes)).max(1),)).deflate(level),
             None => builder.layout(Layout::Contiguous).fill_time(FillTime::Never),
         };
         let dataset = builder.empty::<u8>().shape((length(bytes),)).create(link);
         let dataset = dataset.map_err(|error| self.failed(error))?;
-        Ok(Stream { dataset, at: 0, buffer: Vec::new() })
+        Ok(Stream { dataset, place: self.place.clone(), at: 0, buffer: Vec::new() })
     }
 
     /// Gives an array a further name.
@@ -118,10 +132,7 @@ impl Hdf5 {
     /// # Errors
     /// [`Error::Io`].
     pub fn link_again(&self, first: &str, link: &str) -> Result<()> {
-        if let Some((group, _)) = link.rsplit_once('/').filter(|(group, _)| !self.has(group)) {
-            let builder = self.file.create_group_builder().create_intermediate_group(true).obj_track_times(false);
-            builder.char_encoding(CharEncoding::Utf8).create(group).map_err(|error| self.failed(error))?;
-        }
+        self.group_of(link)?;
         self.file.link_hard(first, link).map_err(|error| self.failed(error))
     }
 
@@ -164,17 +175,58 @@ impl Hdf5 {
     /// # Errors
     /// [`Error::Io`].
     pub fn finish(self) -> Result<()> {
-        let Self { file, shown } = self;
-        file.flush().and_then(|()| file.close()).map_err(|error| failed("write", &shown, error))
+        let Self { file, last_group, place } = self;
+        drop(last_group);
+        file.flush().and_then(|()| file.close()).map_err(|error| place.failed(error))
     }
 
-    fn builder(&self) -> DatasetBuilder {
-        let builder = self.file.new_dataset_builder().obj_track_times(false);
-        builder.create_intermediate_group(true).char_encoding(CharEncoding::Utf8)
+    fn builder(&self, group: &Group) -> DatasetBuilder {
+        let builder = group.new_dataset_builder().obj_track_times(false).char_encoding(CharEncoding::Utf8);
+        // An empty array would be chunked, unless told otherwise.
+        builder.no_chunk()
+    }
+
+    /// The group of a name, made if it is not there, and the rest of the name. The library would make groups by itself, but
+    /// these would tell when.
+    fn group_of<'l>(&self, link: &'l str) -> Result<(Group, &'l str)> {
+        let Some((name, rest)) = link.rsplit_once('/') else {
+            return self.file.group("/").map(|group| (group, link)).map_err(|error| self.failed(error));
+        };
+        if let Some((_, group)) = self.last_group.borrow().as_ref().filter(|(last, _)| last == name) {
+            return Ok((group.clone(), rest));
+        }
+        let ends = name.match_indices('/').map(|(end, _)| end).chain([name.len()]);
+        for part in ends.filter_map(|end| name.get(..end)) {
+            if !self.has(part) {
+                let builder = self.file.create_group_builder().obj_track_times(false);
+                builder.char_encoding(CharEncoding::Utf8).create(part).map_err(|error| self.failed(error))?;
+            }
+        }
+        let group = self.file.group(name).map_err(|error| self.failed(error))?;
+        self.last_group.replace(Some((name.to_owned(), group.clone())));
+        Ok((group, rest))
     }
 
     fn failed(&self, error: impl Display) -> Error {
-        failed("write", &self.shown, error)
+        self.place.failed(error)
+    }
+}
+
+impl Place {
+    fn failed(&self, error: impl Display) -> Error {
+        Error::io("write", &self.shown, self.io_error(error))
+    }
+
+    /// The library tells what the system answered in words, and not always; that a disk is full should be known.
+    fn io_error(&self, error: impl Display) -> io::Error {
+        let text = error.to_string();
+        let number = text.split_once("errno = ").map(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next());
+        let is_full = || rustix::fs::statvfs(&self.path).is_ok_and(|disk| disk.f_bavail == 0);
+        match number.flatten().and_then(|digits| digits.parse().ok()) {
+            Some(number) => io::Error::from_raw_os_error(number),
+            None if is_full() => io::Error::from(rustix::io::Errno::NOSPC),
+            None => io::Error::other(text),
+        }
     }
 }
 
@@ -182,6 +234,7 @@ impl Hdf5 {
 #[derive(Debug)]
 pub struct Stream {
     dataset: hdf5_metno::Dataset,
+    place: Place,
     at: usize,
     /// Less than a chunk that is not written yet, so that every chunk is written, and compressed, once.
     buffer: Vec<u8>,
@@ -202,7 +255,7 @@ impl Stream {
             return Ok(());
         }
         let end = self.at.saturating_add(bytes.len());
-        self.dataset.write_slice(bytes, (self.at..end,)).map_err(|error| io_error(&error))?;
+        self.dataset.write_slice(bytes, (self.at..end,)).map_err(|error| self.place.io_error(error))?;
         self.at = end;
         Ok(())
     }
@@ -228,18 +281,4 @@ impl io::Write for Stream {
 
 fn length(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
-}
-
-fn failed(action: &'static str, shown: &Path, error: impl Display) -> Error {
-    Error::io(action, shown, io_error(&error))
-}
-
-/// The library tells what the system answered in words; a full disk should be known for one.
-fn io_error(error: &impl Display) -> io::Error {
-    let text = error.to_string();
-    let number = text.split_once("errno = ").map(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next());
-    match number.flatten().and_then(|digits| digits.parse().ok()) {
-        Some(number) => io::Error::from_raw_os_error(number),
-        None => io::Error::other(text),
-    }
 }

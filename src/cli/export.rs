@@ -28,14 +28,14 @@ Examples:
   store export --tar linux-6.1 | tar -tf - | wc -l
   store export --tar --zstd linux-6.1 -o linux-6.1.tar.zst
   store export --tar --snapshot latest -o all.tar      everything in the newest snapshot
-  store export --arrow arrays linux-6.1                arrays/payload.npy, offsets.npy, index.arrow, …")]
+  store export --arrow arrays linux-6.1                arrays that numpy maps")]
 pub(super) struct Args {
     #[command(flatten)]
     format: Format,
     /// The path, as stored or as it was given to add. Without one: the whole snapshot.
     path: Option<PathBuf>,
     /// Where to write the archive; `-` is standard output [default: standard output].
-    #[arg(long, short, value_name = "OUT", requires = "tar")]
+    #[arg(long, short, value_name = "OUT", conflicts_with_all = ["arrow", "hdf5"])]
     output: Option<PathBuf>,
     /// The snapshot to take it from, by the first digits of its id, or `latest` [default: the newest that has it].
     #[arg(long, value_name = "ID", value_parser = parse_selector)]
@@ -44,14 +44,16 @@ pub(super) struct Args {
     labels: FilterArgs,
     /// Compress the archive with zstd.
     #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "3",
-          value_parser = clap::value_parser!(i32).range(-7..=19), allow_negative_numbers = true, requires = "tar")]
+          value_parser = clap::value_parser!(i32).range(-7..=19), allow_negative_numbers = true,
+          conflicts_with_all = ["arrow", "hdf5"])]
     zstd: Option<i32>,
     /// How an HDF5 file has it: an array for each path (compact), an array for each content (sha1), or all in one array
     /// (shredder).
-    #[arg(long, value_enum, requires = "hdf5")]
+    #[arg(long, value_enum, conflicts_with_all = ["tar", "arrow"])]
     layout: Option<LayoutArg>,
     /// Compress arrays in an HDF5 file with deflate, all but those of less than 64 KiB.
-    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(1..=9), requires = "hdf5")]
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(1..=9),
+          conflicts_with_all = ["tar", "arrow"])]
     compress: Option<u8>,
     /// Replace the archive or the HDF5 file if it exists.
     #[arg(long, conflicts_with = "arrow")]
@@ -127,7 +129,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
             let options = Hdf5Options { layout: layout.into(), compress: args.compress, overwrite: args.force };
             let work = || store.export_hdf5(&request, &options, file, &context.control);
             let report = context.report.progress(&context.control, |_| None, work)?;
-            tell(&report, Words { entries: "files", others: "are not in it" }, file, context)?;
+            tell(&report, Words { entries: "files", others: "not in it" }, file, context)?;
             report
         }
         _ => to_tar(args, &store, &request, context)?,
@@ -193,7 +195,7 @@ fn tell(report: &ExportReport, words: Words, output: &Path, context: &Context) -
         let ExportReport { entries, others, bytes, .. } = report;
         let others = match others {
             0 => String::new(),
-            others => format!("; {others} entries that are no files {}", words.others),
+            others => format!("; others: {others}, {}", words.others),
         };
         context.report.note(&format!("{entries} {}, {} to {output:?}{others}", words.entries, size::human(*bytes)));
         return Ok(());
