@@ -31,7 +31,12 @@ pub(super) enum Role {
     /// A file, and where its bytes are if it is a member of an archive.
     Item(Place, Option<Result<Layout>>),
     /// A further name of a file, with the place that the first has, and that name; the rest as of an item.
-    Again(Place, EntryPath, Option<Result<Layout>>),
+    Again(
+        Place,
+        EntryPath,
+        #[cfg_attr(not(feature = "hdf5"), expect(dead_code, reason = "an HDF5 layout alone reads them as items"))]
+        Option<Result<Layout>>,
+    ),
     /// No file.
     Other,
     /// A file that cannot be had, though nothing is damaged; why.
