@@ -42,7 +42,7 @@ fn main() {
             let mut at_256 = None;
             for frame_kib in [256, 16, 32, 64, 128, 512, 1024] {
                 let root = work.path().join("store");
-                let frames = FrameSettings::new(codec, 3, frame_kib << 10).unwrap();
+                let frames = FrameSettings::new(codec, FrameSettings::default().level(), frame_kib << 10).unwrap();
                 let store = Store::init(&root, Settings { profile: Profile::default(), frames }).unwrap();
                 let request = AddRequest {
                     paths: vec![folder.clone()],

@@ -48,6 +48,7 @@ impl Damage {
 /// A store with two snapshots that share nothing: `tree`, which the tests damage, and `other`. Returns the objects that
 /// only the first has: its pack, its recipes file and its snapshot.
 fn two_snapshots(bench: &Bench) -> (PathBuf, PathBuf, PathBuf) {
+    bench.ok(["init", "--frame", "256K"]);
     for n in 0..FILES {
         bench.write(format!("tree/{n:02}"), noise(n as u64, 300_000));
     }

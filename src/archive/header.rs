@@ -39,9 +39,9 @@ impl<'a> Header<'a> {
     /// The header in a block; `None` if it is none.
     pub(super) fn parse(block: &'a Block) -> Option<Self> {
         let said = octal(field(block, 148, 8))?;
+        let is_sum = said == unsigned_sum(block) || i64::try_from(said).is_ok_and(|said| said == signed_sum(block));
         // Zeros have the sum of the eight spaces that the field counts as, and no name.
-        let (unsigned, signed) = sums(block);
-        if (said != unsigned && i64::try_from(said).ok() != Some(signed)) || block.iter().all(|b| *b == 0) {
+        if !is_sum || block.iter().all(|b| *b == 0) {
             return None;
         }
         Some(Self { block, size: number(field(block, 124, 12)).and_then(|size| u64::try_from(size).ok())? })
@@ -176,10 +176,16 @@ fn octal(field: &[u8]) -> Option<u64> {
     })
 }
 
-/// The sums of a block's bytes, unsigned and signed, its own checksum taken for spaces.
-fn sums(block: &Block) -> (u64, i64) {
-    let bytes = block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { b' ' } else { *byte });
-    bytes.fold((0, 0), |(unsigned, signed), byte| (unsigned + u64::from(byte), signed + i64::from(byte.cast_signed())))
+/// The sum of a block's bytes, its own checksum taken for spaces.
+fn unsigned_sum(block: &Block) -> u64 {
+    let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+    u64::from(sum(block) + 8 * u32::from(b' ') - sum(field(block, 148, 8)))
+}
+
+/// The same as some old programs took it.
+fn signed_sum(block: &Block) -> i64 {
+    let sum = |bytes: &[u8]| bytes.iter().map(|byte| i64::from(byte.cast_signed())).sum::<i64>();
+    sum(block) + 8 * i64::from(b' ') - sum(field(block, 148, 8))
 }
 
 /// Seconds as nanoseconds.

@@ -110,7 +110,11 @@ impl RecipesWriter {
         Ok(Some(WrittenRecipes { id, bytes, places: self.places }))
     }
 
-    fn flush(&mut self) -> Result<()> {
+    /// Encodes what was pushed and is not encoded yet, which takes a while and need not wait until all is pushed.
+    ///
+    /// # Errors
+    /// What the writer answers.
+    pub fn flush(&mut self) -> Result<()> {
         if self.rows.rows() == 0 {
             return Ok(());
         }

@@ -25,13 +25,13 @@ pub(super) struct SettingsArgs {
     /// The average chunk size of the default profile: a power of two, 4K to 1M.
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     chunk_avg: Option<usize>,
-    /// How much data is compressed together: 16K to 4M.
+    /// How much data is compressed together: 16K to 4M [default: 1M]; less makes reading at random faster.
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     frame: Option<usize>,
-    /// zstd, lz4 or none.
+    /// zstd, lz4 or none [default: zstd].
     #[arg(long)]
     codec: Option<Codec>,
-    /// The level of zstd: -7 (fastest) to 19 (smallest).
+    /// The level of zstd: -7 (fastest) to 19 (smallest) [default: 2].
     #[arg(long, allow_negative_numbers = true)]
     level: Option<i32>,
 }

@@ -2,7 +2,7 @@
 //!
 //! ```json
 //! {"format": "seamstore", "version": 1, "id": "<32 hex digits>", "profile": "default",
-//!  "frame_bytes": 262144, "codec": "zstd", "level": 3, "checksum": "<32 hex digits>"}
+//!  "frame_bytes": 1048576, "codec": "zstd", "level": 2, "checksum": "<32 hex digits>"}
 //! ```
 //! `checksum` is the first 16 bytes of the BLAKE3 of the other values, each followed by a line feed, in the order above;
 //! a change of any of them, by damage or by hand, is noticed.

@@ -42,6 +42,9 @@ pub(super) const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
 const BATCH_BYTES: usize = 1 << 20;
 /// … or this many entries.
 const BATCH_ITEMS: usize = 256;
+/// No more jobs are out than so many for each worker: enough that none waits, and so few that buffers are used again
+/// while they are in the processor's cache.
+const JOBS_PER_WORKER_MAX: u64 = 8;
 /// No more frames are on their way to a pack while an archive is unpacked on the conductor.
 const FRAMES_AHEAD_MAX: u64 = 64;
 /// What an entry weighs in the budget even if it has no bytes, so that empty files are bounded too.
@@ -184,15 +187,15 @@ impl<'a, 's> Conductor<'a, 's> {
             while let Ok(event) = self.events.try_recv() {
                 self.handle(event)?;
             }
-            let began = !self.budget.is_spent() && self.begin_job()?;
-            if began {
+            if self.has_room() && self.begin_job()? {
                 continue;
             }
             if self.next_done == self.next_job && self.is_exhausted() {
                 return self.commit();
             }
-            // Either memory is spent or all jobs are out: wait until one comes back, or until something is given.
-            match self.given.as_mut().filter(|_| !self.budget.is_spent()) {
+            // Either there is room for no more or all jobs are out: wait until one comes back, or something is given.
+            let has_room = self.has_room();
+            match self.given.as_mut().filter(|_| has_room) {
                 None => {
                     let event = self.events.recv().map_err(|_| stopped_early())?;
                     self.handle(event)?;
@@ -204,6 +207,11 @@ impl<'a, 's> Conductor<'a, 's> {
                 }
             }
         }
+    }
+
+    fn has_room(&self) -> bool {
+        let jobs_max = JOBS_PER_WORKER_MAX * self.request.threads.max(1) as u64;
+        !self.budget.is_spent() && self.next_job - self.next_done < jobs_max
     }
 
     fn is_exhausted(&mut self) -> bool {
@@ -517,6 +525,8 @@ impl<'a, 's> Conductor<'a, 's> {
 
     /// In the order that [`commit`] proves: invariants 1 and 2.
     fn commit(mut self) -> Result<AddReport> {
+        // While the workers compress the last frames.
+        self.recipes.flush()?;
         let packs = self.flush()?;
         let chunks = commit::chunks(packs, self.locator)?;
         let now = made_now(EntryPath::default(), EntryKind::Directory);

@@ -168,6 +168,7 @@ impl Store {
             frames: settings.frames,
             archives: request.archives,
             segments: from.as_ref().map_or_else(Pool::default, |from| from.segments.clone()),
+            stretches: Pool::default(),
             small: Pool::default(),
         };
         let mut info = describe(request);

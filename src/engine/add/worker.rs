@@ -87,8 +87,9 @@ pub(super) struct Tools {
     pub(super) metadata: Metadata,
     pub(super) frames: FrameSettings,
     pub(super) archives: Archives,
-    /// Buffers of segments, and of everything smaller.
+    /// Buffers of segments, of stretches of archives, and of everything smaller.
     pub(super) segments: Pool,
+    pub(super) stretches: Pool,
     pub(super) small: Pool,
 }
 

@@ -4,7 +4,7 @@
 //! named, and the rest goes on.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::fetch::{Deliver, bytes_of, fetch};
 use super::plan::{Plan, Want};
@@ -48,8 +48,8 @@ struct FileState {
     /// Wants not served yet.
     remaining: AtomicU32,
     failed: AtomicBool,
-    /// The open file, between its first and its last want.
-    target: Mutex<Option<FileTarget>>,
+    /// The open file, between its first and its last want. Several threads write to it at once.
+    target: RwLock<Option<FileTarget>>,
 }
 
 impl Window {
@@ -77,7 +77,7 @@ impl Window {
             holes: layout.has_holes(),
             remaining: AtomicU32::new(wants.len() as u32),
             failed: AtomicBool::new(false),
-            target: Mutex::new(None),
+            target: RwLock::new(None),
             entry,
         });
         Ok(())
@@ -94,7 +94,7 @@ impl Window {
         let report = writer.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
         for file in &self.files {
             // What is still open was not finished: an error or the user stopped the fetch.
-            if let Some(target) = file.target.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            if let Some(target) = file.target.write().unwrap_or_else(PoisonError::into_inner).take() {
                 drop(target);
                 destination.remove_partial(&file.path)?;
             }
@@ -115,6 +115,18 @@ pub(super) fn is_out_of_space(error: &Error) -> bool {
 }
 
 impl FileState {
+    /// Opens the file, unless it is open.
+    fn open_once(&self, destination: &Destination) -> Result<()> {
+        if self.target.read().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(());
+        }
+        let mut target = self.target.write().unwrap_or_else(PoisonError::into_inner);
+        if target.is_none() {
+            *target = Some(self.open(destination)?);
+        }
+        Ok(())
+    }
+
     fn open(&self, destination: &Destination) -> Result<FileTarget> {
         let target = destination.make_file(&self.path)?;
         let prepared = if self.holes {
@@ -161,24 +173,22 @@ impl Writer<'_> {
 
     /// Serves some wants of one file: writes them, unless the file has failed; finishes the file with its last.
     fn serve(&self, file: &FileState, wants: &[Want], frame: Option<&[u8]>) -> Result<()> {
-        let mut target = file.target.lock().unwrap_or_else(PoisonError::into_inner);
         if frame.is_none() {
             file.failed.store(true, Ordering::Relaxed);
         }
         if let (Some(frame), false) = (frame, file.failed.load(Ordering::Relaxed)) {
-            let written = match &mut *target {
-                Some(open) => self.write(open, wants, frame),
-                None => match file.open(self.destination) {
-                    Ok(open) => self.write(target.insert(open), wants, frame),
-                    Err(error) => Err(error),
-                },
-            };
+            let written = file.open_once(self.destination).and_then(|()| {
+                let target = file.target.read().unwrap_or_else(PoisonError::into_inner);
+                target.as_ref().map_or(Ok(()), |open| self.write(open, wants, frame))
+            });
             match written {
                 // This file cannot be had here; others may.
                 Err(error @ Error::Io { .. }) if !is_out_of_space(&error) => {
-                    file.failed.store(true, Ordering::Relaxed);
-                    let loss = Loss { path: file.path.clone(), what: chain(&error), damaged: false };
-                    self.note(|report| report.losses.push(loss));
+                    // Named once, though several threads meet it.
+                    if !file.failed.swap(true, Ordering::Relaxed) {
+                        let loss = Loss { path: file.path.clone(), what: chain(&error), damaged: false };
+                        self.note(|report| report.losses.push(loss));
+                    }
                 }
                 written => written?,
             }
@@ -188,7 +198,9 @@ impl Writer<'_> {
             return Ok(());
         }
         self.control.count(1, 0);
-        match target.take() {
+        // Whoever else wrote to it has counted that before.
+        let target = file.target.write().unwrap_or_else(PoisonError::into_inner).take();
+        match target {
             Some(open) if file.failed.load(Ordering::Relaxed) => {
                 drop(open);
                 self.destination.remove_partial(&file.path)

@@ -102,8 +102,12 @@ impl ArchiveBatch {
         let data = match (bytes, &*origin) {
             (Some(bytes), _) => bytes,
             (None, Origin::File { file, .. }) => {
-                let mut data = tools.small.take_empty();
-                failed = file.append_at(range.start, wanted, &mut data).err();
+                // What is in it from its last use need not be set to zeros first.
+                let mut data = tools.stretches.take();
+                data.resize(wanted, 0);
+                let filled = file.read_at(range.start, &mut data);
+                data.truncate(*filled.as_ref().unwrap_or(&0));
+                failed = filled.err();
                 data
             }
             (None, Origin::Stream { .. }) => tools.small.take_empty(),
