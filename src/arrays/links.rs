@@ -75,7 +75,7 @@ mod tests {
             b"a%",
             b"a%/b",
             b"ab",
-            b"gr\xc3\xbc\xc3\x9fe/\xc3",
+            b"gr\xc3\xb6\xc3\x9fe/\xc3",
             b"z/%ff",
             b"z/\xff",
         ];
