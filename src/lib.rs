@@ -69,13 +69,14 @@
 //! Imports point down only. What stands between bars never imports its neighbours; they meet in [`engine`].
 //!
 //! ```text
-//! cli  →  engine  →  archive | chunk | pack | index | catalog | ingest | restore  →  storage  →  format
+//! cli  →  engine  →  archive | arrays | chunk | pack | index | catalog | ingest | restore  →  storage  →  format
 //! ```
 //!
 //! Every module begins with the question it answers and the invariant it keeps. `docs/design.md` in the repository has
 //! the words, a table for every byte of a store, and the nine invariants by the numbers that modules cite.
 
 pub mod archive;
+pub mod arrays;
 pub mod catalog;
 pub mod chunk;
 pub mod cli;

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one module for each thing tested.
 
 mod add_get;
+mod arrays;
 mod bundle;
 mod bundle_damage;
 mod changing_files;
@@ -25,6 +26,7 @@ mod gc;
 #[path = "../proofs/gc_model.rs"]
 mod gc_model;
 mod golden_stores;
+mod hdf5;
 mod help;
 mod hostile;
 mod interrupt;

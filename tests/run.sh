@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs everything that must hold: format, lints, tests, doc tests, the checks by pyarrow and hf_xet, the proofs.
+# Runs everything that must hold: format, lints, tests, doc tests, the checks by pyarrow, numpy, DuckDB, h5py and hf_xet, the proofs.
 # Installs what is missing where it can (as root, with apt-get). Prints how many tests ran.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,26 +24,45 @@ need python3 python3
 step "format"
 cargo fmt --check
 
+# Exports to HDF5 take the system's libhdf5. Where that can be had, tests are run with them; the lints look at both.
+hdf5=()
+has_hdf5() { pkg-config --exists hdf5 2>/dev/null; }
+if ! has_hdf5 && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  step "installing libhdf5-dev"
+  apt-get install -y -qq libhdf5-dev pkg-config >/dev/null 2>&1 ||
+    { apt-get update -qq && apt-get install -y -qq libhdf5-dev pkg-config >/dev/null; } || true
+fi
+if has_hdf5; then hdf5=(--features hdf5); else echo "skipped: exports to HDF5, for there is no libhdf5-dev" >&2; fi
+
 step "lints"
 cargo clippy --quiet --all-targets -- -D warnings
+[ ${#hdf5[@]} = 0 ] || cargo clippy --quiet --all-targets "${hdf5[@]}" -- -D warnings
 
 step "tests"
 log=$(mktemp)
 trap 'rm -rf "$log" "${venv:-}"' EXIT
-cargo test --quiet 2>&1 | tee "$log"
+cargo test --quiet "${hdf5[@]}" 2>&1 | tee "$log"
 
 step "other programs, from PyPI"
 venv=$(mktemp -d)
 python3 -m venv "$venv" >/dev/null 2>&1 || { need pyvenv python3-venv; python3 -m venv "$venv"; }
-"$venv/bin/pip" install --quiet --disable-pip-version-check pyarrow hf_xet==1.8.0
-cargo build --quiet
+"$venv/bin/pip" install --quiet --disable-pip-version-check pyarrow numpy duckdb h5py hf_xet==1.8.0
+cargo build --quiet "${hdf5[@]}"
 
 step "Arrow files, opened by pyarrow"
 "$venv/bin/python" tests/catalog/check_arrow.py target/debug/store
 
+step "arrays, mapped by numpy; the catalog, asked by DuckDB"
+"$venv/bin/python" tests/catalog/check_arrays.py target/debug/store
+
+if [ ${#hdf5[@]} != 0 ]; then
+  step "HDF5, read by h5py"
+  "$venv/bin/python" tests/catalog/check_hdf5.py target/debug/store
+fi
+
 step "Xet hashes, computed by Hugging Face's client"
 "$venv/bin/python" tests/chunk/check_xet.py target/debug/store
-python_checks=2
+python_checks=$((3 + (${#hdf5[@]} != 0)))
 
 step "proofs"
 bash proofs/check.sh

@@ -11,3 +11,5 @@ pub mod recipe;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
+
+pub use columns::{ItemRow, ItemTable};

@@ -56,6 +56,14 @@ impl Layout {
         self.stretches.iter().any(|stretch| stretch.id == ChunkId::HOLE)
     }
 
+    /// The chunk that the file is, if it is one and nothing else.
+    pub(super) fn only_chunk(&self) -> Option<ChunkId> {
+        match self.stretches.as_slice() {
+            [Stretch { id, chunk_bytes, start: 0, end }] if chunk_bytes == end && *id != ChunkId::HOLE => Some(*id),
+            _ => None,
+        }
+    }
+
     /// Appends a range of the stream that these pieces are. What lies past its end is left out.
     pub(super) fn push(&mut self, pieces: &[Piece], range: Range<u64>) {
         let first = pieces.partition_point(|piece| piece.end <= range.start);
@@ -122,6 +130,13 @@ mod tests {
         assert_eq!(told(&layout, 5..31), [(1, 10, 5..10, 5), (2, 20, 0..20, 10), (3, 30, 0..1, 30)]);
         assert_eq!(told(&layout, 10..10), []);
         assert_eq!(told(&layout, 60..70), []);
+        assert_eq!(layout.only_chunk(), None);
+        assert_eq!(Layout::of_pieces(&pieces()[..1]).only_chunk(), Some(ChunkId([1; 32])));
+        for part in [0..9, 1..10, 9..11] {
+            let mut layout = Layout::default();
+            layout.push(&pieces(), part);
+            assert_eq!(layout.only_chunk(), None);
+        }
     }
 
     #[test]
@@ -134,6 +149,7 @@ mod tests {
         layout.push(&pieces(), 59..99);
         assert_eq!(layout.bytes(), 113);
         assert!(layout.has_holes());
+        assert_eq!(layout.only_chunk(), None);
         let all = [(2, 20, 15..20, 0), (3, 30, 0..5, 5), (1, 10, 0..2, 110), (3, 30, 29..30, 112)];
         assert_eq!(told(&layout, 0..113), all);
         assert_eq!(told(&layout, 7..111), [(3, 30, 2..5, 7), (1, 10, 0..1, 110)]);

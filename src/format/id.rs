@@ -199,6 +199,24 @@ impl RecipeHasher {
     }
 }
 
+/// Hashes a content as it comes: the BLAKE3 of its bytes. That of a content of one chunk is the chunk's id.
+#[derive(Debug, Clone, Default)]
+pub struct ContentHasher(blake3::Hasher);
+
+impl ContentHasher {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.update(bytes);
+        self
+    }
+
+    /// The 32 bytes of the hash.
+    #[must_use]
+    pub fn finish(&self) -> [u8; 32] {
+        *self.0.finalize().as_bytes()
+    }
+}
+
 /// The first 16 bytes of the BLAKE3 of some bytes: what frames carry to notice damage. Trust comes from chunk ids.
 #[must_use]
 pub fn checksum(parts: &[&[u8]]) -> [u8; 16] {

@@ -10,6 +10,8 @@
 //!    0700            0600      any order    metadata      with metadata             at last         deepest first
 //! ```
 //!
+//! What is worth nothing unless it is whole, such as an export to a file, is [`Unfinished`] until then.
+//!
 //! While a restore runs, files and directories are the restoring user's alone. An error means that the thing is not
 //! there; what could merely not be set on it comes back as [`Warnings`].
 
@@ -18,6 +20,7 @@ mod beneath;
 mod compress;
 mod destination;
 mod file;
+mod unfinished;
 
 #[cfg(test)]
 mod tests;
@@ -26,3 +29,4 @@ pub use attributes::Warnings;
 pub use compress::Compressed;
 pub use destination::Destination;
 pub use file::FileTarget;
+pub use unfinished::Unfinished;

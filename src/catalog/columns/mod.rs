@@ -9,6 +9,7 @@
 
 mod check;
 mod entries;
+mod items;
 mod labels;
 mod members;
 mod objects;
@@ -17,6 +18,7 @@ mod recipes;
 mod write;
 
 pub(super) use entries::{EntryBatch, EntryRows, Names, check_entry};
+pub use items::{ItemRow, ItemTable};
 pub(super) use labels::check_keys;
 pub(super) use members::{MemberBatch, MemberNames, MemberRows};
 pub(super) use objects::{objects_batch, objects_of};

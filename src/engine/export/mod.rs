@@ -1,5 +1,9 @@
 //! How does a snapshot, or a part of it, leave as something that other programs read? One file here for each format.
 
+mod arrays;
+#[cfg(feature = "hdf5")]
+mod hdf5;
+mod items;
 mod tar;
 
 use std::path::PathBuf;
@@ -24,12 +28,66 @@ pub struct ExportRequest {
 /// What an export did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExportReport {
-    /// Entries written.
+    /// Entries written; to arrays: files.
     pub entries: u64,
+    /// Entries that arrays do not have: directories, links, devices, and further names of files.
+    pub others: u64,
     /// Bytes of the files among them.
     pub bytes: u64,
-    /// Bytes written in all, before they were compressed.
+    /// Bytes written in all, before they were compressed; to arrays: all but headers.
     pub written_bytes: u64,
     /// Entries that the format cannot hold, and why.
     pub left_out: Vec<(EntryPath, String)>,
+}
+
+/// How an HDF5 file has what is exported to it. `docs/exports.md` has every array of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hdf5Layout {
+    /// One array for each path, in groups as directories are.
+    Compact,
+    /// One array for each content, called by its SHA-1, and a table of paths.
+    Sha1,
+    /// All contents in one array, all names in another, and where each begins.
+    Shredder,
+}
+
+impl Hdf5Layout {
+    /// What it is called.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Compact => "compact",
+            Self::Sha1 => "sha1",
+            Self::Shredder => "shredder",
+        }
+    }
+}
+
+/// What an HDF5 file is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hdf5Options {
+    /// What is in it.
+    pub layout: Hdf5Layout,
+    /// Deflate what does not fit into an object's header, at this level, 1 to 9.
+    pub compress: Option<u8>,
+    /// Replace what exists.
+    pub overwrite: bool,
+}
+
+#[cfg(not(feature = "hdf5"))]
+impl crate::engine::Store {
+    /// Would write an HDF5 file, if this had been built with the cargo feature `hdf5`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`](crate::Error::Usage), always.
+    pub fn export_hdf5(
+        &self,
+        _: &ExportRequest,
+        _: &Hdf5Options,
+        _: &std::path::Path,
+        _: &crate::engine::control::Control,
+    ) -> crate::Result<ExportReport> {
+        let how = "`cargo build --release --features hdf5`, with the package libhdf5-dev installed";
+        Err(crate::Error::Usage(format!("this program was built without HDF5; build it with {how}")))
+    }
 }

@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 
+use super::items::layout_of;
 use super::{ExportReport, ExportRequest};
 use crate::archive::{END_MARK, append_headers, padding};
 use crate::engine::Store;
 use crate::engine::control::Control;
 use crate::engine::get::resolve::Item;
 use crate::engine::get::stream::{Output, Roll};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::entry::{EntryKind, EntryPath};
 
 impl Store {
@@ -47,11 +48,7 @@ impl Store {
                 return Ok(());
             }
             let has_content = entry.kind == EntryKind::File && first.is_none();
-            let layout = if has_content { Some(Item::layout(member, &entry, &locator)?) } else { None };
-            if let Some(layout) = layout.as_ref().filter(|layout| layout.bytes() != entry.size) {
-                let what = format!("{:?} of {} bytes has {}", entry.path, entry.size, layout.bytes());
-                return Err(Error::damaged("snapshots", 0, what));
-            }
+            let layout = if has_content { Some(layout_of(member, &entry, &locator)?) } else { None };
             roll.write(&headers)?;
             if let Some(layout) = layout {
                 roll.push(&layout, 0..layout.bytes())?;

@@ -6,10 +6,15 @@
 //! fetch        read, decode, check each chunk against its id   (invariant 4)
 //! tree, window write at offsets into a destination
 //! stream       write in order into a stream
+//! payload      write many files one behind the other into one
+//! batch        read many small files into memory at once
 //! ```
 
 pub(super) mod archive;
+#[cfg(feature = "hdf5")]
+pub(super) mod batch;
 mod fetch;
+pub(super) mod payload;
 mod plan;
 pub(super) mod resolve;
 pub(super) mod stream;

@@ -23,7 +23,7 @@ pub(in crate::engine) struct Output<'a> {
 }
 
 /// Writes the bytes `range` of a file to `output`.
-pub(super) fn stream(
+pub(in crate::engine) fn stream(
     locator: &Locator<'_>,
     layout: &Layout,
     range: Range<u64>,
@@ -128,8 +128,8 @@ pub(super) fn read_window(
     fetch(locator, &mut plan, 1, &|| false, &Buffer { bytes: Mutex::new(buffer) })
 }
 
-struct Buffer<'a> {
-    bytes: Mutex<&'a mut Vec<u8>>,
+pub(super) struct Buffer<'a> {
+    pub(super) bytes: Mutex<&'a mut Vec<u8>>,
 }
 
 impl Deliver for Buffer<'_> {
