@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::io::{Read, Write};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::process::Stdio;
 
 use crate::support::{Bench, noise};
@@ -216,4 +216,33 @@ fn an_unreadable_store_json_names_the_place() {
             assert!(error.contains("store.json is damaged at byte "), "{damage}: {error}");
         }
     }
+}
+
+#[test]
+fn a_device_is_written_to_and_never_replaced() {
+    let bench = Bench::new();
+    bench.write("file", b"some bytes");
+    bench.ok(["add", "file"]);
+    let device = bench.path("device");
+    let made = std::process::Command::new("mknod").arg(&device).args(["c", "1", "3"]).status();
+    if !made.is_ok_and(|status| status.success()) {
+        // Only root may make one; a link that leads to one must do.
+        symlink("/dev/null", &device).unwrap();
+    }
+    let before = std::fs::symlink_metadata(&device).unwrap().ino();
+    for force in [&[][..], &["--force"]] {
+        bench.ok([&["export", "--tar", "-o", "device"][..], force].concat());
+        bench.ok([&["get", "file", "--range", "0..4", "-o", "device"][..], force].concat());
+        // What fails in the middle leaves it alone, too.
+        bench.run([&["get", "absent", "--range", "0..4", "-o", "device"][..], force].concat());
+    }
+    if std::fs::symlink_metadata(&device).unwrap().file_type().is_char_device() {
+        let error = bench.error(1, ["get", "file", "-o", "device", "--force"]);
+        assert!(error.contains("\"device\" exists"), "{error}");
+    }
+    assert_eq!(std::fs::symlink_metadata(&device).unwrap().ino(), before);
+    // Half an export is not left behind, nor takes it the place of what was there.
+    bench.write("old", b"old");
+    bench.error(1, ["export", "--tar", "absent", "-o", "old", "--force"]);
+    assert_eq!(std::fs::read(bench.path("old")).unwrap(), b"old");
 }

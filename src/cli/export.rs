@@ -1,13 +1,13 @@
 //! `store export`: a snapshot, or a part of it, in the formats of other programs.
 
-use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::get::{create, parse_selector};
+use super::get::parse_selector;
 use super::labels::FilterArgs;
+use super::output::Output;
 use super::report::{STDOUT, line_of};
 use super::{Context, Exit, size};
 use crate::engine::Store;
@@ -148,13 +148,9 @@ fn to_tar(args: &Args, store: &Store, request: &ExportRequest, context: &Context
         }
         return export(args, store, request, out, Path::new(STDOUT), context);
     };
-    let file: File = create(output, args.force)?;
-    let exported = export(args, store, request, file, output, context);
-    if exported.is_err() {
-        // Half an archive is worth nothing; why it failed is what matters.
-        let _ = std::fs::remove_file(output);
-    }
-    let report = exported?;
+    let mut file = Output::create(output, args.force)?;
+    let report = export(args, store, request, &mut file, output, context)?;
+    file.finish()?;
     tell(&report, Words { entries: "entries", others: "" }, output, context)?;
     Ok(report)
 }

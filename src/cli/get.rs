@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::labels::FilterArgs;
+use super::output::Output;
 use super::report::{STDOUT, line_of};
 use super::{Context, Exit, size};
 use crate::engine::get::{GetReport, GetRequest, Selector};
@@ -119,13 +120,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         return Ok(Exit::Fine);
     }
     if let Some(range) = &args.range {
-        let mut file = create(&output, args.force)?;
-        let read = store.read(&request, Some(range.clone()), &mut file, &output, &context.control);
-        if read.is_err() {
-            // Half a range is worth nothing; why it failed is what matters.
-            let _ = std::fs::remove_file(&output);
-        }
-        let bytes = read?;
+        let mut file = Output::create(&output, args.force)?;
+        let bytes = store.read(&request, Some(range.clone()), &mut file, &output, &context.control)?;
+        file.finish()?;
         context.report.note(&format!("{} bytes to {output:?}", bytes));
         return Ok(Exit::Fine);
     }
@@ -139,21 +136,6 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         Exit::Fine
     } else {
         Exit::Skipped
-    })
-}
-
-pub(super) fn create(output: &Path, overwrite: bool) -> Result<std::fs::File> {
-    if overwrite {
-        match std::fs::remove_file(output) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("replace", output, error));
-            }
-            _ => {}
-        }
-    }
-    std::fs::File::create_new(output).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => Error::Exists { path: output.to_owned() },
-        _ => Error::io("create", output, error),
     })
 }
 

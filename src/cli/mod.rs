@@ -12,6 +12,7 @@ mod hash;
 mod init;
 mod labels;
 mod list;
+mod output;
 mod repair;
 mod report;
 mod rm;

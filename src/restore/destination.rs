@@ -4,8 +4,10 @@
 //! `path`, whatever its kind. The user's path to it may lead through links; from its directory on, nothing does.
 
 use std::collections::HashSet;
+use std::fs::Metadata;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -54,8 +56,13 @@ impl Destination {
     /// filled; nothing is removed from them.
     ///
     /// # Errors
-    /// [`Error::Io`] if the directory does not exist or cannot be entered.
+    /// [`Error::Io`] if the directory does not exist or cannot be entered; [`Error::Exists`] if `path` is a device, which
+    /// nobody means to be replaced.
     pub fn create(path: &Path, overwrite: bool) -> Result<Self> {
+        let is_device = |found: &Metadata| found.file_type().is_char_device() || found.file_type().is_block_device();
+        if path.symlink_metadata().is_ok_and(|found| is_device(&found)) {
+            return Err(Error::Exists { path: path.to_owned() });
+        }
         let (base, result) = match path.file_name() {
             Some(name) => {
                 let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());

@@ -41,7 +41,7 @@ impl Unfinished {
         Ok(Self { temporary, target: target.to_owned(), is_directory: true, overwrite: false, is_finished: false })
     }
 
-    /// Makes a file that is to become `target`, which is not there, or may be replaced and is no directory.
+    /// Makes a file that is to become `target`, which is not there, or is a file or a link and may be replaced.
     ///
     /// # Errors
     /// As [`Self::directory`].
@@ -49,7 +49,7 @@ impl Unfinished {
         let is_free = match target.symlink_metadata() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             Err(source) => return Err(Error::io("look at", target, source)),
-            Ok(found) => overwrite && !found.is_dir(),
+            Ok(found) => overwrite && (found.is_file() || found.is_symlink()),
         };
         if !is_free {
             return Err(Error::Exists { path: target.to_owned() });
