@@ -1,6 +1,7 @@
 //! What comes next? Hands out jobs in the order of the walk, takes results back in that order, and commits.
 
 mod archives;
+mod jobs;
 
 use std::collections::{BTreeMap, HashSet};
 use std::iter::Peekable;
@@ -9,9 +10,9 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::archive::{Assembly, Feed, SmallArchive};
-use super::batch::{Batch, BatchDone, Item, Outcome};
+use super::batch::{BatchDone, Outcome};
 use super::budget::Budget;
-use super::given::{Given, Step};
+use super::given::Given;
 use super::packer::ToPack;
 use super::parent::Parent;
 use super::report::Problem;
@@ -34,21 +35,15 @@ use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::format::id::{ChunkId, RecipeId};
 use crate::format::label::Labels;
 use crate::format::recipe::{Piece, recipe_id};
-use crate::ingest::{Found, HEAD_BYTES, OpenFile, Walk, Walked, made_now, standard_input};
+use crate::ingest::{HEAD_BYTES, Walk, made_now, standard_input};
 
 /// Files up to this size are read whole, many to a job; bigger ones are cut in segments.
 pub(super) const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
-/// A batch is full with this many bytes …
-const BATCH_BYTES: usize = 1 << 20;
-/// … or this many entries.
-const BATCH_ITEMS: usize = 256;
 /// No more jobs are out than so many for each worker: enough that none waits, and so few that buffers are used again
 /// while they are in the processor's cache.
 const JOBS_PER_WORKER_MAX: u64 = 8;
 /// No more frames are on their way to a pack while an archive is unpacked on the conductor.
 const FRAMES_AHEAD_MAX: u64 = 64;
-/// What an entry weighs in the budget even if it has no bytes, so that empty files are bounded too.
-const ITEM_BYTES: usize = 1 << 10;
 
 /// The state of an add. See the module above for the picture.
 #[derive(Debug)]
@@ -217,160 +212,6 @@ impl<'a, 's> Conductor<'a, 's> {
     fn is_exhausted(&mut self) -> bool {
         let is_given_all = self.given.as_ref().is_none_or(Given::has_ended);
         self.big.is_none() && self.stream.is_none() && self.walk.peek().is_none() && is_given_all
-    }
-
-    // ---- handing out -------------------------------------------------------------------------------------------
-
-    /// Hands out the next job, if there is one.
-    fn begin_job(&mut self) -> Result<bool> {
-        if self.big.is_none() && self.stream_is_next() {
-            self.big = self.stream.take().map(|stream| self.begin_stream(stream)).transpose()?;
-        }
-        if self.given.is_some() {
-            return self.begin_given();
-        }
-        let next = match &mut self.big {
-            None => return self.begin_batch(),
-            Some(Big::File(segments)) => {
-                segments.next(&self.tools.segments, &|| self.control.is_stopped())?.map(Job::Segment)
-            }
-            Some(Big::Archive(feed)) => feed.next(self.tools),
-        };
-        match next {
-            Some(job) => {
-                let held = self.budget.hold(job.weight());
-                self.send(job.holding(held));
-            }
-            None => self.big = None,
-        }
-        Ok(true)
-    }
-
-    /// Whether standard input comes before what the walk yields next, in path order.
-    fn stream_is_next(&mut self) -> bool {
-        let Some(stream) = &self.stream else { return false };
-        match self.walk.peek() {
-            None => true,
-            Some(Walked::Found(found)) => *stream.path() < found.path,
-            Some(Walked::Failed { path, .. }) => stream.path() < path,
-        }
-    }
-
-    fn begin_batch(&mut self) -> Result<bool> {
-        let mut items = Vec::new();
-        let mut bytes = 0;
-        let mut to_read = false;
-        while items.len() < BATCH_ITEMS && bytes < BATCH_BYTES && !self.stream_is_next() {
-            let item = match self.walk.next() {
-                None => break,
-                Some(Walked::Failed { path, error }) => Item::Failed(Problem::skipped(path.as_path(), &error)),
-                Some(Walked::Found(found)) => match self.unchanged(&found)? {
-                    Some(entry) => Item::Row(Box::new(entry)),
-                    None if is_big(&found) => {
-                        // What was gathered so far goes first.
-                        match self.begin_big(found) {
-                            Ok(big) => {
-                                self.big = Some(big);
-                                break;
-                            }
-                            Err(problem) => Item::Failed(problem),
-                        }
-                    }
-                    None => {
-                        to_read = true;
-                        bytes += usize::try_from(found.stat.size).unwrap_or(BATCH_BYTES);
-                        Item::Read(Box::new(found))
-                    }
-                },
-            };
-            bytes += ITEM_BYTES;
-            items.push(item);
-        }
-        if items.is_empty() {
-            return Ok(self.big.is_some());
-        }
-        self.send_batch(items, bytes, to_read)?;
-        Ok(true)
-    }
-
-    /// Hands out what a [`super::Writer`] was given, as far as it is there.
-    fn begin_given(&mut self) -> Result<bool> {
-        let mut items = Vec::new();
-        let mut bytes = 0;
-        let mut to_read = false;
-        while items.len() < BATCH_ITEMS && bytes < BATCH_BYTES {
-            let Some(given) = self.given.as_mut() else { break };
-            match given.next(items.is_empty())? {
-                None => break,
-                Some(Step::Item(item, item_bytes)) => {
-                    to_read |= item_bytes > 0;
-                    bytes += item_bytes + ITEM_BYTES;
-                    items.push(item);
-                }
-                Some(Step::Segment(segment)) => {
-                    let held = self.budget.hold(segment.weight());
-                    self.send(Job::Segment(segment.holding(held)));
-                    return Ok(true);
-                }
-                Some(Step::Broken(segment)) => {
-                    self.done.insert(self.next_job, Done::Segment(Box::new(segment)));
-                    self.next_job += 1;
-                    self.take_done()?;
-                    return Ok(true);
-                }
-            }
-        }
-        if items.is_empty() {
-            return Ok(false);
-        }
-        self.send_batch(items, bytes, to_read)?;
-        Ok(true)
-    }
-
-    fn send_batch(&mut self, items: Vec<Item>, bytes: usize, to_read: bool) -> Result<()> {
-        let batch = Batch { items, held: self.budget.hold(bytes) };
-        if to_read {
-            self.send(Job::Batch(batch));
-        } else {
-            // Nothing to do for a worker.
-            self.done.insert(self.next_job, Done::Batch(batch.run(self.tools)));
-            self.next_job += 1;
-            self.take_done()?;
-        }
-        Ok(())
-    }
-
-    fn unchanged(&mut self, found: &Found) -> Result<Option<Entry>> {
-        let Some(parent) = &mut self.parent else { return Ok(None) };
-        if self.request.reread && found.stat.kind == EntryKind::File {
-            return Ok(None);
-        }
-        let Some(mut entry) = parent.unchanged(found)? else { return Ok(None) };
-        if let Content::Archive(_, form) = entry.content
-            && !self.tools.archives.takes(form)
-        {
-            return Ok(None);
-        }
-        if !self.locator.keeps(entry.content, entry.size)? {
-            return Ok(None);
-        }
-        if entry.kind == EntryKind::File {
-            self.totals.unchanged_files += 1;
-        }
-        // Labels are those of this add.
-        entry.labels = Labels::default();
-        if self.labeller.candidate(&entry).is_some() {
-            // What cannot be read now is no package to be seen; its content is known all the same.
-            let head = OpenFile::open(found).ok().and_then(|file| file.head(HEAD_BYTES).ok());
-            self.detect(&mut entry, &head.unwrap_or_default());
-        }
-        Ok(Some(entry))
-    }
-
-    fn send(&mut self, job: Job) {
-        // The workers are gone only if the add has failed already; the failure is among the events.
-        let _ = self.jobs.send((self.next_job, job));
-        self.next_job += 1;
     }
 
     // ---- taking back -------------------------------------------------------------------------------------------
@@ -591,10 +432,6 @@ impl<'a, 's> Conductor<'a, 's> {
             Err(error) => error,
         }
     }
-}
-
-fn is_big(found: &Found) -> bool {
-    found.stat.kind == EntryKind::File && found.stat.size > SMALL_FILE_BYTES_MAX
 }
 
 /// All senders of events hang up only after a failure that was sent before.

@@ -3,6 +3,7 @@
 //! A pack may be gone since the plan was made: gc has moved what was needed of it. Its chunks are then looked up again.
 
 use std::collections::HashMap;
+use std::io;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,8 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::plan::{Plan, Want};
 use crate::engine::frames::{FrameReader, is_chunk, read_stored};
 use crate::engine::locate::Locator;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 use crate::format::directory::ChunkPlace;
+use crate::format::entry::EntryPath;
 use crate::format::id::ChunkId;
 use crate::index::Location;
 use crate::storage::Storage;
@@ -28,6 +30,22 @@ pub(super) trait Deliver: Sync {
 
     /// Takes a want whose bytes are damaged or cannot be read.
     fn fail(&self, want: &Want, why: &Error) -> Result<()>;
+}
+
+/// What ends a whole fetch for a want that cannot be had: damage, or what the system answered, which is no damage.
+/// `path` is whose bytes they are.
+pub(super) fn ended_by(why: &Error, path: Option<&EntryPath>) -> Error {
+    let needed = path.map(|path| format!("; {path:?} needs it")).unwrap_or_default();
+    match why {
+        Error::Damaged { file, offset, what } => Error::damaged(file.clone(), *offset, format!("{what}{needed}")),
+        Error::Io { action, path, source } => Error::io(action, path, same_error(source)),
+        other => Error::damaged("a pack", 0, format!("{}{needed}", chain(other))),
+    }
+}
+
+fn same_error(error: &io::Error) -> io::Error {
+    let code = error.raw_os_error();
+    code.map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
 }
 
 /// The bytes of a want in its decoded frame.

@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crossbeam_channel::{Sender, bounded};
 
-use super::fetch::{Deliver, bytes_of, fetch};
+use super::fetch::{Deliver, bytes_of, ended_by, fetch};
 use super::plan::{Plan, Want};
 use crate::engine::control::Control;
 use crate::engine::layout::Layout;
 use crate::engine::locate::Locator;
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result};
 use crate::format::entry::EntryPath;
 use crate::format::id::{ChunkId, ContentHasher};
 
@@ -138,7 +138,7 @@ impl Window {
         for part in layout.parts(0..layout.bytes()) {
             let planned = self.plan.want_part(target.locator, &part, self.items.len() as u32, start + part.offset);
             planned.map_err(|error| match error {
-                Error::Damaged { .. } => needed_by(&path, &error),
+                Error::Damaged { .. } => ended_by(&error, Some(&path)),
                 other => other,
             })?;
         }
@@ -249,16 +249,6 @@ impl Deliver for Writer<'_, '_> {
 
     fn fail(&self, want: &Want, why: &Error) -> Result<()> {
         let item = self.items.get(want.receiver as usize);
-        Err(item.map_or_else(|| needed_by(&EntryPath::default(), why), |item| needed_by(&item.path, why)))
-    }
-}
-
-/// The damage that keeps a file from being had.
-fn needed_by(path: &EntryPath, why: &Error) -> Error {
-    match why {
-        Error::Damaged { file, offset, what } => {
-            Error::damaged(file.clone(), *offset, format!("{what}; {path:?} needs it"))
-        }
-        other => Error::damaged("a pack", 0, format!("{}; {path:?} needs it", chain(other))),
+        Err(ended_by(why, item.map(|item| &item.path)))
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use super::fetch::{Deliver, bytes_of, fetch};
+use super::fetch::{Deliver, bytes_of, ended_by, fetch};
 use super::plan::{Plan, Want};
 use crate::engine::control::Control;
 use crate::engine::layout::Layout;
@@ -146,9 +146,6 @@ impl Deliver for Buffer<'_> {
 
     fn fail(&self, _: &Want, why: &Error) -> Result<()> {
         // A stream with a gap is worth nothing: it ends before the damage.
-        Err(match why {
-            Error::Damaged { file, offset, what } => Error::damaged(file.clone(), *offset, what.clone()),
-            other => Error::damaged("a pack", 0, crate::error::chain(other)),
-        })
+        Err(ended_by(why, None))
     }
 }
