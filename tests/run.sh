@@ -20,6 +20,7 @@ need() { # need COMMAND PACKAGE: install a Debian package if its command is miss
 need cc build-essential
 need coqc coq
 need python3 python3
+need bsdtar libarchive-tools
 
 step "format"
 cargo fmt --check
