@@ -178,6 +178,12 @@ impl Error {
     }
 }
 
+/// What the system answered, once more: such errors are no copies.
+pub(crate) fn same_error(error: &io::Error) -> io::Error {
+    let code = error.raw_os_error();
+    code.map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
+}
+
 /// The error and all that lies under it, on one line.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {

@@ -19,15 +19,10 @@ impl Sha1 {
     }
 }
 
-/// 40 lower-case hexadecimal digits.
-#[must_use]
-pub fn hex(hash: &[u8; 20]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::frame::hex;
 
     #[test]
     fn it_is_sha_1() {

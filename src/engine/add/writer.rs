@@ -30,7 +30,7 @@ use crate::chunk::seams::WARM_UP;
 use crate::engine::Store;
 use crate::engine::control::Control;
 use crate::engine::labels::{Labeller, Labelling};
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result, chain, same_error};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::format::label::LABEL_KEYS_MAX;
 use crate::ingest::{Metadata, Stat, made_now};
@@ -200,7 +200,7 @@ impl Writer {
         let read = fill(&mut bytes, &mut first, SMALL_FILE_BYTES_MAX as usize + 1);
         if let Err(error) = read {
             let path = entry.path.as_path();
-            let told = Error::io("read", path, io::Error::new(error.kind(), error.to_string()));
+            let told = Error::io("read", path, same_error(&error));
             self.send(Incoming::Failed(Problem::skipped(path, &told)))?;
             return Err(Error::io("read", path, error));
         }
@@ -217,7 +217,7 @@ impl Writer {
         match begun.send_parts(first, &mut bytes)? {
             Ok(length) => Ok(length),
             Err(error) => {
-                begun.give_up(io::Error::new(error.kind(), error.to_string()));
+                begun.give_up(same_error(&error));
                 Err(Error::io("read", path.as_path(), error))
             }
         }

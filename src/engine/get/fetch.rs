@@ -3,7 +3,6 @@
 //! A pack may be gone since the plan was made: gc has moved what was needed of it. Its chunks are then looked up again.
 
 use std::collections::HashMap;
-use std::io;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::plan::{Plan, Want};
 use crate::engine::frames::{FrameReader, is_chunk, read_stored};
 use crate::engine::locate::Locator;
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result, chain, same_error};
 use crate::format::directory::ChunkPlace;
 use crate::format::entry::EntryPath;
 use crate::format::id::ChunkId;
@@ -41,11 +40,6 @@ pub(super) fn ended_by(why: &Error, path: Option<&EntryPath>) -> Error {
         Error::Io { action, path, source } => Error::io(action, path, same_error(source)),
         other => Error::damaged("a pack", 0, format!("{}{needed}", chain(other))),
     }
-}
-
-fn same_error(error: &io::Error) -> io::Error {
-    let code = error.raw_os_error();
-    code.map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
 }
 
 /// The bytes of a want in its decoded frame.

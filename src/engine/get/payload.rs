@@ -165,17 +165,6 @@ struct Writer<'a, 's> {
     hashed: Option<Hashed<'a>>,
 }
 
-/// Whether one want follows another, in the frame and in the file.
-fn are_neighbours(a: &Want, b: &Want) -> bool {
-    a.start + a.length == b.start && a.offset + u64::from(a.length) == b.offset
-}
-
-/// Wants that follow each other as one.
-fn joined(wants: &[Want]) -> Option<Want> {
-    let (first, last) = (wants.first()?, wants.last()?);
-    Some(Want { length: last.start + last.length - first.start, ..*first })
-}
-
 impl Writer<'_, '_> {
     /// An item is in place with these wants; they may be all of it.
     fn finish(&self, item: &Item, last: &[Want], frame: &[u8]) -> Result<()> {
@@ -183,7 +172,9 @@ impl Writer<'_, '_> {
         let Some(hashed) = self.hashed else { return Ok(()) };
         let hash = match item.chunk {
             Some(id) => id.0,
-            None => match joined(last).filter(|all| last.is_sorted_by(are_neighbours) && all.offset == item.start) {
+            None => match Want::joined(last)
+                .filter(|all| last.is_sorted_by(Want::is_followed_by) && all.offset == item.start)
+            {
                 Some(all) if u64::from(all.length) == item.bytes => {
                     ContentHasher::default().update(bytes_of(&all, frame)).finish()
                 }
@@ -232,8 +223,8 @@ impl Writer<'_, '_> {
 impl Deliver for Writer<'_, '_> {
     fn deliver(&self, wants: &[Want], frame: &[u8]) -> Result<()> {
         // Files that lie one behind the other in a frame go out in one write.
-        for run in wants.chunk_by(are_neighbours) {
-            let Some(all) = joined(run) else { continue };
+        for run in wants.chunk_by(Want::is_followed_by) {
+            let Some(all) = Want::joined(run) else { continue };
             let written = self.target.file.write_all_at(bytes_of(&all, frame), all.offset);
             written.map_err(|source| Error::io("write", self.target.name, source))?;
         }

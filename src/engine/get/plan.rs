@@ -30,6 +30,19 @@ pub(super) struct Want {
     pub(super) offset: u64,
 }
 
+impl Want {
+    /// Whether another follows this one, in the frame and in the receiver.
+    pub(super) fn is_followed_by(&self, next: &Self) -> bool {
+        self.start + self.length == next.start && self.offset + u64::from(self.length) == next.offset
+    }
+
+    /// Wants that follow each other, as one.
+    pub(super) fn joined(wants: &[Self]) -> Option<Self> {
+        let (first, last) = (wants.first()?, wants.last()?);
+        Some(Self { length: last.start + last.length - first.start, ..*first })
+    }
+}
+
 /// What to read, frame by frame.
 #[derive(Debug, Default)]
 pub(super) struct Plan {

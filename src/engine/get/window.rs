@@ -160,11 +160,8 @@ impl Writer<'_> {
 
     /// Writes wants of one file; chunks that are neighbours in the frame and in the file go out in one write.
     fn write(&self, open: &FileTarget, wants: &[Want], frame: &[u8]) -> Result<()> {
-        let are_neighbours =
-            |a: &Want, b: &Want| a.start + a.length == b.start && a.offset + u64::from(a.length) == b.offset;
-        for run in wants.chunk_by(are_neighbours) {
-            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
-            let joined = Want { length: last.start + last.length - first.start, ..*first };
+        for run in wants.chunk_by(Want::is_followed_by) {
+            let Some(joined) = Want::joined(run) else { continue };
             open.write_at(joined.offset, bytes_of(&joined, frame))?;
             self.control.count(0, u64::from(joined.length));
         }

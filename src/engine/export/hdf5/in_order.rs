@@ -1,9 +1,11 @@
 //! Contents one after the other, in the order of items: small ones in memory, read many at once; large ones by where they
 //! are.
 
+use std::io::Write;
 use std::ops::Range;
 
 use super::Export;
+use crate::arrays::hdf5::Stream;
 use crate::engine::export::ExportReport;
 use crate::engine::export::items::{Role, Row, layout_of};
 use crate::engine::get::batch::Batch;
@@ -14,6 +16,24 @@ use crate::format::entry::{Entry, EntryPath};
 /// A batch is read when it has this many bytes, or files.
 const BATCH_BYTES: usize = 16 << 20;
 const BATCH_FILES: usize = 8 << 10;
+
+/// Passes bytes on, and tells of them.
+pub(super) struct Told<'a, F> {
+    pub(super) to: &'a mut Stream,
+    pub(super) tell: F,
+}
+
+impl<F: FnMut(&[u8])> Write for Told<'_, F> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        (self.tell)(bytes.get(..written).unwrap_or_default());
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
+}
 
 /// What takes items. Everything comes in the order of rows.
 pub(super) trait Receive {

@@ -1,17 +1,17 @@
 //! One array for each content, called by its SHA-1; and which paths have which.
 
 use std::collections::HashMap;
-use std::io::Write;
 
 use super::Export;
-use super::in_order::{Receive, each_item};
+use super::in_order::{Receive, Told, each_item};
 use super::raw::RawColumn;
-use crate::arrays::hdf5::{COMPACT_BYTES_MAX, Elements, Hdf5, Stream};
-use crate::arrays::sha1::{Sha1, hex};
+use crate::arrays::hdf5::{COMPACT_BYTES_MAX, Elements, Hdf5};
+use crate::arrays::sha1::Sha1;
 use crate::engine::export::ExportReport;
 use crate::engine::layout::Layout;
 use crate::error::Result;
 use crate::format::entry::{Content, Entry};
+use crate::format::frame::hex;
 
 /// Where the table is. No content is called so.
 const TABLE: &str = "index";
@@ -85,10 +85,9 @@ impl Receive for ByHash<'_, '_> {
         if let Some(hash) = self.known.get(&entry.content).copied() {
             return self.tell(entry, &hash);
         }
-        let stream = self.container.stream(UNNAMED, entry.size, self.export.options.compress)?;
-        let mut hashed = Hashed { stream, sha1: Sha1::default() };
-        self.export.stream(layout, &mut hashed)?;
-        let Hashed { stream, sha1 } = hashed;
+        let mut stream = self.container.stream(UNNAMED, entry.size, self.export.options.compress)?;
+        let mut sha1 = Sha1::default();
+        self.export.stream(layout, &mut Told { to: &mut stream, tell: |bytes: &[u8]| sha1.update(bytes) })?;
         stream.finish().map_err(|source| self.export.failed(source))?;
         let hash = sha1.finish();
         let name = hex(&hash);
@@ -102,23 +101,5 @@ impl Receive for ByHash<'_, '_> {
             self.known.insert(entry.content, hash);
         }
         self.tell(entry, &hash)
-    }
-}
-
-/// Hashes what is written.
-struct Hashed {
-    stream: Stream,
-    sha1: Sha1,
-}
-
-impl Write for Hashed {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.stream.write(bytes)?;
-        self.sha1.update(bytes.get(..written).unwrap_or_default());
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.stream.flush()
     }
 }

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 
-use super::in_order::{Receive, each_item};
+use super::in_order::{Receive, Told, each_item};
 use super::raw::RawColumn;
 use super::{Export, Totals};
 use crate::arrays::hdf5::{Elements, Hdf5, Stream};
@@ -139,28 +139,12 @@ impl Receive for Shredder<'_, '_> {
     }
 
     fn large(&mut self, entry: &Entry, layout: &Layout) -> Result<()> {
-        let mut hashed = Hashed { image: &mut self.image, hasher: ContentHasher::default() };
-        self.export.stream(layout, &mut hashed)?;
-        let hash = hashed.hasher.finish();
+        let mut hasher = ContentHasher::default();
+        let tell = |bytes: &[u8]| {
+            hasher.update(bytes);
+        };
+        self.export.stream(layout, &mut Told { to: &mut self.image, tell })?;
         self.columns.push(entry)?;
-        self.hashes.bytes(&hash)
-    }
-}
-
-/// Hashes what is written.
-struct Hashed<'a> {
-    image: &'a mut Stream,
-    hasher: ContentHasher,
-}
-
-impl Write for Hashed<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.image.write(bytes)?;
-        self.hasher.update(bytes.get(..written).unwrap_or_default());
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.image.flush()
+        self.hashes.bytes(&hasher.finish())
     }
 }
