@@ -88,6 +88,8 @@ pub mod ingest;
 pub mod pack;
 pub mod restore;
 pub mod storage;
+#[cfg(test)]
+mod testing;
 
 pub use chunk::Profile;
 pub use engine::add::{AddReport, AddRequest, Archives, Writer, WriterOptions};

@@ -1,11 +1,16 @@
 //! Runs the program in folders of its own, makes trees, and compares them down to the last attribute.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::missing_panics_doc)]
 
+#[path = "../src/testing/skip.rs"]
+mod skip;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+pub(crate) use self::skip::skipped;
 
 /// A folder with a store in it, gone when dropped.
 pub(crate) struct Bench {
@@ -159,10 +164,4 @@ pub(crate) fn assert_same_tree(a: &Path, b: &Path) {
     for path in b.keys() {
         assert!(a.contains_key(path), "{path:?} should not be there");
     }
-}
-
-/// Says that a test could not be made here, so that it does not pass in silence.
-#[expect(clippy::print_stderr, reason = "tests report to whoever runs them")]
-pub(crate) fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
 }

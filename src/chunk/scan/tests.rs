@@ -1,9 +1,10 @@
 //! One suite, every kernel. The oracle here shares no code with any of them, `scalar` included.
 //!
-//! A kernel that this CPU lacks is printed as skipped (`cargo test scan -- --nocapture` shows it).
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr)]
+//! A kernel that this CPU lacks is reported as skipped.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
+use crate::testing::skip::skipped;
 
 /// SplitMix64: the next value of the sequence.
 struct Random(u64);
@@ -85,7 +86,7 @@ fn with_every_kernel(masks: Masks, table: &'static Table, check: impl Fn(&Scanne
                 assert_eq!(scanner.kernel(), kernel);
                 check(&scanner);
             }
-            Err(why) => eprintln!("skipped: {why}"),
+            Err(why) => skipped(&why.to_string()),
         }
     }
 }

@@ -9,6 +9,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
 use crate::ingest::{Changed, HOLE_BYTES_MIN, OpenFile};
+use crate::testing::skip::skipped;
 
 fn file_of(bytes: &[u8]) -> (tempfile::TempDir, PathBuf, Found) {
     let dir = tempfile::tempdir().unwrap();
@@ -105,7 +106,7 @@ fn extents(size: u64, data: &[std::ops::Range<u64>]) -> Option<Vec<std::ops::Ran
     let found = find(&disk);
     let written: u64 = data.iter().map(|part| part.end - part.start).sum();
     if size > 2 * written && found.stat.allocated_bytes > size - size / 4 {
-        println!("skipped: no holes on this file system");
+        skipped("no holes on this file system");
         return None;
     }
     let file = OpenFile::open(&found).unwrap();

@@ -8,6 +8,7 @@ use rustix::fs::{XattrFlags, lsetxattr};
 use super::*;
 use crate::format::entry::{Content, EntryKind, Identity};
 use crate::ingest::{Metadata, OpenFile, standard_input};
+use crate::testing::skip::skipped;
 
 #[test]
 fn an_entry_says_what_the_system_said() {
@@ -66,7 +67,7 @@ fn attributes_come_by_name_whatever_their_size() {
     let values = [("user.c", vec![1; 1500]), ("user.z", vec![]), ("user.m", vec![0; 256]), ("user.b", vec![0xff; 3])];
     for (name, value) in &values {
         if let Err(errno) = lsetxattr(&disk, *name, value, XattrFlags::empty()) {
-            println!("skipped: no attributes here ({errno})");
+            skipped(&format!("no attributes here ({errno})"));
             return;
         }
     }
@@ -88,7 +89,7 @@ fn a_link_has_attributes_of_its_own() {
     fs::write(dir.path().join("file"), b"").unwrap();
     symlink("file", dir.path().join("link")).unwrap();
     if lsetxattr(dir.path().join("file"), "user.of-the-file", b"x", XattrFlags::empty()).is_err() {
-        println!("skipped: no attributes here");
+        skipped("no attributes here");
         return;
     }
     let entry = Metadata::new().complete(&find(&dir.path().join("link"))).unwrap().entry;

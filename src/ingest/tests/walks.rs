@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, mkdirat, mknodat, openat,
 
 use super::*;
 use crate::format::entry::EntryKind;
+use crate::testing::skip::skipped;
 
 /// Names that sort differently by bytes, by characters, and against the separator.
 const NAMES: [&[u8]; 12] =
@@ -79,7 +80,7 @@ fn every_kind_of_entry_is_told_apart() {
             assert_eq!(stat("null").kind, EntryKind::CharDevice);
             assert_eq!(stat("null").rdev, rustix::fs::makedev(1, 3));
         }
-        Err(errno) => println!("skipped: no device can be made here ({errno})"),
+        Err(errno) => skipped(&format!("no device can be made here ({errno})")),
     }
 }
 
@@ -218,7 +219,7 @@ fn a_directory_moved_under_the_walk_is_reported_and_the_rest_is_walked() {
 #[test]
 fn a_directory_that_may_not_be_read_is_found_and_reported() {
     if is_root() {
-        println!("skipped: root may read everything");
+        skipped("root may read everything");
         return;
     }
     let dir = tempfile::tempdir().unwrap();

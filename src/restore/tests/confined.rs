@@ -3,6 +3,7 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::testing::skip::skipped;
 
 /// Runs a test with the kernel's resolution and with that part by part.
 fn both_ways(test: impl Fn(&dyn Fn(&Destination))) {
@@ -163,7 +164,7 @@ fn the_way_to_the_destination_is_the_users_own() {
 #[test]
 fn a_directory_that_cannot_be_written_is_an_error() {
     if is_root() {
-        println!("skipped: root may write everywhere");
+        skipped("root may write everywhere");
         return;
     }
     let (_dir, at, destination) = out(true);

@@ -1,6 +1,7 @@
 use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
 
 use super::*;
+use crate::testing::skip::skipped;
 
 #[test]
 fn modes_and_times_come_back_to_the_nanosecond() {
@@ -75,7 +76,7 @@ fn owners_come_back_for_root_and_set_id_bits_only_with_them() {
 #[test]
 fn in_a_directory_that_gives_its_group_away_the_recorded_group_is_set() {
     if !is_root() {
-        println!("skipped: needs a second group");
+        skipped("needs a second group");
         return;
     }
     let (_dir, at, destination) = out(false);
@@ -98,7 +99,7 @@ fn get(path: &Path, name: &str) -> Option<Vec<u8>> {
 fn extended_attributes_come_back_even_on_what_may_not_be_written() {
     let (_dir, at, destination) = out(false);
     if lsetxattr(&at, "user.probe", b"", XattrFlags::empty()).is_err() {
-        println!("skipped: no attributes here");
+        skipped("no attributes here");
         return;
     }
     let xattr = |name: &str, value: &[u8]| Xattr { name: name.into(), value: value.into() };
@@ -145,7 +146,7 @@ fn access_control_lists_come_back_and_inherited_ones_do_not_stay() {
     // rwx for the owner, r-x for user 54321 and the group, mask r-x, nothing for others.
     let list = acl(&[(1, 7, ANY), (2, 5, 54_321), (4, 5, ANY), (16, 5, ANY), (32, 0, ANY)]);
     if lsetxattr(&at, "system.posix_acl_default", &list, XattrFlags::empty()).is_err() {
-        println!("skipped: no access control lists here");
+        skipped("no access control lists here");
         return;
     }
     for name in ["first", "second"] {

@@ -3,6 +3,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 
 use super::*;
+use crate::testing::skip::skipped;
 
 #[test]
 fn the_result_has_the_name_the_user_gave() {
@@ -114,7 +115,7 @@ fn every_kind_is_made() {
             assert_eq!(fs::symlink_metadata(at.join("null")).unwrap().rdev(), device.rdev);
             assert_eq!(mode(&at.join("null")), 0o640);
         }
-        Err(error) => println!("skipped: no device can be made here ({error})"),
+        Err(error) => skipped(&format!("no device can be made here ({error})")),
     }
     let wrong = destination.make_node(&path("file"), &own(EntryKind::File));
     assert!(matches!(wrong, Err(Error::Refused { .. })), "{wrong:?}");
