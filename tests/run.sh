@@ -48,7 +48,7 @@ cargo test --quiet "${hdf5[@]}" 2>&1 | tee "$log"
 step "other programs, from PyPI"
 venv=$(mktemp -d)
 python3 -m venv "$venv" >/dev/null 2>&1 || { need pyvenv python3-venv; python3 -m venv "$venv"; }
-"$venv/bin/pip" install --quiet --disable-pip-version-check pyarrow numpy duckdb h5py hf_xet==1.8.0
+"$venv/bin/pip" install --quiet --disable-pip-version-check pyarrow numpy polars duckdb h5py hf_xet==1.8.0
 cargo build --quiet "${hdf5[@]}"
 
 step "Arrow files, opened by pyarrow"
@@ -57,6 +57,9 @@ step "Arrow files, opened by pyarrow"
 step "arrays, mapped by numpy; the catalog, asked by DuckDB"
 "$venv/bin/python" tests/catalog/check_arrays.py target/debug/store
 
+step "the documented queries, asked by Polars, pyarrow and DuckDB"
+"$venv/bin/python" tests/catalog/check_queries.py target/debug/store
+
 if [ ${#hdf5[@]} != 0 ]; then
   step "HDF5, read by h5py"
   "$venv/bin/python" tests/catalog/check_hdf5.py target/debug/store
@@ -64,7 +67,7 @@ fi
 
 step "Xet hashes, computed by Hugging Face's client"
 "$venv/bin/python" tests/chunk/check_xet.py target/debug/store
-python_checks=$((3 + (${#hdf5[@]} != 0)))
+python_checks=$((4 + (${#hdf5[@]} != 0)))
 
 step "proofs"
 bash proofs/check.sh
