@@ -6,6 +6,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::format::spelling::quoted;
+
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -14,7 +16,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused or failed an operation on a file.
-    #[error("cannot {action} {path:?}")]
+    #[error("cannot {action} {}", quoted(.path))]
     Io {
         /// What was tried, as an infinitive: `read`, `create`, `sync`.
         action: &'static str,
@@ -33,8 +35,8 @@ pub enum Error {
         /// What was expected there and what was found.
         what: String,
     },
-    /// A bundle's own records are not what was written: what tells where its objects are.
-    #[error("bundle {path:?} is damaged at byte {offset}: {what}")]
+    /// A bundle's own records, which locate its objects, are not what was written.
+    #[error("bundle {} is damaged at byte {offset}: {what}", quoted(.path))]
     BundleDamaged {
         /// The bundle.
         path: PathBuf,
@@ -43,14 +45,14 @@ pub enum Error {
         /// What was expected there and what was found.
         what: String,
     },
-    /// What was asked for changes a store, and this one is a bundle.
-    #[error("{path:?} is a bundle, and cannot be changed in place")]
+    /// The operation changes a store, and this one is a bundle.
+    #[error("{} is a bundle, and cannot be changed in place", quoted(.path))]
     ReadOnly {
         /// The bundle.
         path: PathBuf,
     },
     /// The path holds no store.
-    #[error("{path:?} is not a store: {why}")]
+    #[error("{} is not a store: {why}", quoted(.path))]
     NotAStore {
         /// The path that was given.
         path: PathBuf,
@@ -67,7 +69,7 @@ pub enum Error {
         /// The version this program reads.
         supported: u64,
     },
-    /// Nothing by that name is there.
+    /// There is nothing by that name.
     #[error("{what} not found")]
     NotFound {
         /// What was looked for: `snapshot 12ab`, `path "a/b"`.
@@ -75,8 +77,11 @@ pub enum Error {
         /// Names near to it, best first.
         near: Vec<String>,
     },
+    /// A snapshot was asked for, and the store has none.
+    #[error("the store has no snapshots yet")]
+    NoSnapshots,
     /// Something is in the way and must not be overwritten.
-    #[error("{path:?} exists")]
+    #[error("{} exists", quoted(.path))]
     Exists {
         /// What is in the way.
         path: PathBuf,
@@ -84,22 +89,25 @@ pub enum Error {
     /// The request does not make sense.
     #[error("{0}")]
     Usage(String),
+    /// The program broke one of its own rules.
+    #[error("{0}; this is an error in the program")]
+    Internal(String),
     /// Another process has the store, or a part of it, to itself.
-    #[error("{path:?} is in use by another process")]
+    #[error("{} is in use by another process", quoted(.path))]
     Locked {
         /// The file that is locked.
         path: PathBuf,
     },
-    /// A cache answered nonsense; the cache can be rebuilt.
-    #[error("the index {path:?} cannot be used: {why}")]
+    /// The index, which is a cache, is not usable; it can be rebuilt.
+    #[error("the index {} cannot be used: {why}", quoted(.path))]
     Index {
         /// The index file.
         path: PathBuf,
-        /// What it answered.
+        /// What is wrong with it.
         why: String,
     },
-    /// A snapshot was removed by somebody else, and gc has freed what it needed.
-    #[error("snapshot {snapshot} was removed while it was read")]
+    /// Another process removed a snapshot that was being read, and a gc freed what it needed.
+    #[error("snapshot {snapshot} was removed while it was being read")]
     Removed {
         /// Its id.
         snapshot: String,
@@ -110,8 +118,8 @@ pub enum Error {
         /// What is kept of the work done so far.
         kept: String,
     },
-    /// A snapshot tells a restore to leave its destination, or is otherwise not to be trusted.
-    #[error("refusing {path:?}: {why}")]
+    /// An entry would leave the destination of a restore, or breaks a rule that all entries keep.
+    #[error("refusing {}: {why}", quoted(.path))]
     Refused {
         /// The path in question.
         path: PathBuf,
@@ -141,22 +149,27 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Damaged { file, .. } if file == "store.json" => Some(
-                "`store repair` mends it if one byte was changed; else put a copy of it back, or the one of a new store of the \
-                 same settings"
+                "`store repair` corrects a single changed byte; otherwise put a copy of the file back, or the store.json of a \
+                 new store with the same settings"
                     .into(),
             ),
             Self::Damaged { .. } => Some(
                 "what does not depend on it can still be restored; `store verify` names what is lost, `store repair` \
-                 saves what can be saved, and then `store add --reread` of the original files heals the rest"
+                 saves what can be saved, and `store add --reread` of the original files then replaces the rest"
                     .into(),
             ),
             Self::BundleDamaged { .. } => {
-                Some("take a copy of it that is whole, or export it anew from the store that it came from".into())
+                Some("use an undamaged copy of it, or export it again from the store that it came from".into())
             }
-            Self::ReadOnly { path } => Some(format!(
-                "make a store of it with `store --store NEW bundle import {path:?}`, change that, and append to the bundle \
-                 with `store --store NEW bundle export {path:?}`"
-            )),
+            Self::NoSnapshots => Some("add files with `store add PATH`".into()),
+            Self::Internal(_) => Some("please report it, with the command and the whole output".into()),
+            Self::ReadOnly { path } => {
+                let path = quoted(path);
+                Some(format!(
+                    "make a store of it with `store --store NEW bundle import {path}`, change that store, and append to \
+                     the bundle with `store --store NEW bundle export {path}`"
+                ))
+            }
             Self::NotAStore { .. } => {
                 Some("name a store with --store PATH or STORE_PATH, or make one with `store init`".into())
             }
@@ -178,7 +191,7 @@ impl Error {
     }
 }
 
-/// What the system answered, once more: such errors are no copies.
+/// Clones an I/O error ([`io::Error`] is not `Clone`).
 pub(crate) fn same_error(error: &io::Error) -> io::Error {
     let code = error.raw_os_error();
     code.map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)

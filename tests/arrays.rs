@@ -247,7 +247,7 @@ fn an_interrupted_export_leaves_no_arrays() {
     signal(&exporting, Signal::INT);
     let output = exporting.wait_with_output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert_eq!(output.status.code(), Some(130), "{error}");
     assert!(error.contains("interrupted: nothing was exported"), "{error}");
     assert!(!bench.path("arrays").exists());
     assert_nothing_half(&bench);

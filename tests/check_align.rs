@@ -66,5 +66,5 @@ fn the_xet_hash_is_the_clients() {
     assert_eq!(lines[1], format!("{}            0  empty", "0".repeat(64)));
     let found = bench.json(["hash", "--xet", "a b"]);
     assert_eq!((&found[0]["hash"], &found[0]["size"]), (&hash.into(), &20_000_000.into()));
-    assert!(bench.error(2, ["hash", "--xet", "."]).contains("no regular file"));
+    assert!(bench.error(2, ["hash", "--xet", "."]).contains("is not a regular file"));
 }

@@ -170,7 +170,7 @@ fn a_get_of_a_snapshot_that_is_removed_says_so() {
         assert_same_tree(&bench.path("tree"), &bench.path("copy"));
     } else {
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(&format!("snapshot {tree} was removed while it was read")), "{said}");
+        assert!(said.contains(&format!("snapshot {tree} was removed while it was being read")), "{said}");
     }
 }
 

@@ -2,6 +2,7 @@
 //! Invariants 1, 2 and 7. Those that are killed are in `kills.rs`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -14,7 +15,7 @@ const BIG: usize = 250_000_000;
 
 #[test]
 fn an_interrupted_add_keeps_what_it_packed() {
-    for stop in [Signal::INT, Signal::TERM] {
+    for (stop, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let bench = Bench::new();
         bench.write("old", b"old");
         bench.ok(["add", "old"]);
@@ -24,7 +25,7 @@ fn an_interrupted_add_keeps_what_it_packed() {
         signal(&adding, stop);
         let output = adding.wait_with_output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert_eq!(output.status.code(), Some(code), "{error}");
         assert!(error.contains("error: interrupted: no snapshot was made; "), "{error}");
         assert!(error.contains(" are kept, and the next add reuses them"), "{error}");
         assert_eq!(bench.json(["snapshots"]).as_array().unwrap().len(), 1);
@@ -41,20 +42,68 @@ fn an_interrupted_add_keeps_what_it_packed() {
 }
 
 #[test]
-fn an_interrupted_add_of_a_stream_ends_at_once() {
+fn an_interrupted_add_of_a_stream_ends_at_once_with_the_code_of_the_signal() {
+    for (stop, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+        let bench = Bench::new();
+        let mut command = bench.command(["add", "-", "--name", "stream"]);
+        let mut adding = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // It waits for input that does not come.
+        let stdin = adding.stdin.take();
+        assert!(wait_until(&mut adding, || bench.path(".store/tmp").exists()));
+        signal(&adding, stop);
+        let output = adding.wait_with_output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{error}");
+        assert!(error.contains("interrupted: no snapshot was made"), "{error}");
+        drop(stdin);
+        assert_eq!(bench.json(["snapshots"]).as_array().unwrap().len(), 0);
+    }
+}
+
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     let bench = Bench::new();
-    let mut adding =
-        bench.command(["add", "-", "--name", "stream"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // It waits for input that does not come.
-    let stdin = adding.stdin.take();
+    let script = "trap '' HUP INT; exec \"$0\" add - --name stream";
+    let mut command = std::process::Command::new("sh");
+    command.current_dir(bench.path("")).args(["-c", script, env!("CARGO_BIN_EXE_store")]).env_remove("STORE_PATH");
+    let mut adding = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     assert!(wait_until(&mut adding, || bench.path(".store/tmp").exists()));
+    // As a terminal that is closed does it to what `nohup` started.
+    signal(&adding, Signal::HUP);
     signal(&adding, Signal::INT);
+    adding.stdin.take().unwrap().write_all(b"all of it").unwrap();
     let output = adding.wait_with_output().unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{error}");
-    assert!(error.contains("interrupted: no snapshot was made"), "{error}");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(bench.ok(["get", "stream", "-o", "-"]), "all of it");
+}
+
+#[test]
+fn the_first_signal_asks_and_another_one_ends_the_process() {
+    use std::os::unix::process::ExitStatusExt;
+    let bench = Bench::new();
+    // What reads standard input to its end, and cannot stop before that.
+    let mut waiting = bench.command(["check-align", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    let stdin = waiting.stdin.take();
+    let status = format!("/proc/{}/status", waiting.id());
+    let mask = |field: &str| -> u64 {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or("0");
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    };
+    let hangup = 1 << (Signal::HUP.as_raw() - 1);
+    assert!(wait_until(&mut waiting, || mask("SigCgt:") & hangup != 0));
+    signal(&waiting, Signal::HUP);
+    assert!(wait_until(&mut waiting, || mask("ShdPnd:") & hangup == 0));
+    assert!(waiting.try_wait().unwrap().is_none());
+    let ended = loop {
+        signal(&waiting, Signal::HUP);
+        if let Some(ended) = waiting.try_wait().unwrap() {
+            break ended;
+        }
+        std::thread::yield_now();
+    };
+    assert_eq!(ended.signal(), Some(Signal::HUP.as_raw()));
     drop(stdin);
-    assert_eq!(bench.json(["snapshots"]).as_array().unwrap().len(), 0);
 }
 
 #[test]
@@ -73,7 +122,7 @@ fn an_interrupted_get_says_so_and_leaves_whole_files_only() {
         signal(&getting, Signal::INT);
         let output = getting.wait_with_output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{tree}: {error}");
+        assert_eq!(output.status.code(), Some(130), "{tree}: {error}");
         assert!(error.contains("error: interrupted: "), "{tree}: {error}");
         for file in files_below(&bench.path("copy")) {
             let name = file.file_name().unwrap();

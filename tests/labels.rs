@@ -209,7 +209,7 @@ fn what_is_no_label_or_rule_is_wrong_usage() {
         (&["add", "--label", "a=b\nc", "a"], "control characters"),
         (&["add", "--label", &long, "a"], "at most 1024 bytes"),
         (&["add", "--label-rule", "*.whl", "a"], "a rule is written"),
-        (&["add", "--label-rule", "[a type=wheel", "a"], "is no glob"),
+        (&["add", "--label-rule", "[a type=wheel", "a"], "is not a glob"),
         (&["add", "--label-rule", "*.whl wheel", "a"], "has no `=`"),
         (&["ls", "--label", "wheel"], "has no `=`"),
         (&["get", "a", "--label", "wheel"], "has no `=`"),

@@ -46,7 +46,7 @@ fn a_whole_store_is_said_to_be_whole() {
     for (option, depth) in [(None, "stored"), (Some("--quick"), "quick"), (Some("--full"), "full")] {
         let output = bench.run(["verify"].into_iter().chain(option));
         assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b""[..]));
-        assert!(String::from_utf8_lossy(&output.stderr).starts_with("all whole: 9 files in 1 snapshots"));
+        assert!(String::from_utf8_lossy(&output.stderr).starts_with("all whole: 9 files in 1 snapshot,"));
         let arguments: Vec<&str> = ["verify"].into_iter().chain(option).collect();
         let report = json(&bench, 0, &arguments);
         assert_eq!((&report["whole"], &report["depth"]), (&Value::Bool(true), &Value::from(depth)));
@@ -184,7 +184,7 @@ fn a_configuration_that_is_lost_is_taken_from_another_store() {
     let path = bench.path(".store/store.json");
     flip(&path, 50);
     let error = bench.error(4, ["verify"]);
-    assert!(error.contains("hint: `store repair` mends it"), "{error}");
+    assert!(error.contains("hint: `store repair` corrects a single changed byte"), "{error}");
     bench.ok(["repair"]);
     bench.ok(["verify"]);
     std::fs::remove_file(&path).unwrap();

@@ -237,5 +237,5 @@ fn odd_names() {
     }
     let shown = bench.ok(["ls", "-R", "tree"]);
     assert_eq!(shown.lines().count(), 1 + 2 * names.len());
-    assert!(!shown.contains('\u{1b}') && shown.contains("\\u{1b}[31m") && shown.contains("\\xff\\xfe"), "{shown}");
+    assert!(!shown.contains('\u{1b}') && shown.contains("\\x1b[31m") && shown.contains("\\xff\\xfe"), "{shown}");
 }

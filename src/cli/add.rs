@@ -1,5 +1,6 @@
 //! `store add`: keep files and trees.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use serde::Serialize;
 
 use super::init::SettingsArgs;
 use super::labels::LabelArgs;
-use super::{Context, Exit, size};
+use super::{Context, Exit, size, time};
 use crate::engine::Store;
 use crate::engine::add::{AddReport, AddRequest, AddTotals, Archives, measure};
 use crate::error::{Error, Result};
+use crate::format::spelling::{Name, quoted};
 
 /// Keep files and trees, as one snapshot.
 ///
@@ -73,13 +75,15 @@ struct JsonReport<'a> {
     #[serde(flatten)]
     totals: &'a AddTotals,
     seconds: f64,
-    problems: Vec<JsonProblem>,
+    problems: Vec<JsonProblem<'a>>,
+    warnings: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct JsonProblem {
-    path: String,
-    what: String,
+struct JsonProblem<'a> {
+    #[serde(flatten)]
+    path: Name,
+    what: &'a str,
     kept: bool,
 }
 
@@ -107,8 +111,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let totals = |is_ended: &dyn Fn() -> bool| measure(&paths, is_ended);
     let report = context.report.progress(&context.control, totals, || store.add(&request, &context.control))?;
     for problem in &report.problems {
-        context.report.warning(&format!("{:?} {}", problem.path, problem.sentence()));
+        context.report.warning(&format!("{} {}", quoted(&problem.path), problem.sentence()));
     }
+    let warnings = warnings(&report);
+    warnings.iter().for_each(|warning| context.report.warning(warning));
     if context.report.is_json() {
         let json = JsonReport {
             snapshot: report.snapshot.map(|id| id.to_hex()),
@@ -118,11 +124,12 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
                 .problems
                 .iter()
                 .map(|problem| JsonProblem {
-                    path: problem.path.to_string_lossy().into_owned(),
-                    what: problem.what.clone(),
+                    path: Name(problem.path.as_os_str().as_bytes().to_vec()),
+                    what: &problem.what,
                     kept: problem.kept,
                 })
                 .collect(),
+            warnings,
         };
         context.report.data(&json, String::new)?;
     } else {
@@ -131,25 +138,39 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     Ok(if report.problems.is_empty() { Exit::Fine } else { Exit::Skipped })
 }
 
+/// What is wrong with the store or the clock, and does not keep the snapshot from being whole.
+fn warnings(report: &AddReport) -> Vec<String> {
+    let clock = report.clock.map(|clock| time::in_the_future(clock.snapshot, clock.time_ns));
+    let unreadable = report.unreadable.iter().map(|unreadable| {
+        format!(
+            "snapshot {} cannot be read, and was not used to find unchanged files: {}",
+            unreadable.id, unreadable.what
+        )
+    });
+    clock.into_iter().chain(unreadable).collect()
+}
+
 fn summary(report: &AddReport) -> String {
     let totals = &report.totals;
     let seconds = report.duration.max(Duration::from_micros(1)).as_secs_f64();
     let id = report.snapshot.map(|id| id.to_hex()).unwrap_or_default();
     let ratio = totals.logical_bytes as f64 / totals.stored_bytes.max(1) as f64;
     let mut text = format!(
-        "snapshot {}: {} files, {}; new {}, stored {} (ratio {ratio:.2}); {seconds:.2} s, {:.0} MB/s",
+        "snapshot {}: {}, {}; new {}, stored {} (ratio {ratio:.2}); {seconds:.2} s, {:.0} MB/s",
         id.get(..12).unwrap_or_default(),
-        totals.files,
+        size::count(totals.files, "file"),
         size::human(totals.logical_bytes),
         size::human(totals.new_bytes),
         size::human(totals.stored_bytes),
         totals.logical_bytes as f64 / 1e6 / seconds,
     );
     if totals.unchanged_files > 0 {
-        text.push_str(&format!("; {} files unchanged", totals.unchanged_files));
+        text.push_str(&format!("; {} unchanged", size::count(totals.unchanged_files, "file")));
     }
-    if !report.problems.is_empty() {
-        text.push_str(&format!("; {} problems, named above", report.problems.len()));
+    match report.problems.len() {
+        0 => {}
+        1 => text.push_str("; 1 problem, named above"),
+        several => text.push_str(&format!("; {several} problems, named above")),
     }
     text
 }

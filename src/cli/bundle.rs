@@ -12,6 +12,7 @@ use crate::engine::Store;
 use crate::engine::bundle::{BundleExport, BundleExportReport, BundleImportReport};
 use crate::engine::get::Selector;
 use crate::error::{Error, Result};
+use crate::format::spelling::quoted;
 
 /// Put snapshots into one file, which can be read in place, or take them out of one.
 ///
@@ -153,8 +154,9 @@ fn export(args: &ExportArgs, context: &Context) -> Result<Exit> {
 fn exported(report: &BundleExportReport, file: &Path, seconds: f64) -> String {
     let BundleExportReport { generation, bytes, added_bytes, snapshots, new_snapshots, .. } = report;
     format!(
-        "{new_snapshots} of {snapshots} snapshots were new to {file:?}: {} written; it has {} in {generation} \
+        "{new_snapshots} of {snapshots} snapshots were new to {}: {} written; it has {} in {generation} \
          generation{}; {seconds:.2} s",
+        quoted(file),
         size::human(*added_bytes),
         size::human(*bytes),
         if *generation == 1 { "" } else { "s" },

@@ -1,6 +1,7 @@
 //! `store check-align`: do parallel and serial chunking agree on these files?
 
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -9,6 +10,7 @@ use super::{Context, Exit};
 use crate::chunk::check::{Check, Difference, Distances, Report, Seams, check};
 use crate::chunk::{Profile, adversarial};
 use crate::error::{Error, Result};
+use crate::format::spelling::{hex_unless_text, spelled};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -56,6 +58,8 @@ pub(super) struct Args {
 #[derive(Debug, Serialize)]
 struct Checked {
     file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_hex: Option<String>,
     identical: bool,
     #[serde(flatten)]
     report: Report,
@@ -82,7 +86,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
                 if let Some(folder) = &args.write {
                     write(folder, profile, &input)?;
                 }
-                run.check(&input.name, &input.bytes, profile)?;
+                run.check(Path::new(&input.name), &input.bytes, profile)?;
             }
         }
     }
@@ -144,10 +148,10 @@ impl Run<'_> {
             std::fs::read(path)
         };
         let bytes = bytes.map_err(|source| Error::io("read", path, source))?;
-        profiles.iter().try_for_each(|profile| self.check(&path.to_string_lossy(), &bytes, profile))
+        profiles.iter().try_for_each(|profile| self.check(path, &bytes, profile))
     }
 
-    fn check(&mut self, name: &str, bytes: &[u8], profile: &Profile) -> Result<()> {
+    fn check(&mut self, name: &Path, bytes: &[u8], profile: &Profile) -> Result<()> {
         let request = Check {
             segment_counts: self.args.segments.clone(),
             random_lists: self.args.random_lists,
@@ -163,21 +167,26 @@ impl Run<'_> {
         if !self.args.cuts {
             report.cuts.clear();
         }
-        let checked = Checked { file: name.to_owned(), identical: report.difference.is_none(), report };
+        let checked = Checked {
+            file: name.to_string_lossy().into_owned(),
+            file_hex: hex_unless_text(name.as_os_str().as_bytes()),
+            identical: report.difference.is_none(),
+            report,
+        };
         if self.context.report.is_json() {
             outcome.files.push(checked);
             return Ok(());
         }
-        self.context.report.raw(line(&checked).as_bytes())
+        self.context.report.lines(&line(name, &checked))
     }
 }
 
 /// What the report says of one file.
-fn line(checked: &Checked) -> String {
+fn line(name: &Path, checked: &Checked) -> String {
     let Report { profile, bytes, chunks, lists, seams, difference, cuts } = &checked.report;
     let mut text = format!(
         "{}: {profile}, {bytes} bytes, {chunks} chunks, {} segments in {lists} lists, {} certified{}, {} replayed: {}\n",
-        checked.file.escape_debug(),
+        spelled(name),
         seams.segments,
         seams.certified,
         distances(&seams.live_set),

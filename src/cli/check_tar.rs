@@ -9,6 +9,7 @@ use super::{Context, Exit};
 use crate::engine::Store;
 use crate::engine::check_tar::{Sort, TarCheck, check_tar};
 use crate::error::{Error, Result};
+use crate::format::spelling::quoted;
 
 /// Look through a tar without adding it: its members, names that need care, and what dedup would save.
 ///
@@ -38,7 +39,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         context.report.progress(&context.control, |_| None, || check_tar(input, store.as_ref(), &context.control))?;
     context.report.data(&check, || text_of(&check))?;
     for remark in &check.remarks {
-        context.report.warning(&format!("{:?} {remark}", args.file));
+        context.report.warning(&format!("{} {remark}", quoted(&args.file)));
     }
     Ok(if check.is_damaged() { Exit::Skipped } else { Exit::Fine })
 }
@@ -85,7 +86,7 @@ fn text_of(check: &TarCheck) -> String {
         ("differing only by case", &names.case_only),
     ];
     for (sort, Sort { count, examples }) in sorts.into_iter().filter(|(_, names)| names.count > 0) {
-        let shown = examples.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" ");
+        let shown = examples.iter().map(|name| quoted(name).to_string()).collect::<Vec<_>>().join(" ");
         line(format!("names {sort}: {count}: {shown}"));
     }
     if !check.sizes.is_empty() {

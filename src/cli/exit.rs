@@ -21,6 +21,15 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// This one, or another that says more.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Fine | Self::Skipped, other) if other != Self::Fine => other,
+            _ => self,
+        }
+    }
+
     /// The code for an error.
     #[must_use]
     pub fn of(error: &Error) -> Self {

@@ -8,12 +8,13 @@ use serde::Serialize;
 use super::get::parse_selector;
 use super::labels::FilterArgs;
 use super::output::Output;
-use super::report::{STDOUT, line_of};
-use super::{Context, Exit, size};
+use super::report::STDOUT;
+use super::{Context, Exit, names, size};
 use crate::engine::Store;
 use crate::engine::export::{ExportReport, ExportRequest, Hdf5Layout, Hdf5Options};
 use crate::engine::get::Selector;
 use crate::error::{Error, Result};
+use crate::format::spelling::{Name, quoted};
 use crate::restore::Compressed;
 
 /// Write a snapshot, or a tree or file of it, in the format of other programs.
@@ -105,18 +106,15 @@ struct JsonReport {
 
 #[derive(Serialize)]
 struct JsonLeftOut {
-    path: String,
+    #[serde(flatten)]
+    path: Name,
     what: String,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let store = context.open()?;
-    let request = ExportRequest {
-        path: args.path.clone().unwrap_or_default(),
-        snapshot: args.snapshot.clone().unwrap_or_default(),
-        threads: super::threads(args.threads),
-        labels: args.labels.filter(),
-    };
+    let (path, snapshot) = names::resolve(&store, args.path.as_deref(), args.snapshot.as_ref(), context)?;
+    let request = ExportRequest { path, snapshot, threads: super::threads(args.threads), labels: args.labels.filter() };
     let report = match (&args.format, args.layout) {
         (Format { arrow: Some(folder), .. }, _) => {
             let work = || store.export_arrays(&request, folder, &context.control);
@@ -135,7 +133,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         _ => to_tar(args, &store, &request, context)?,
     };
     for (path, what) in &report.left_out {
-        context.report.warning(&format!("{} was left out: {what}", line_of(path)));
+        context.report.warning(&format!("{} was left out: {what}", quoted(path)));
     }
     Ok(if report.left_out.is_empty() { Exit::Fine } else { Exit::Skipped })
 }
@@ -193,10 +191,18 @@ fn tell(report: &ExportReport, words: Words, output: &Path, context: &Context) -
             0 => String::new(),
             others => format!("; others: {others}, {}", words.others),
         };
-        context.report.note(&format!("{entries} {}, {} to {output:?}{others}", words.entries, size::human(*bytes)));
+        context.report.note(&format!(
+            "{entries} {}, {} to {}{others}",
+            words.entries,
+            size::human(*bytes),
+            quoted(output)
+        ));
         return Ok(());
     }
-    let left_out = report.left_out.iter().map(|(path, what)| JsonLeftOut { path: line_of(path), what: what.clone() });
+    let left_out = report
+        .left_out
+        .iter()
+        .map(|(path, what)| JsonLeftOut { path: Name(path.as_bytes().to_vec()), what: what.clone() });
     let json = JsonReport {
         entries: report.entries,
         others: report.others,

@@ -7,11 +7,12 @@ use serde::Serialize;
 
 use super::labels::FilterArgs;
 use super::output::Output;
-use super::report::{STDOUT, line_of};
-use super::{Context, Exit, size};
+use super::report::STDOUT;
+use super::{Context, Exit, names, size};
 use crate::engine::get::{GetReport, GetRequest, Selector};
 use crate::error::{Error, Result};
 use crate::format::entry::EntryPath;
+use crate::format::spelling::{Name, quoted};
 
 /// Restore a file or a tree, or print a file.
 ///
@@ -64,7 +65,8 @@ struct JsonReport {
 
 #[derive(Serialize)]
 struct JsonLoss {
-    path: String,
+    #[serde(flatten)]
+    path: Name,
     what: String,
     damaged: bool,
 }
@@ -84,7 +86,7 @@ fn parse_range(text: &str) -> Result<Range<u64>, String> {
     let (start, end) = text.split_once("..").ok_or("a range is written A..B")?;
     let number = |text: &str, absent: u64| match text {
         "" => Ok(absent),
-        text => text.parse().map_err(|_| format!("{text:?} is not a number of bytes")),
+        text => text.parse().map_err(|_| format!("{} is not a number of bytes", quoted(text))),
     };
     let range = number(start, 0)?..number(end, u64::MAX)?;
     if range.start > range.end {
@@ -94,21 +96,21 @@ fn parse_range(text: &str) -> Result<Range<u64>, String> {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
-    let path = args.path.clone().unwrap_or_default();
+    if args.output.is_none() && EntryPath::from_given(args.path.as_deref().unwrap_or(Path::new(""))).is_root() {
+        return Err(Error::Usage("name the result with -o OUT".to_owned()));
+    }
+    let store = context.open()?;
+    let (path, snapshot) = names::resolve(&store, args.path.as_deref(), args.snapshot.as_ref(), context)?;
     let output = match &args.output {
         Some(output) => output.clone(),
         None => {
             let stored = EntryPath::from_given(&path);
-            if stored.is_root() {
-                return Err(Error::Usage("name the result with -o OUT".to_owned()));
-            }
             Path::new(stored.as_path().file_name().unwrap_or_default()).to_owned()
         }
     };
-    let store = context.open()?;
     let request = GetRequest {
         path,
-        snapshot: args.snapshot.clone().unwrap_or_default(),
+        snapshot,
         overwrite: args.force,
         threads: super::threads(args.threads),
         memory_bytes: args.memory,
@@ -123,7 +125,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         let mut file = Output::create(&output, args.force)?;
         let bytes = store.read(&request, Some(range.clone()), &mut file, &output, &context.control)?;
         file.finish()?;
-        context.report.note(&format!("{} bytes to {output:?}", bytes));
+        context.report.note(&format!("{} to {}", size::count(bytes, "byte"), quoted(&output)));
         return Ok(Exit::Fine);
     }
     let begun = std::time::Instant::now();
@@ -144,12 +146,12 @@ fn tell(report: &GetReport, output: &Path, seconds: f64, context: &Context) -> R
         context.report.warning(warning);
     }
     for loss in &report.losses {
-        let what = if loss.path.is_root() { format!("{output:?}") } else { line_of(&loss.path) };
+        let what = if loss.path.is_root() { quoted(output).to_string() } else { quoted(&loss.path).to_string() };
         context.report.warning(&format!("{what} was not restored: {}", loss.what));
     }
     if context.report.is_json() {
         let losses = report.losses.iter().map(|loss| JsonLoss {
-            path: line_of(&loss.path),
+            path: Name(loss.path.as_bytes().to_vec()),
             what: loss.what.clone(),
             damaged: loss.damaged,
         });
@@ -164,8 +166,8 @@ fn tell(report: &GetReport, output: &Path, seconds: f64, context: &Context) -> R
         return context.report.data(&json, String::new);
     }
     context.report.note(&format!(
-        "restored {} files, {}; {seconds:.2} s, {:.0} MB/s",
-        report.files,
+        "restored {}, {}; {seconds:.2} s, {:.0} MB/s",
+        size::count(report.files, "file"),
         size::human(report.bytes),
         report.bytes as f64 / 1e6 / seconds.max(1e-6)
     ));

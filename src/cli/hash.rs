@@ -1,6 +1,7 @@
 //! `store hash`: what other systems would call these files.
 
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -9,6 +10,7 @@ use super::{Context, Exit};
 use crate::chunk::Profile;
 use crate::chunk::seams::chunk_file;
 use crate::error::{Error, Result};
+use crate::format::spelling::{hex_unless_text, quoted, spelled};
 use crate::format::xet::{XetHash, XetNode, file_hash};
 
 /// Print the hash under which Hugging Face Xet keeps a file, and its size.
@@ -27,7 +29,10 @@ pub(super) struct Args {
 
 #[derive(Debug, Serialize)]
 struct Hashed {
+    /// U+FFFD stands for what is not UTF-8; then `file_hex` has the bytes.
     file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_hex: Option<String>,
     hash: String,
     size: u64,
 }
@@ -40,7 +45,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         if context.report.is_json() {
             all.push(hashed);
         } else {
-            let line = format!("{} {:>12}  {}\n", hashed.hash, hashed.size, hashed.file.escape_debug());
+            let line = format!("{} {:>12}  {}\n", hashed.hash, hashed.size, spelled(&path));
             context.report.raw(line.as_bytes())?;
         }
     }
@@ -55,7 +60,10 @@ fn hash(path: &Path) -> Result<Hashed> {
     let file = File::open(path).map_err(failed)?;
     let about = file.metadata().map_err(failed)?;
     if !about.is_file() {
-        return Err(Error::Usage(format!("{path:?} is no regular file; its hash cannot be found in parallel")));
+        return Err(Error::Usage(format!(
+            "{} is not a regular file; only these can be hashed in parallel",
+            quoted(path)
+        )));
     }
     let chunks = chunk_file(&file, about.len(), &Profile::xet(), XetHash::of_chunk).map_err(failed)?;
     let mut start = 0;
@@ -63,5 +71,10 @@ fn hash(path: &Path) -> Result<Hashed> {
         .into_iter()
         .map(|chunk| XetNode { hash: chunk.made, length: chunk.end - std::mem::replace(&mut start, chunk.end) })
         .collect();
-    Ok(Hashed { file: path.to_string_lossy().into_owned(), hash: file_hash(&nodes).to_string(), size: about.len() })
+    Ok(Hashed {
+        file: path.to_string_lossy().into_owned(),
+        file_hex: hex_unless_text(path.as_os_str().as_bytes()),
+        hash: file_hash(&nodes).to_string(),
+        size: about.len(),
+    })
 }

@@ -4,6 +4,7 @@ use super::{Context, Exit, size};
 use crate::chunk::Profile;
 use crate::engine::{Settings, Store};
 use crate::error::{Error, Result};
+use crate::format::spelling::quoted;
 use crate::pack::frame::{Codec, FrameSettings};
 
 /// Make a store.
@@ -80,9 +81,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let store = Store::init(&context.store, args.settings.settings()?)?;
     let settings = store.settings();
     context.report.note(&format!(
-        "made store {} in {:?}: profile {}, frames of {} bytes, {} level {}",
+        "made store {} in {}: profile {}, frames of {} bytes, {} level {}",
         store.id(),
-        store.root(),
+        quoted(store.root()),
         settings.profile,
         settings.frames.frame_bytes(),
         settings.frames.codec(),

@@ -2,6 +2,7 @@
 
 use crate::engine::labels::{LabelRule, Labelling};
 use crate::format::label::{Label, LabelFilter, Labels};
+use crate::format::spelling::spelled;
 
 /// Labels that an add gives.
 #[derive(Debug, clap::Args)]
@@ -41,5 +42,5 @@ impl FilterArgs {
 
 /// Labels in a line: `type=wheel repository=pypi`.
 pub(super) fn line_of(labels: &Labels) -> String {
-    labels.iter().map(Label::to_string).collect::<Vec<_>>().join(" ")
+    labels.iter().map(|label| spelled(&label.to_string()).to_string()).collect::<Vec<_>>().join(" ")
 }

@@ -1,25 +1,26 @@
 //! `store ls`: what is in a snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::get::parse_selector;
 use super::labels::{self, FilterArgs};
-use super::report::{JsonPath, line_of};
+use super::report::line_of;
 use super::{Context, Exit};
-use crate::engine::get::Selector;
+use crate::engine::get::{Found, Selector};
 use crate::error::Result;
 use crate::format::archive::ArchiveForm;
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
+use crate::format::spelling::{Name, spelled};
 
 /// List the entries of a snapshot.
 ///
 /// A directory's entries are listed, or with -R all below it. With a slash behind its path, an archive's members are; they
 /// have its labels. The size of an archive is that of what `get` gives: of the tar, if the file was compressed and not
-/// kept; -l says so. Control characters in names are shown escaped; -0 gives them as they are. With --label, entries are
-/// listed that have the label, and without -R also directories in which something has it.
+/// kept; -l says so. Names are spelled (see `store --help`), and `get` takes them so; -0 gives them as they are. With --label,
+/// entries are listed that have the label, and without -R also directories in which something has it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -50,7 +51,7 @@ pub(super) struct Args {
 #[derive(Serialize)]
 struct JsonEntry {
     #[serde(flatten)]
-    path: JsonPath,
+    path: Name,
     kind: &'static str,
     mode: u32,
     uid: u32,
@@ -66,7 +67,7 @@ struct JsonEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     archive: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    link_target: Option<JsonPath>,
+    link_target: Option<Name>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<String, String>,
 }
@@ -80,7 +81,9 @@ struct JsonListing {
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let store = context.open()?;
     let path = args.path.clone().unwrap_or_default();
-    let found = store.resolve(&path, &args.snapshot.clone().unwrap_or_default())?;
+    let found = store.resolve_spelled(&path, &args.snapshot.clone().unwrap_or_default())?;
+    context.control.pass_over(&found.passed_over);
+    let mut names = Names { found: &found, others: None };
     let mut listed = Vec::new();
     let mut text = Vec::new();
     let mut above: Option<EntryPath> = None;
@@ -110,10 +113,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         if context.report.is_json() {
             listed.push(json_of(&entry));
         } else {
-            append(&mut text, &entry, args);
+            append(&mut text, &entry, args, &mut names)?;
             // A large listing goes out as it is made.
             if text.len() > 1 << 16 {
-                context.report.raw(&text)?;
+                print(&text, args, context)?;
                 text.clear();
             }
         }
@@ -122,8 +125,36 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         let listing = JsonListing { snapshot: Some(found.snapshot.id().to_hex()), entries: listed };
         context.report.data(&listing, String::new)?;
     }
-    context.report.raw(&text)?;
+    print(&text, args, context)?;
     Ok(Exit::Fine)
+}
+
+/// Paths as they are listed, so that `get` takes each for the entry that it is listed for.
+struct Names<'a> {
+    found: &'a Found<'a>,
+    /// Paths that could be another's spelling; looked for when the first path comes that is not spelled as it is.
+    others: Option<HashSet<EntryPath>>,
+}
+
+impl Names<'_> {
+    fn line_of(&mut self, path: &EntryPath) -> Result<String> {
+        let line = line_of(path);
+        if path.is_root() || line.as_bytes() == path.as_bytes() {
+            return Ok(line);
+        }
+        let others = match &mut self.others {
+            Some(others) => others,
+            none => none.insert(self.found.paths_with_backslash()?),
+        };
+        let is_taken = EntryPath::new(line.as_bytes()).is_ok_and(|spelling| others.contains(&spelling));
+        // With two slashes in front it is spelled, and no other path.
+        Ok(if is_taken { format!("//{line}") } else { line })
+    }
+}
+
+/// Names for other programs go out as they are.
+fn print(text: &[u8], args: &Args, context: &Context) -> Result<()> {
+    if args.null { context.report.raw(text) } else { context.report.lines(&String::from_utf8_lossy(text)) }
 }
 
 /// Whether an entry is one level below `begin`, or is `begin` and no directory, or is where a given tree begins.
@@ -160,7 +191,7 @@ fn json_of(entry: &Entry) -> JsonEntry {
         Content::Recipe(id) | Content::Archive(id, _) => (None, Some(id.to_hex())),
     };
     JsonEntry {
-        path: JsonPath::new(entry.path.as_bytes()),
+        path: Name(entry.path.as_bytes().to_vec()),
         kind: kind_name(entry.kind),
         mode: entry.mode,
         uid: entry.uid,
@@ -172,7 +203,7 @@ fn json_of(entry: &Entry) -> JsonEntry {
         chunk,
         recipe,
         archive: form_of(entry).map(ArchiveForm::word),
-        link_target: (entry.kind == EntryKind::Symlink).then(|| JsonPath::new(&entry.link_target)),
+        link_target: (entry.kind == EntryKind::Symlink).then(|| Name(entry.link_target.clone())),
         labels: entry.labels.iter().map(|label| (label.key().to_owned(), label.value().to_owned())).collect(),
     }
 }
@@ -185,28 +216,22 @@ fn form_of(entry: &Entry) -> Option<ArchiveForm> {
     }
 }
 
-fn append(text: &mut Vec<u8>, entry: &Entry, args: &Args) {
+fn append(text: &mut Vec<u8>, entry: &Entry, args: &Args, names: &mut Names<'_>) -> Result<()> {
     if args.null {
         text.extend_from_slice(entry.path.as_bytes());
         text.push(0);
-        return;
+        return Ok(());
     }
-    let path = line_of(&entry.path);
+    let path = names.line_of(&entry.path)?;
     if !args.long {
         text.extend_from_slice(path.as_bytes());
         text.push(b'\n');
-        return;
+        return Ok(());
     }
-    let owner = entry.user.as_deref().map_or_else(|| entry.uid.to_string(), str::to_owned);
-    let group = entry.group.as_deref().map_or_else(|| entry.gid.to_string(), str::to_owned);
-    let target = EntryPath::new(entry.link_target.clone());
-    let target = match entry.kind {
-        EntryKind::Symlink => match &target {
-            Ok(target) => format!(" -> {}", line_of(target)),
-            Err(_) => format!(" -> {}", String::from_utf8_lossy(&entry.link_target).escape_default()),
-        },
-        _ => String::new(),
-    };
+    let owner = entry.user.as_deref().map_or_else(|| entry.uid.to_string(), |name| spelled(name).to_string());
+    let group = entry.group.as_deref().map_or_else(|| entry.gid.to_string(), |name| spelled(name).to_string());
+    let is_link = entry.kind == EntryKind::Symlink;
+    let target = if is_link { format!(" -> {}", spelled(&entry.link_target)) } else { String::new() };
     let form = form_of(entry).map_or_else(String::new, |form| format!(" ({})", form.word()));
     let labels =
         if entry.labels.is_empty() { String::new() } else { format!("  [{}]", labels::line_of(&entry.labels)) };
@@ -217,6 +242,7 @@ fn append(text: &mut Vec<u8>, entry: &Entry, args: &Args) {
         super::time::utc(entry.mtime_ns),
     );
     text.extend_from_slice(line.as_bytes());
+    Ok(())
 }
 
 /// Kind and permissions as `ls -l` writes them.

@@ -12,10 +12,12 @@ mod hash;
 mod init;
 mod labels;
 mod list;
+mod names;
 mod output;
 mod repair;
 mod report;
 mod rm;
+mod signals;
 mod size;
 mod snapshots;
 mod stats;
@@ -31,9 +33,11 @@ use clap::{Parser, Subcommand};
 pub use exit::Exit;
 
 use self::report::Report;
-use crate::engine::Store;
+use self::signals::Signals;
 use crate::engine::control::Control;
-use crate::error::Result;
+use crate::engine::{Store, UnreadableSnapshot};
+use crate::error::{Error, Result};
+use crate::format::spelling::quoted;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -42,7 +46,11 @@ Examples:
   store get linux-6.1/README -o -     print one file of it
   store dedup-stats                   see what dedup and compression saved
 
-Exit codes: 0 fine, 1 error, 2 wrong usage, 3 done, but some files were skipped, 4 stored data is damaged.";
+Names are printed with \\\\ for a backslash, \\n, \\t, \\r, and \\xNN for any other byte that is not plain text; paths are taken
+so, too.
+
+Exit codes: 0 fine, 1 error, 2 wrong usage, 3 done, but some files were skipped, 4 stored data is damaged;
+129, 130, 143 stopped by SIGHUP, SIGINT (Ctrl-C), SIGTERM.";
 
 /// Keeps many versions of big data in little space.
 #[derive(Debug, Parser)]
@@ -97,7 +105,8 @@ impl Context {
     /// Says what is wrong with a bundle that can be read all the same.
     fn warn_of_flaws(&self, store: &Store) {
         for flaw in store.bundle_flaws() {
-            self.report.warning(&format!("bundle {:?} at byte {}: {}", store.root(), flaw.offset, flaw.what));
+            let at = format!("bundle {} at byte {}", quoted(store.root()), flaw.offset);
+            self.report.warning(&format!("{at}: {}", flaw.what));
         }
     }
 }
@@ -108,39 +117,64 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version go to standard output and are no error.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Fine.into() };
+            // Once more, with arguments that can be printed: the error quotes them.
+            let spelled = Cli::try_parse_from(std::env::args_os().map(report::quotable)).err();
+            return report::usage(&spelled.unwrap_or(error)).into();
         }
     };
     allow_open_files();
     let report = Report::new(cli.json, cli.quiet);
-    let control = Arc::new(Control::default());
-    let context = Context { store: cli.store, report, control };
-    let outcome = catch_signals(&context.control).and_then(|()| match cli.command {
-        Command::Init(args) => init::run(&args, &context),
-        Command::Add(args) => add::run(&args, &context),
-        Command::Get(args) => get::run(&args, &context),
-        Command::Export(args) => export::run(&args, &context),
-        Command::Bundle(args) => bundle::run(&args, &context),
-        Command::Ls(args) => list::run(&args, &context),
-        Command::Snapshots(args) => snapshots::run(&args, &context),
-        Command::DedupStats(args) => stats::run(&args, &context),
-        Command::CheckAlign(args) => check_align::run(&args, &context),
-        Command::CheckTar(args) => check_tar::run(&args, &context),
-        Command::Hash(args) => hash::run(&args, &context),
-        Command::Verify(args) => verify::run(&args, &context),
-        Command::Repair(args) => repair::run(&args, &context),
-        Command::Rm(args) => rm::run(&args, &context),
-        Command::Gc(args) => gc::run(&args, &context),
-    });
+    let context = Context { store: cli.store, report, control: Arc::new(Control::default()) };
+    let signals = match Signals::catch(&context.control) {
+        Ok(signals) => signals,
+        Err(error) => return context.report.error(&error).into(),
+    };
+    let outcome = run(cli.command, &context);
+    let passed_over = names_unreadable(&context);
     match outcome {
-        Ok(exit) => exit.into(),
+        Ok(exit) => exit.or(passed_over).into(),
         Err(error) if report::is_broken_pipe(&error) => Exit::Fine.into(),
         Err(error) => {
-            context.report.error(&error);
-            Exit::of(&error).into()
+            let exit = context.report.error(&error);
+            let signal = signals.received().filter(|_| matches!(error, Error::Interrupted { .. }));
+            signal.map_or_else(|| exit.into(), signals::exit_code)
         }
+    }
+}
+
+fn run(command: Command, context: &Context) -> Result<Exit> {
+    match command {
+        Command::Init(args) => init::run(&args, context),
+        Command::Add(args) => add::run(&args, context),
+        Command::Get(args) => get::run(&args, context),
+        Command::Export(args) => export::run(&args, context),
+        Command::Bundle(args) => bundle::run(&args, context),
+        Command::Ls(args) => list::run(&args, context),
+        Command::Snapshots(args) => snapshots::run(&args, context),
+        Command::DedupStats(args) => stats::run(&args, context),
+        Command::CheckAlign(args) => check_align::run(&args, context),
+        Command::CheckTar(args) => check_tar::run(&args, context),
+        Command::Hash(args) => hash::run(&args, context),
+        Command::Verify(args) => verify::run(&args, context),
+        Command::Repair(args) => repair::run(&args, context),
+        Command::Rm(args) => rm::run(&args, context),
+        Command::Gc(args) => gc::run(&args, context),
+    }
+}
+
+/// Names the snapshots that could not be read and without which the work was done; says what that makes of the exit code.
+fn names_unreadable(context: &Context) -> Exit {
+    let unreadable = context.control.passed_over();
+    for UnreadableSnapshot { id, what, .. } in &unreadable {
+        context.report.warning(&format!("snapshot {id} cannot be read, the rest was done without it: {what}"));
+    }
+    match unreadable.as_slice() {
+        [] => Exit::Fine,
+        some if some.iter().any(|one| one.damaged) => {
+            context.report.hint("`store verify` names what is lost, `store repair` saves what can be saved");
+            Exit::Damaged
+        }
+        _ => Exit::Error,
     }
 }
 
@@ -150,17 +184,6 @@ fn allow_open_files() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     // With the limit as it is, everything works too.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-}
-
-/// The first Ctrl-C (or SIGTERM) asks the work to stop cleanly, the second ends the process.
-fn catch_signals(control: &Control) -> Result<()> {
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        let flag = control.stop_flag();
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&flag))
-            .and_then(|_| signal_hook::flag::register(signal, flag))
-            .map_err(|source| crate::Error::io("catch signals for", "this process", source))?;
-    }
-    Ok(())
 }
 
 /// The number of worker threads to use.

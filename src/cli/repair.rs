@@ -2,14 +2,14 @@
 
 use serde::Serialize;
 
-use super::report::Report;
+use super::report::{Report, words_of};
 use super::verify::{JsonDamage, JsonLost, json_damage, json_lost, lost_lines};
 use super::{Context, Exit, size, time};
-use crate::catalog::snapshot::Root;
 use crate::engine::repair::{RepairReport, RepairRequest, RepairedPack, RepairedRecipes, RepairedSnapshot};
 use crate::engine::verify::Depth;
 use crate::engine::{RebuiltIndex, Store};
 use crate::error::{Result, chain};
+use crate::format::spelling::Name;
 use crate::pack::Lost;
 
 /// Save what can be saved of what is damaged, and say what is lost.
@@ -57,7 +57,7 @@ struct JsonReport<'a> {
     damages: Vec<JsonDamage<'a>>,
     packs: Vec<JsonPack<'a>>,
     recipes_files: Vec<JsonRecipes<'a>>,
-    snapshots: Vec<JsonSnapshot<'a>>,
+    snapshots: Vec<JsonSnapshot>,
     quarantined: Vec<String>,
     index: Option<JsonIndex>,
     lost_files: u64,
@@ -91,14 +91,14 @@ struct JsonRecipes<'a> {
 }
 
 #[derive(Serialize)]
-struct JsonSnapshot<'a> {
+struct JsonSnapshot {
     snapshot: String,
     successor: Option<String>,
     rows: u64,
     lost_rows: Option<u64>,
     time_ns: Option<i64>,
     files: Option<u64>,
-    roots: &'a [Root],
+    roots: Vec<Name>,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
@@ -171,7 +171,7 @@ fn json_recipes(repaired: &RepairedRecipes) -> JsonRecipes<'_> {
     }
 }
 
-fn json_snapshot(repaired: &RepairedSnapshot) -> JsonSnapshot<'_> {
+fn json_snapshot(repaired: &RepairedSnapshot) -> JsonSnapshot {
     let info = repaired.info.as_ref();
     JsonSnapshot {
         snapshot: repaired.id.to_hex(),
@@ -180,7 +180,7 @@ fn json_snapshot(repaired: &RepairedSnapshot) -> JsonSnapshot<'_> {
         lost_rows: repaired.lost_rows(),
         time_ns: info.map(|info| info.time_ns),
         files: info.map(|info| info.counts.files),
-        roots: info.map(|info| info.roots.as_slice()).unwrap_or_default(),
+        roots: info.map(|info| info.roots.iter().map(|root| Name(root.0.clone())).collect()).unwrap_or_default(),
     }
 }
 
@@ -211,8 +211,7 @@ fn text_of(report: &RepairReport) -> String {
         };
         text.push_str(&format!("snapshot {id}: {what}"));
         if let Some(info) = info {
-            let roots = info.roots.iter().map(|root| String::from_utf8_lossy(&root.0).escape_debug().to_string());
-            let roots = roots.collect::<Vec<_>>().join(" ");
+            let roots = words_of(info.roots.iter().map(|root| root.0.as_slice()));
             text.push_str(&format!("; made {} of {roots}", time::utc(info.time_ns)));
         }
         text.push('\n');

@@ -1,8 +1,9 @@
 //! The only file that prints. Data to standard output, everything else to standard error.
+//!
+//! Invariant: whatever text comes here, nothing that a terminal obeys leaves; names are spelled before (`format::spelling`).
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,9 +11,11 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use super::Exit;
 use crate::engine::control::Control;
 use crate::error::{Error, Result, chain};
 use crate::format::entry::EntryPath;
+use crate::format::spelling::{harmless, harmless_json, harmless_lines, is_odd, spelled};
 
 /// What standard output is called in errors.
 pub(super) const STDOUT: &str = "standard output";
@@ -35,18 +38,22 @@ impl Report {
 
     /// Data as JSON, if that was asked for, else as text made by `text`.
     pub(super) fn data<T: Serialize>(self, data: &T, text: impl FnOnce() -> String) -> Result<()> {
-        let bytes = if self.json {
+        let text = if self.json {
             // Reports are structs of strings, numbers and lists: they always serialise.
-            let mut bytes = serde_json::to_vec_pretty(data).unwrap_or_default();
-            bytes.push(b'\n');
-            bytes
+            let json = serde_json::to_string_pretty(data).unwrap_or_default() + "\n";
+            harmless_json(&json).into_owned()
         } else {
-            text().into_bytes()
+            harmless_lines(&text()).into_owned()
         };
-        self.raw(&bytes)
+        self.raw(text.as_bytes())
     }
 
-    /// Bytes of data.
+    /// Lines of text for standard output.
+    pub(super) fn lines(self, text: &str) -> Result<()> {
+        self.raw(harmless_lines(text).as_bytes())
+    }
+
+    /// Bytes of data, as they are: file names for other programs, contents of files.
     pub(super) fn raw(self, bytes: &[u8]) -> Result<()> {
         let mut out = io::stdout().lock();
         out.write_all(bytes).and_then(|()| out.flush()).map_err(|source| Error::io("write", STDOUT, source))
@@ -55,26 +62,27 @@ impl Report {
     /// A line for people: not data, not an error.
     pub(super) fn note(self, line: &str) {
         if !self.quiet {
-            let _ = writeln!(io::stderr(), "{line}");
+            let _ = writeln!(io::stderr(), "{}", harmless(line));
         }
     }
 
     /// Something that needs attention.
     pub(super) fn warning(self, line: &str) {
-        let _ = writeln!(io::stderr(), "warning: {line}");
+        let _ = writeln!(io::stderr(), "warning: {}", harmless(line));
     }
 
     /// What can be done about it.
     pub(super) fn hint(self, line: &str) {
-        let _ = writeln!(io::stderr(), "hint: {line}");
+        let _ = writeln!(io::stderr(), "hint: {}", harmless(line));
     }
 
-    /// The error with its causes, and what to do about it.
-    pub(super) fn error(self, error: &Error) {
-        let _ = writeln!(io::stderr(), "error: {}", chain(error));
+    /// The error with its causes, and what to do about it; says what it makes of the exit code.
+    pub(super) fn error(self, error: &Error) -> Exit {
+        let _ = writeln!(io::stderr(), "error: {}", harmless(&chain(error)));
         if let Some(hint) = error.hint() {
             self.hint(&hint);
         }
+        Exit::of(error)
     }
 
     /// Shows progress while `work` runs, if standard error is a terminal.
@@ -135,35 +143,28 @@ pub(super) fn is_broken_pipe(error: &Error) -> bool {
         if source.kind() == io::ErrorKind::BrokenPipe && path == OsStr::new(STDOUT))
 }
 
-/// A path on one line: control characters and bytes that are no UTF-8 escaped.
+/// What the command line's parser says: help and version on standard output, anything else as an error.
+pub(super) fn usage(error: &clap::Error) -> Exit {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return Exit::Fine;
+    }
+    let _ = write!(io::stderr(), "{}", harmless_lines(&error.render().to_string()));
+    Exit::Usage
+}
+
+/// An argument as the parser may quote it: spelled, if a terminal would obey it or it is not UTF-8.
+pub(super) fn quotable(argument: OsString) -> OsString {
+    let is_plain = argument.to_str().is_some_and(|text| !text.contains(is_odd));
+    if is_plain { argument } else { spelled(argument.as_os_str()).to_string().into() }
+}
+
+/// A path in a snapshot as it is listed: spelled, and `.` for the root.
 pub(super) fn line_of(path: &EntryPath) -> String {
-    if path.is_root() {
-        return ".".to_owned();
-    }
-    let mut line = String::new();
-    for chunk in path.as_bytes().utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if c.is_control() || c == '\\' { line.extend(c.escape_default()) } else { line.push(c) }
-        }
-        for byte in chunk.invalid() {
-            line.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    line
+    if path.is_root() { ".".to_owned() } else { spelled(path).to_string() }
 }
 
-/// A path for JSON: text, and where it is no UTF-8 its bytes in hexadecimal digits.
-#[derive(Debug, Serialize)]
-pub(super) struct JsonPath {
-    path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path_hex: Option<String>,
-}
-
-impl JsonPath {
-    pub(super) fn new(bytes: &[u8]) -> Self {
-        let text = OsStr::from_bytes(bytes).to_str();
-        let path_hex = text.is_none().then(|| bytes.iter().map(|b| format!("{b:02x}")).collect());
-        Self { path: String::from_utf8_lossy(bytes).into_owned(), path_hex }
-    }
+/// Words with spaces between them, each spelled.
+pub(super) fn words_of<'a>(words: impl IntoIterator<Item = &'a [u8]>) -> String {
+    words.into_iter().map(|word| spelled(word).to_string()).collect::<Vec<_>>().join(" ")
 }

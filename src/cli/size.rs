@@ -1,5 +1,7 @@
 //! Sizes as people write them.
 
+use crate::format::spelling::quoted;
+
 /// Reads `4096`, `64K`, `16KiB`, `1M`, `2G`: binary multiples.
 ///
 /// # Errors
@@ -12,7 +14,7 @@ pub(super) fn parse(text: &str) -> Result<usize, String> {
         "k" | "kib" => 10,
         "m" | "mib" => 20,
         "g" | "gib" => 30,
-        _ => return Err(format!("unknown unit {unit:?}: use K, M or G")),
+        _ => return Err(format!("unknown unit {}: use K, M or G", quoted(unit))),
     };
     let number: usize = digits.trim().parse().map_err(|_| "a size is a number with a unit, like 256K".to_owned())?;
     number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
@@ -30,6 +32,11 @@ pub(super) fn human(bytes: u64) -> String {
         unit = larger;
     }
     if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
+}
+
+/// A number of things: `1 file`, `2 files`.
+pub(super) fn count(number: u64, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::size::human;
+use super::size::{count, human};
 use super::{Context, Exit, time};
 use crate::engine::stats::{DedupStats, GroupChunks, GroupStats};
 use crate::error::Result;
 use crate::format::label::check_key;
+use crate::format::spelling::spelled;
 
 /// Show what dedup and compression saved, and what each snapshot holds.
 ///
@@ -76,8 +77,8 @@ fn groups_text(stats: &GroupStats) -> String {
         "   files    logical    chunks   own (stored)           chunks   shared (stored)        labels\n".to_owned();
     for group in &stats.groups {
         let labels = stats.by.iter().zip(&group.values).map(|(key, value)| match value {
-            Some(value) => format!("{key}={value}"),
-            None => format!("{key} (none)"),
+            Some(value) => format!("{}={}", spelled(key), spelled(value)),
+            None => format!("{} (none)", spelled(key)),
         });
         text.push_str(&format!(
             "{:>8} {:>10} {:>9} {:>10} ({:>9}) {:>9} {:>10} ({:>9})  {}\n",
@@ -102,10 +103,10 @@ fn text_of(stats: &DedupStats) -> String {
         text.push('\n');
     };
     line(format!(
-        "logical  {:>10}   {} files in {} snapshots",
+        "logical  {:>10}   {} in {}",
         human(stats.logical_bytes),
-        stats.files,
-        stats.snapshots.len()
+        count(stats.files, "file"),
+        count(stats.snapshots.len() as u64, "snapshot")
     ));
     line(format!(
         "unique   {:>10}   dedup {:.2}; {} chunks, {} on average",
@@ -131,9 +132,9 @@ fn text_of(stats: &DedupStats) -> String {
     ));
     if stats.unused_chunks > 0 {
         line(format!(
-            "unused   {:>10}   {} chunks that no snapshot has",
+            "unused   {:>10}   {} that no snapshot has",
             human(stats.unused_bytes),
-            stats.unused_chunks
+            count(stats.unused_chunks, "chunk")
         ));
     }
     line(String::new());
@@ -165,7 +166,7 @@ fn text_of(stats: &DedupStats) -> String {
         let name = if extension.extension.is_empty() { "(none)" } else { &extension.extension };
         line(format!(
             "{:<12} {:>8} {:>10} {:>10}",
-            name.escape_debug().to_string(),
+            spelled(name).to_string(),
             extension.files,
             human(extension.logical_bytes),
             human(extension.stored_bytes)

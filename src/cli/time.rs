@@ -1,11 +1,24 @@
 //! Times as people read them: UTC, to the second.
 
+use crate::format::id::SnapshotId;
+
 /// `2026-11-21 09:55:47` for nanoseconds since 1970.
 pub(super) fn utc(ns: i64) -> String {
     let seconds = ns.div_euclid(1_000_000_000);
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = date(days);
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
+}
+
+/// What is said of a snapshot that is later than the clock.
+pub(super) fn in_the_future(id: SnapshotId, time_ns: i64) -> String {
+    let id = id.to_hex();
+    format!(
+        "snapshot {} says that it was made at {} UTC, which is in the future: the clock was wrong then, or is wrong now; \
+         snapshots are listed in the order in which they were added",
+        id.get(..12).unwrap_or_default(),
+        utc(time_ns)
+    )
 }
 
 /// Year, month and day of a day counted from 1970-01-01, after Howard Hinnant's `civil_from_days`.

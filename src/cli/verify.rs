@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::report::{JsonPath, line_of};
+use super::report::line_of;
 use super::{Context, Exit, size};
 use crate::engine::verify::{Damage, Depth, LostFile, VerifyReport, VerifyRequest};
 use crate::error::Result;
+use crate::format::spelling::Name;
 use crate::storage::bundle::BundleFlaw;
 
 /// Look for damage, and name the files and snapshots that lose bytes by it.
@@ -38,7 +39,7 @@ pub(super) struct Args {
 pub(super) struct JsonLost<'a> {
     snapshot: String,
     #[serde(flatten)]
-    path: JsonPath,
+    path: Name,
     size: u64,
     lost_bytes: u64,
     damage: Option<usize>,
@@ -140,7 +141,7 @@ pub(super) fn json_damage(damage: &Damage) -> JsonDamage<'_> {
 pub(super) fn json_lost(lost: &LostFile) -> JsonLost<'_> {
     JsonLost {
         snapshot: lost.snapshot.to_hex(),
-        path: JsonPath::new(lost.path.as_bytes()),
+        path: Name(lost.path.as_bytes().to_vec()),
         size: lost.size,
         lost_bytes: lost.lost_bytes,
         damage: lost.damage,
@@ -154,8 +155,8 @@ fn text_of(report: &VerifyReport) -> String {
         let Damage { object, offset, bytes, chunks, what } = damage;
         let extent = match (bytes, chunks) {
             (0, _) => String::new(),
-            (bytes, 0) => format!(" ({bytes} bytes)"),
-            (bytes, chunks) => format!(" ({bytes} bytes with {chunks} chunks)"),
+            (bytes, 0) => format!(" ({})", size::count(*bytes, "byte")),
+            (bytes, chunks) => format!(" ({} with {})", size::count(*bytes, "byte"), size::count(*chunks, "chunk")),
         };
         text.push_str(&format!("damaged: {object} at byte {offset}{extent}: {what}\n"));
     }
@@ -180,7 +181,7 @@ pub(super) fn lost_lines(lost: &[LostFile], lost_files: u64) -> String {
     }
     let unnamed = lost_files - (lost.len() as u64).min(lost_files);
     if unnamed > 0 {
-        text.push_str(&format!("lost: {unnamed} files more\n"));
+        text.push_str(&format!("lost: {} more\n", size::count(unnamed, "file")));
     }
     text
 }
@@ -190,16 +191,16 @@ fn summary(report: &VerifyReport, seconds: f64) -> String {
         "all whole".to_owned()
     } else {
         format!(
-            "{} damaged places; {} files lose {}",
-            report.damages.len() + report.bundle_damages.len(),
-            report.lost_files,
+            "{}; {} lost {}",
+            size::count((report.damages.len() + report.bundle_damages.len()) as u64, "damaged place"),
+            size::count(report.lost_files, "file"),
             size::human(report.lost_bytes)
         )
     };
     format!(
-        "{found}: {} files in {} snapshots, {}; read {} in {seconds:.2} s ({:.0} MB/s of logical data)",
-        report.files,
-        report.snapshots,
+        "{found}: {} in {}, {}; read {} in {seconds:.2} s ({:.0} MB/s of logical data)",
+        size::count(report.files, "file"),
+        size::count(report.snapshots, "snapshot"),
         size::human(report.logical_bytes),
         size::human(report.read_bytes),
         report.logical_bytes as f64 / 1e6 / seconds.max(1e-6)

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::format::archive::{ArchiveForm, Member, MemberKind};
 use crate::format::entry::EntryKind;
 use crate::format::id::ChunkId;
+use crate::format::spelling::{Name, quoted};
 use crate::ingest::{compression_of, unpack};
 
 /// So many names of each sort are shown.
@@ -89,8 +90,8 @@ pub struct SizeBucket {
 pub struct Sort {
     /// How many.
     pub count: u64,
-    /// The first of them; bytes that are no UTF-8 are replaced by U+FFFD.
-    pub examples: Vec<String>,
+    /// The first of them.
+    pub examples: Vec<Name>,
 }
 
 /// Names that need care.
@@ -127,7 +128,7 @@ impl Sort {
     fn push(&mut self, name: &[u8]) {
         self.count += 1;
         if self.examples.len() < EXAMPLES_MAX {
-            self.examples.push(String::from_utf8_lossy(name).into_owned());
+            self.examples.push(Name(name.to_vec()));
         }
     }
 }
@@ -322,7 +323,7 @@ fn remarks(findings: &Findings, cut_short: Option<(Vec<u8>, u64)>, error: Option
         remarks.push(format!("has no header at byte {at}, where one should be"));
     }
     if let Some((path, missing)) = cut_short {
-        remarks.push(format!("is cut short: {:?} lacks {missing} bytes", String::from_utf8_lossy(&path)));
+        remarks.push(format!("is cut short: {} lacks {missing} bytes", quoted(&path)));
     }
     if findings.no_end && !is_cut {
         remarks.push("has no end mark, so it may be cut short".to_owned());

@@ -1,14 +1,17 @@
-//! How far is the work, and should it stop? Shared between the thread that works and the one that shows or interrupts.
+//! How far is the work, should it stop, and what did it pass over? Shared between the thread that works and the one that shows or interrupts.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// Counters that a display may read at any time, and the wish to stop.
+use super::UnreadableSnapshot;
+
+/// Counters that a display may read at any time, the request to stop, and snapshots that the work did without.
 #[derive(Debug, Default)]
 pub struct Control {
     entries: AtomicU64,
     bytes: AtomicU64,
     stop: Arc<AtomicBool>,
+    passed_over: Mutex<Vec<UnreadableSnapshot>>,
     callback: Option<Callback>,
 }
 
@@ -58,9 +61,28 @@ impl Control {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// Snapshots that could not be read, and without which the work was done, each once.
+    #[must_use]
+    pub fn passed_over(&self) -> Vec<UnreadableSnapshot> {
+        self.passed_over.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn pass_over(&self, unreadable: &[UnreadableSnapshot]) {
+        let mut passed = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        for one in unreadable {
+            if passed.iter().all(|known| known.id != one.id) {
+                passed.push(one.clone());
+            }
+        }
+    }
+
     pub(crate) fn count(&self, entries: u64, bytes: u64) {
-        let entries = entries + self.entries.fetch_add(entries, Ordering::Relaxed);
-        let bytes = bytes + self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let add = |counter: &AtomicU64, more: u64| {
+            let sum = |known: u64| Some(known.saturating_add(more));
+            let known = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).unwrap_or_default();
+            known.saturating_add(more)
+        };
+        let (entries, bytes) = (add(&self.entries, entries), add(&self.bytes, bytes));
         if let Some(Callback(progress)) = &self.callback {
             progress(entries, bytes);
         }

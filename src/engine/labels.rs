@@ -16,6 +16,7 @@ use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::format::label::{LABEL_KEYS_MAX, Label, LabelFilter, Labels, NotALabel};
+use crate::format::spelling::quoted;
 use crate::ingest::Package;
 
 /// The key of the label that a detected package has.
@@ -52,17 +53,18 @@ pub struct LabelRule {
 pub enum NotARule {
     /// Glob and label are not told apart.
     #[error(
-        "a rule is written 'GLOB key=value', with one space between; {0:?} has none (a space of the glob itself is `\\ `)"
+        "a rule is written 'GLOB key=value', with one space between; {} has none (a space of the glob itself is `\\ `)",
+        quoted(.0)
     )]
     NoLabel(String),
     /// There is no glob.
-    #[error("a rule is written 'GLOB key=value', {0:?} has no glob")]
+    #[error("a rule is written 'GLOB key=value', {} has no glob", quoted(.0))]
     NoGlob(String),
     /// The label is none.
     #[error("{0}")]
     Label(#[from] NotALabel),
     /// The glob is none, or too long.
-    #[error("{glob:?} is no glob: {why}")]
+    #[error("{} is not a glob: {why}", quoted(.glob))]
     Glob {
         /// What was to be one.
         glob: String,
@@ -329,10 +331,10 @@ mod tests {
             ("", "has none"),
             (" type=wheel", "has no glob"),
             ("*.whl wheel", "has no `=`"),
-            ("my dir/* type=wheel", "has ' '"),
-            ("a dir* =x", "has ' '"),
-            ("[a type=wheel", "no glob: unclosed"),
-            ("{a type=wheel", "no glob: unclosed"),
+            ("my dir/* type=wheel", "has \" \""),
+            ("a dir* =x", "has \" \""),
+            ("[a type=wheel", "not a glob: unclosed"),
+            ("{a type=wheel", "not a glob: unclosed"),
         ] {
             let error = text.parse::<LabelRule>().unwrap_err().to_string();
             assert!(error.contains(why), "{text:?}: {error}");

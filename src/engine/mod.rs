@@ -18,6 +18,7 @@ mod medium;
 pub mod reader;
 pub mod remove;
 pub mod repair;
+mod snapshots;
 pub mod stats;
 #[cfg(test)]
 mod trial;
@@ -26,12 +27,10 @@ pub mod verify;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::catalog::snapshot::{SnapshotInfo, read_info};
 use crate::chunk::Profile;
 use crate::error::{Error, Result};
 use crate::format::config::StoreConfig;
-use crate::format::id::SnapshotId;
-use crate::format::name::{ObjectKind, ObjectName};
+use crate::format::name::ObjectName;
 use crate::index::IndexStatistics;
 use crate::pack::frame::FrameSettings;
 use crate::pack::writer::PACK_BYTES_TARGET;
@@ -42,6 +41,7 @@ use crate::storage::{LocalStorage, Put, Storage};
 use self::medium::Medium;
 
 pub use locate::Locator;
+pub use snapshots::{SnapshotList, SnapshotSummary, UnreadableSnapshot};
 
 /// What a new store is made with.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,15 +50,6 @@ pub struct Settings {
     pub profile: Profile,
     /// How chunks are compressed.
     pub frames: FrameSettings,
-}
-
-/// A snapshot, as a list of snapshots shows it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SnapshotSummary {
-    /// Its id.
-    pub id: SnapshotId,
-    /// What it says of itself.
-    pub info: SnapshotInfo,
 }
 
 /// What an index was rebuilt from.
@@ -219,29 +210,6 @@ impl Store {
         // Tidiness: what cannot be removed is in nobody's way.
         let _ = self.folder().and_then(LocalStorage::sweep_temporaries);
         let _ = crate::index::sweep(&self.root.join(locate::INDEX_FILE), &*self.storage().cache_disk());
-    }
-
-    /// The ids of all snapshots, in no particular order.
-    ///
-    /// # Errors
-    /// The store cannot be listed.
-    pub fn snapshot_ids(&self) -> Result<Vec<SnapshotId>> {
-        locate::listed(self.storage(), ObjectKind::Snapshot, ObjectName::snapshot)
-    }
-
-    /// All snapshots, the newest first.
-    ///
-    /// # Errors
-    /// One of them cannot be read.
-    pub fn snapshots(&self) -> Result<Vec<SnapshotSummary>> {
-        let summary = |id| match read_info(self.storage(), id) {
-            // Removed since it was listed.
-            Err(Error::NotFound { .. }) => None,
-            info => Some(info.map(|info| SnapshotSummary { id, info })),
-        };
-        let mut summaries = self.snapshot_ids()?.into_iter().filter_map(summary).collect::<Result<Vec<_>>>()?;
-        summaries.sort_by_key(|summary| std::cmp::Reverse((summary.info.time_ns, summary.id)));
-        Ok(summaries)
     }
 
     /// The index, opened and brought up to date with the packs and recipes that are there.

@@ -14,14 +14,14 @@ pub use groups::{GroupChunks, GroupPart, GroupStats};
 
 use super::control::Control;
 use super::locate::{INDEX_FILE, Locator};
-use super::{SnapshotSummary, Store};
+use super::{SnapshotList, SnapshotSummary, Store, UnreadableSnapshot};
 use crate::catalog::snapshot::Snapshot;
 use crate::error::{Error, Result};
 use crate::format::config::StoreConfig;
 use crate::format::directory::Directory;
 use crate::format::entry::{Content, Entry, EntryKind};
 use crate::format::frame::FRAME_HEADER_BYTES;
-use crate::format::id::PackId;
+use crate::format::id::{PackId, SnapshotId};
 use crate::format::name::{ObjectKind, ObjectName};
 use crate::pack::reader::read_directory;
 
@@ -60,6 +60,8 @@ pub struct DedupStats {
     pub metadata: MetadataStats,
     /// Each snapshot, the oldest first.
     pub snapshots: Vec<SnapshotStats>,
+    /// Snapshots that cannot be read: they are in no other figure, and what only they use counts as unused.
+    pub unreadable_snapshots: Vec<String>,
     /// Stored chunks by length.
     pub chunk_histogram: Vec<HistogramBucket>,
     /// The file name extensions that hold the most stored bytes, largest first.
@@ -128,8 +130,6 @@ pub struct ExtensionStats {
     pub stored_bytes: u64,
 }
 
-/// How often all is counted if snapshots are removed meanwhile.
-const ATTEMPTS_MAX: usize = 8;
 /// How many extensions are reported.
 const EXTENSIONS_MAX: usize = 12;
 /// Extensions longer than this are no extensions.
@@ -192,23 +192,30 @@ impl Store {
         self.unless_removing(|| self.count(control))
     }
 
-    /// Counts again if snapshots were removed meanwhile.
+    /// Counts again as long as something is removed or moved that was to be counted: each time, another process got ahead.
     fn unless_removing<T>(&self, count: impl Fn() -> Result<T>) -> Result<T> {
-        for _ in 1..ATTEMPTS_MAX {
-            let listed = self.snapshot_ids()?.into_iter().collect::<BTreeSet<_>>();
+        let listed = || -> Result<BTreeSet<ObjectName>> {
+            let kinds =
+                [ObjectKind::Snapshot, ObjectKind::Recipes, ObjectKind::Pack].map(|kind| self.storage().list(kind));
+            let mut names = BTreeSet::new();
+            for listed in kinds {
+                names.extend(listed?.into_iter().map(|object| object.name));
+            }
+            Ok(names)
+        };
+        loop {
+            let before = listed()?;
             match count() {
-                // It, or what it needed, was removed since it was listed.
-                Err(Error::NotFound { .. }) => {}
-                Err(Error::Damaged { .. }) if self.snapshot_ids()?.into_iter().collect::<BTreeSet<_>>() != listed => {}
+                Err(Error::NotFound { .. } | Error::Damaged { .. }) if !before.is_subset(&listed()?) => {}
                 counted => return counted,
             }
         }
-        count()
     }
 
     fn count(&self, control: &Control) -> Result<DedupStats> {
         let locator = self.locator()?;
-        let mut snapshots = self.snapshots()?;
+        let SnapshotList { mut snapshots, unreadable, .. } = self.snapshot_list()?;
+        control.pass_over(&unreadable);
         snapshots.reverse();
         let mut stats = DedupStats::default();
         let mut extensions = Extensions::default();
@@ -222,6 +229,7 @@ impl Store {
             mark(&locator, &mut packs, *content, *size, *holders)?;
         }
         stats.contents = contents.len() as u64;
+        stats.unreadable_snapshots = control.passed_over().iter().map(|unreadable| unreadable.id.to_hex()).collect();
         for pack in packs.values() {
             add_pack(&mut stats, &mut extensions, pack);
         }
@@ -246,11 +254,12 @@ impl Store {
         control: &Control,
     ) -> Result<HashMap<Content, (Holders, u64)>> {
         let mut contents: HashMap<Content, (Holders, u64)> = HashMap::new();
-        for (place, snapshot) in snapshots.iter().enumerate() {
-            let place = place as u32;
+        for snapshot in snapshots {
             let mut part =
                 SnapshotStats { id: snapshot.id.to_hex(), time_ns: snapshot.info.time_ns, ..SnapshotStats::default() };
-            for entry in Snapshot::open(self.storage(), snapshot.id)?.entries() {
+            let Some(opened) = self.open_or_pass_over(snapshot.id, control)? else { continue };
+            let place = stats.snapshots.len() as u32;
+            for entry in opened.entries() {
                 let entry = entry?;
                 *entries += 1;
                 if control.is_stopped() {
@@ -277,6 +286,18 @@ impl Store {
             stats.snapshots.push(part);
         }
         Ok(contents)
+    }
+
+    /// A snapshot that is to be counted; `None` if it cannot be read.
+    fn open_or_pass_over(&self, id: SnapshotId, control: &Control) -> Result<Option<Snapshot<'_>>> {
+        match Snapshot::open(self.storage(), id) {
+            Ok(snapshot) => Ok(Some(snapshot)),
+            Err(error @ Error::NotFound { .. }) => Err(error),
+            Err(error) => {
+                control.pass_over(&[UnreadableSnapshot::of(id, error)?]);
+                Ok(None)
+            }
+        }
     }
 
     fn load_packs(&self) -> Result<HashMap<PackId, PackState>> {

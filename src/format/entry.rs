@@ -159,9 +159,10 @@ impl EntryPath {
     }
 }
 
+/// As it is spelled, in double quotes: see [`super::spelling`].
 impl std::fmt::Debug for EntryPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}", OsStr::from_bytes(&self.0))
+        write!(f, "{}", super::spelling::quoted(self))
     }
 }
 

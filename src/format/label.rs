@@ -8,6 +8,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::spelling::quoted;
+
 /// A snapshot has at most this many keys: each is a column.
 pub const LABEL_KEYS_MAX: usize = 64;
 /// A key has at most this many bytes.
@@ -26,19 +28,19 @@ pub struct Label {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotALabel {
     /// There is no `=`.
-    #[error("a label is written key=value, {0:?} has no `=`")]
+    #[error("a label is written key=value, {} has no `=`", quoted(.0))]
     NoValue(String),
     /// The key has no characters.
-    #[error("a label is written key=value, {0:?} has no key")]
+    #[error("a label is written key=value, {} has no key", quoted(.0))]
     NoKey(String),
     /// The key is too long.
-    #[error("a label's key has at most {LABEL_KEY_BYTES_MAX} bytes, {key:?} has {}", key.len())]
+    #[error("a label's key has at most {LABEL_KEY_BYTES_MAX} bytes, {} has {}", quoted(.key), key.len())]
     LongKey {
         /// The key.
         key: String,
     },
     /// The key has a character that no key has.
-    #[error("a label's key has neither spaces nor control characters nor `=`, {key:?} has {found:?}")]
+    #[error("a label's key has neither spaces nor control characters nor `=`, {} has {}", quoted(.key), quoted(&.found.to_string()))]
     KeyCharacter {
         /// The key.
         key: String,
@@ -46,7 +48,7 @@ pub enum NotALabel {
         found: char,
     },
     /// The value is too long.
-    #[error("a label's value has at most {LABEL_VALUE_BYTES_MAX} bytes, that of {key:?} has {bytes}")]
+    #[error("a label's value has at most {LABEL_VALUE_BYTES_MAX} bytes, that of {} has {bytes}", quoted(.key))]
     LongValue {
         /// The key.
         key: String,
@@ -54,7 +56,7 @@ pub enum NotALabel {
         bytes: usize,
     },
     /// The value has a control character.
-    #[error("a label's value has no control characters, that of {key:?} has {found:?}")]
+    #[error("a label's value has no control characters, that of {} has {}", quoted(.key), quoted(&.found.to_string()))]
     ValueCharacter {
         /// The key.
         key: String,

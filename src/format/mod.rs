@@ -16,6 +16,7 @@ pub mod label;
 pub mod name;
 pub mod pack;
 pub mod recipe;
+pub mod spelling;
 pub mod xet;
 
 /// The version of every format in a store, as recorded in `store.json`. A store with another one is refused.

@@ -19,6 +19,7 @@ use super::walk::Found;
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Xattr};
 use crate::format::label::Labels;
+use crate::format::spelling::spelled;
 
 /// The longest list of names and the longest value the system knows, in bytes.
 const XATTR_BYTES_MAX: usize = 64 << 10;
@@ -83,7 +84,7 @@ impl Metadata {
     ) -> Completed {
         let lost = lost.into_iter().map(|(name, errno)| {
             let source = std::io::Error::from(errno);
-            let named = format!("{}: {source}", String::from_utf8_lossy(&name));
+            let named = format!("{}: {source}", spelled(&name));
             Error::io("read extended attributes of", &found.disk, std::io::Error::new(source.kind(), named))
         });
         Completed { lost: lost.collect(), entry: self.with(found.path.clone(), stat, link_target, xattrs) }

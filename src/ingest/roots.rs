@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::longpath::Near;
 use crate::error::{Error, Result};
 use crate::format::entry::{EntryKind, EntryPath};
+use crate::format::spelling::quoted;
 
 /// Where a walk begins, and what that place is called in the snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,10 +33,10 @@ pub(super) fn settle(mut roots: Vec<Root>) -> Result<Vec<Root>> {
             Some((outer, below)) => {
                 if !walk_meets(&outer.disk, &below, &root.disk) {
                     return Err(Error::Usage(format!(
-                        "{:?} and {:?} would both be stored at {:?}; add them one after the other",
-                        on_disk_below(&outer.disk, &below),
-                        root.disk,
-                        root.path,
+                        "{} and {} would both be stored at {}; add them one after the other",
+                        quoted(&on_disk_below(&outer.disk, &below)),
+                        quoted(&root.disk),
+                        quoted(&root.path),
                     )));
                 }
             }

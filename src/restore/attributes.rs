@@ -19,6 +19,7 @@ use rustix::io::{self, Errno};
 use super::beneath::Newborn;
 use crate::error::Error;
 use crate::format::entry::{Entry, EntryKind, Xattr};
+use crate::format::spelling::spelled;
 
 /// What could not be set on something that was restored; empty where all is as it was.
 pub type Warnings = Vec<Error>;
@@ -159,7 +160,7 @@ fn set_xattrs(entry: &Entry, acls: bool, report: &mut Report<'_>, set: impl Fn(&
     for xattr in entry.xattrs.iter().filter(|xattr| ACLS.contains(&xattr.name.as_slice()) == acls) {
         if let Err(errno) = set(xattr) {
             let source = std::io::Error::from(errno);
-            let named = format!("{}: {source}", String::from_utf8_lossy(&xattr.name));
+            let named = format!("{}: {source}", spelled(&xattr.name));
             let source = std::io::Error::new(source.kind(), named);
             report.warnings.push(Error::io("set an extended attribute of", (report.shown)(), source));
         }

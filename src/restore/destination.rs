@@ -22,6 +22,7 @@ use super::file::FileTarget;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::format::id::checksum;
+use crate::format::spelling::quoted;
 
 /// A place to restore to. One serves all threads; paths are relative to it, and the root path is the place itself.
 ///
@@ -67,7 +68,7 @@ impl Destination {
             Some(name) => {
                 let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
                 let name = EntryPath::default().join(name.as_bytes());
-                let name = name.map_err(|odd| Error::Usage(format!("cannot restore to {path:?}: {odd}")))?;
+                let name = name.map_err(|odd| Error::Usage(format!("cannot restore to {}: {odd}", quoted(path))))?;
                 (parent.unwrap_or(Path::new(".")), name)
             }
             None => (path, EntryPath::default()),

@@ -12,6 +12,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::format::spelling::quoted;
 
 /// A file or a directory that is being written.
 #[derive(Debug)]
@@ -121,7 +122,7 @@ fn beside<T>(target: &Path, make: impl Fn(&Path) -> io::Result<T>) -> Result<(Pa
     let folder = folder_of(target);
     // `x/..` and the like are no names to rename to.
     if target.file_name().is_none() {
-        return Err(Error::Usage(format!("cannot export to {target:?}: that is no name")));
+        return Err(Error::Usage(format!("cannot export to {}: that is not a file name", quoted(target))));
     }
     loop {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -21,6 +21,7 @@ use crate::format::archive::ArchiveForm;
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity, PATH_BYTES_MAX, Xattr};
 use crate::format::id::{ChunkId, RecipeId};
 use crate::format::label::Labels;
+use crate::format::spelling::quoted;
 
 /// The words of the `kind` column; a kind's place is its key.
 pub(super) const KINDS: [(&str, EntryKind); 7] = [
@@ -504,8 +505,8 @@ fn entry_path(paths: &BinaryArray, row: usize) -> Result<EntryPath, String> {
 /// A path in a message: not all of one of megabytes.
 fn shown(path: &[u8]) -> String {
     match path.get(..SHOWN_BYTES_MAX) {
-        Some(front) => format!("{:?}…", String::from_utf8_lossy(front)),
-        None => format!("{:?}", String::from_utf8_lossy(path)),
+        Some(front) => format!("{}…", quoted(front)),
+        None => quoted(path).to_string(),
     }
 }
 

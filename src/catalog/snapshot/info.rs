@@ -33,6 +33,10 @@ pub struct SnapshotInfo {
     pub new_chunks: u64,
     /// What the rows add up to.
     pub counts: Counts,
+    /// Where it stands among snapshots, if not at `time_ns`: later than every snapshot that was there, although the clock
+    /// was not. Left out of the JSON where the clock was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_ns: Option<i64>,
     /// The keys of labels that entries may have, ascending. Left out of the JSON where there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub label_keys: Vec<String>,

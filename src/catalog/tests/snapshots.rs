@@ -53,6 +53,7 @@ fn an_empty_snapshot_is_one() {
 fn what_is_known_of_the_whole_reads_back_from_the_footer_alone() {
     let shelf = Shelf::default();
     let info = SnapshotInfo {
+        order_ns: Some(1_700_000_000_000_000_001),
         time_ns: 1_700_000_000_123_456_789,
         took_ms: 5,
         host: "hôst \"x\"".into(),

@@ -35,6 +35,7 @@ use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::format::id::{ChunkId, RecipeId};
 use crate::format::label::Labels;
 use crate::format::recipe::{Piece, recipe_id};
+use crate::format::spelling::quoted;
 use crate::ingest::{HEAD_BYTES, Walk, made_now, standard_input};
 
 /// Files up to this size are read whole, many to a job; bigger ones are cut in segments.
@@ -130,7 +131,7 @@ impl<'a, 's> Conductor<'a, 's> {
             .stdin_name
             .as_deref()
             .map(|name| match EntryPath::from_given(name) {
-                path if path.is_root() => Err(Error::Usage(format!("{name:?} is no name for a file"))),
+                path if path.is_root() => Err(Error::Usage(format!("{} is not a name for a file", quoted(name)))),
                 path => Ok(Stream::new(standard_input(path))),
             })
             .transpose()?;
@@ -436,5 +437,5 @@ impl<'a, 's> Conductor<'a, 's> {
 
 /// All senders of events hang up only after a failure that was sent before.
 fn stopped_early() -> Error {
-    Error::Usage("the add's worker threads stopped early".to_owned())
+    Error::Internal("the add's worker threads stopped early".to_owned())
 }

@@ -39,7 +39,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Sender, unbounded};
 
 pub use archive::Archives;
-pub use report::{AddReport, AddTotals, Problem};
+pub use report::{AddReport, AddTotals, ClockBehind, Problem};
 pub use writer::{Writer, WriterOptions};
 
 use self::budget::Budget;
@@ -48,12 +48,12 @@ use self::given::Given;
 use self::packer::{FinishedPack, Packing};
 use self::pool::Pool;
 use self::worker::{Done, Queues, Tools};
-use super::Store;
 use super::commit::PacksDurable;
 use super::control::Control;
 use super::labels::{Labeller, Labelling};
 use super::locate::Locator;
-use crate::catalog::snapshot::{Root, Snapshot, SnapshotInfo, read_info};
+use super::{SnapshotList, Store, UnreadableSnapshot};
+use crate::catalog::snapshot::{Root, Snapshot, SnapshotInfo};
 use crate::chunk::finder::Finder;
 use crate::error::{Error, Result};
 use crate::format::entry::EntryPath;
@@ -173,8 +173,12 @@ impl Store {
             small: Pool::default(),
         };
         let mut info = describe(request);
-        let parent = if from.is_some() { None } else { parent_of(self, &info)? };
+        let mut list = self.snapshot_list()?;
+        let parent = if from.is_some() { None } else { parent_of(self, &mut list, &info)? };
         info.parent = parent.as_ref().map(Snapshot::id);
+        info.order_ns = list.order_after(info.time_ns);
+        let later = list.later_than(info.time_ns);
+        let clock = later.map(|later| ClockBehind { snapshot: later.id, time_ns: later.info.time_ns });
         let report = std::thread::scope(|scope| {
             for _ in 0..request.threads.max(1) {
                 let (queues, tools) = (queues.clone(), &tools);
@@ -202,7 +206,7 @@ impl Store {
         let _ = locator.close();
         drop(lease);
         let report = report?;
-        Ok(AddReport { duration: begun.elapsed(), ..report })
+        Ok(AddReport { duration: begun.elapsed(), clock, unreadable: list.unreadable, ..report })
     }
 }
 
@@ -231,7 +235,7 @@ pub fn measure(paths: &[PathBuf], is_ended: &dyn Fn() -> bool) -> Option<(u64, u
         }
         if let Walked::Found(found) = step {
             totals.0 += 1;
-            totals.1 += found.stat.size;
+            totals.1 = found.stat.size.saturating_add(totals.1);
         }
     }
     Some(totals)
@@ -251,15 +255,22 @@ fn describe(request: &AddRequest) -> SnapshotInfo {
     }
 }
 
-/// The newest snapshot of the same paths on the same host.
-fn parent_of<'s>(store: &'s Store, info: &SnapshotInfo) -> Result<Option<Snapshot<'s>>> {
+/// The newest snapshot of the same paths on the same host that can be read; those that cannot are noted.
+fn parent_of<'s>(store: &'s Store, list: &mut SnapshotList, info: &SnapshotInfo) -> Result<Option<Snapshot<'s>>> {
     let entry_paths = |info: &SnapshotInfo| -> BTreeSet<EntryPath> {
         info.roots.iter().map(|root| EntryPath::from_given(Path::new(OsStr::from_bytes(&root.0)))).collect()
     };
     let wanted = entry_paths(info);
-    let same = |other: &SnapshotInfo| other.host == info.host && entry_paths(other) == wanted;
-    // A snapshot that cannot be read is no parent; that it is damaged is for verify to say.
-    let known = store.snapshot_ids()?.into_iter().filter_map(|id| Some((id, read_info(store.storage(), id).ok()?)));
-    let newest = known.filter(|(_, other)| same(other)).max_by_key(|(id, other)| (other.time_ns, *id));
-    Ok(newest.and_then(|(id, _)| Snapshot::open(store.storage(), id).ok()))
+    for summary in &list.snapshots {
+        if summary.info.host != info.host || entry_paths(&summary.info) != wanted {
+            continue;
+        }
+        match Snapshot::open(store.storage(), summary.id) {
+            Ok(snapshot) => return Ok(Some(snapshot)),
+            // It was removed after it was listed.
+            Err(Error::NotFound { .. }) => {}
+            Err(error) => list.unreadable.push(UnreadableSnapshot::of(summary.id, error)?),
+        }
+    }
+    Ok(None)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::engine::UnreadableSnapshot;
 use crate::error::Error;
 use crate::format::entry::{Entry, EntryKind};
 use crate::format::id::SnapshotId;
@@ -62,6 +63,19 @@ pub struct AddReport {
     pub duration: Duration,
     /// What is missing from the snapshot, or in it with a reservation.
     pub problems: Vec<Problem>,
+    /// Set if a snapshot lies in the future: its clock was ahead, or this one is behind.
+    pub clock: Option<ClockBehind>,
+    /// Snapshots that cannot be read and were not considered as the parent.
+    pub unreadable: Vec<UnreadableSnapshot>,
+}
+
+/// A snapshot that is later than the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockBehind {
+    /// The snapshot, of several the latest.
+    pub snapshot: SnapshotId,
+    /// When it says that it was made.
+    pub time_ns: i64,
 }
 
 impl AddTotals {
@@ -71,7 +85,7 @@ impl AddTotals {
             EntryKind::Directory => self.directories += 1,
             _ => self.others += 1,
         }
-        self.logical_bytes += entry.size;
+        self.logical_bytes = self.logical_bytes.saturating_add(entry.size);
     }
 }
 

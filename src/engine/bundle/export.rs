@@ -22,13 +22,14 @@ use crate::engine::gc::mark::{Marked, Marking, snapshots_in};
 use crate::engine::gc::rewrite::{rewrite_packs, rewrite_recipes};
 use crate::engine::get::Selector;
 use crate::engine::medium::{Medium, open_bundle, places_of};
-use crate::engine::{Store, random_id};
+use crate::engine::{Store, UnreadableSnapshot, random_id};
 use crate::error::{Error, Result};
 use crate::format::bundle::BundleId;
 use crate::format::condemned::Condemned;
 use crate::format::config::StoreConfig;
 use crate::format::id::SnapshotId;
 use crate::format::name::{ObjectKind, ObjectName};
+use crate::format::spelling::quoted;
 use crate::storage::bundle::{BundleStorage, BundleWriter, Committed};
 use crate::storage::disk::{Disk, SystemDisk};
 use crate::storage::{ScratchStorage, Storage};
@@ -143,9 +144,9 @@ impl Store {
         }
         let described = |config: &StoreConfig| format!("{} ({})", config.id, config.profile);
         Err(Error::Usage(format!(
-            "bundle {:?} is of store {}, not of {}: import it into this one first (`store bundle import`), and export \
+            "bundle {} is of store {}, not of {}: import it into this one first (`store bundle import`), and export \
              both to a new file",
-            bundle.path(),
+            quoted(bundle.path()),
             described(&other.config),
             described(&self.config)
         )))
@@ -182,8 +183,43 @@ impl Store {
         })
     }
 
+    /// Plans the export. Of all snapshots, those that cannot be read are passed over.
     fn plan<'s>(
         &'s self,
+        request: &BundleExport,
+        held: Option<&'s BundleStorage>,
+        scratch: &'s ScratchStorage,
+        control: &Control,
+    ) -> Result<Plan<'s>> {
+        let mut left_out = BTreeSet::new();
+        loop {
+            let error = match self.plan_without(&left_out, request, held, scratch, control) {
+                Err(error) if request.snapshots.is_empty() => error,
+                planned => return planned,
+            };
+            match self.snapshot_of(&error).filter(|id| !left_out.contains(id)) {
+                Some(id) => {
+                    control.pass_over(&[UnreadableSnapshot::of(id, error)?]);
+                    left_out.insert(id);
+                }
+                None => return Err(error),
+            }
+        }
+    }
+
+    /// The snapshot whose file an error is about.
+    fn snapshot_of(&self, error: &Error) -> Option<SnapshotId> {
+        let name = match error {
+            Error::Damaged { file, .. } | Error::FormatVersion { file, .. } => ObjectName::from_path(file),
+            Error::Io { path, .. } => ObjectName::from_path(path.strip_prefix(self.root()).ok()?.to_str()?),
+            _ => None,
+        };
+        name.and_then(ObjectName::snapshot)
+    }
+
+    fn plan_without<'s>(
+        &'s self,
+        left_out: &BTreeSet<SnapshotId>,
         request: &BundleExport,
         held: Option<&'s BundleStorage>,
         scratch: &'s ScratchStorage,
@@ -192,9 +228,13 @@ impl Store {
         let condemned = self.condemned()?;
         let store = self.storage();
         let wanted: BTreeSet<SnapshotId> = if request.snapshots.is_empty() {
-            self.snapshot_ids()?.into_iter().collect()
+            self.snapshot_ids()?.into_iter().filter(|id| !left_out.contains(id)).collect()
         } else {
-            let id = |selector| Ok(self.resolve(Path::new(""), selector)?.snapshot.id());
+            let id = |selector| {
+                let found = self.resolve(Path::new(""), selector)?;
+                control.pass_over(&found.passed_over);
+                Ok(found.snapshot.id())
+            };
             request.snapshots.iter().map(id).collect::<Result<_>>()?
         };
         let names = held.iter().flat_map(|held| held.places()).map(|place| place.name).collect();
@@ -291,7 +331,7 @@ fn random_bundle() -> Result<BundleId> {
 /// As [`Store::open`]; [`Error::Usage`] for a folder.
 pub(super) fn open_source(disk: &dyn Disk, file: &Path) -> Result<Store> {
     if disk.is_dir(file).is_ok_and(|is_dir| is_dir) {
-        return Err(Error::Usage(format!("{file:?} is a directory: a bundle is one file")));
+        return Err(Error::Usage(format!("{} is a directory: a bundle is one file", quoted(file))));
     }
     Store::open_at(file, Medium::Bundle(open_bundle(disk, file)?))
 }

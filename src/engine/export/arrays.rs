@@ -34,6 +34,7 @@ impl Store {
     /// at `output` then.
     pub fn export_arrays(&self, request: &ExportRequest, output: &Path, control: &Control) -> Result<ExportReport> {
         let found = self.resolve(&request.path, &request.snapshot)?;
+        control.pass_over(&found.passed_over);
         let locator = self.locator()?;
         let folder = Unfinished::directory(output)?;
         let arrays = Arrays { request, found: &found, locator: &locator, control, folder: folder.path() };
@@ -138,7 +139,7 @@ impl Arrays<'_, '_> {
                     });
                     Some(pushed.map(|layout| {
                         report.entries += 1;
-                        report.bytes += entry.size;
+                        report.bytes = report.bytes.saturating_add(entry.size);
                         Placed { item: place.item, offset: place.offset, path: entry.path, layout }
                     }))
                 }

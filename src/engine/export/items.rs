@@ -77,7 +77,10 @@ impl<I> Rows<I> {
             return Ok(Row { entry, role: Role::LeftOut(why) });
         }
         let place = self.next;
-        let too_many = || Error::damaged("snapshots", 0, format!("{:?}: its files have 2^64 bytes", entry.path));
+        let too_many = || {
+            let what = "and the files before it have 2^64 bytes or more, which no arrays hold: export fewer files";
+            Error::Usage(format!("{:?} {what}", entry.path))
+        };
         let offset = place.offset.checked_add(entry.size).ok_or_else(too_many)?;
         self.next = Place { item: place.item + 1, offset };
         if let Some(identity) = identity {

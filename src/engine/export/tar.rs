@@ -32,6 +32,7 @@ impl Store {
         control: &Control,
     ) -> Result<ExportReport> {
         let found = self.resolve(&request.path, &request.snapshot)?;
+        control.pass_over(&found.passed_over);
         let locator = self.locator()?;
         let mut roll = Roll::new(&locator, Output { writer: output, name }, control, request.threads);
         let mut report = ExportReport::default();
@@ -54,7 +55,7 @@ impl Store {
                 roll.push(&layout, 0..layout.bytes())?;
                 let zeros = END_MARK.get(..padding(layout.bytes())).unwrap_or_default();
                 roll.write(zeros)?;
-                report.bytes += entry.size;
+                report.bytes = report.bytes.saturating_add(entry.size);
             }
             report.entries += 1;
             control.count(1, 0);

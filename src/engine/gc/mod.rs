@@ -144,7 +144,7 @@ impl Store {
     /// is deleted then; [`Error::Interrupted`]; the storage's. After any of them, and after a crash, the next gc goes on.
     pub fn gc(&self, request: &GcRequest, control: &Control, waiting: &dyn Fn(usize)) -> Result<GcReport> {
         if request.dry_run {
-            return Collection::new(self, request, control).rehearse();
+            return Collection::new(self, request, control).rehearse().map_err(deletes_nothing);
         }
         if !request.without.is_empty() {
             return Err(Error::Usage("only a dry run can take snapshots for removed".to_owned()));
@@ -154,11 +154,24 @@ impl Store {
         self.sweep();
         // Those of processes that are gone are removed by looking at them.
         let _ = folder.leases();
-        let collected = Collection::new(self, request, control).run(waiting);
+        let collected = Collection::new(self, request, control).run(waiting).map_err(deletes_nothing);
         drop(sole);
         // A cache, which would find out by itself.
         let _ = self.locator().and_then(super::Locator::close);
         collected
+    }
+}
+
+/// Says of a snapshot that cannot be read why nothing is deleted.
+fn deletes_nothing(error: Error) -> Error {
+    match error {
+        Error::Damaged { file, offset, what }
+            if ObjectName::from_path(&file).and_then(ObjectName::snapshot).is_some() =>
+        {
+            let what = format!("{what}; gc deletes nothing while it is unknown what this snapshot needs");
+            Error::Damaged { file, offset, what }
+        }
+        error => error,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity};
 use crate::format::id::RecipeId;
 use crate::format::label::Labels;
 use crate::format::recipe::Piece;
+use crate::format::spelling::quoted;
 
 /// Where a file's bytes are.
 ///
@@ -190,18 +191,16 @@ impl OpenArchive {
     /// # Errors
     /// [`Error::Usage`] if the archive does not have all of it.
     pub(in crate::engine) fn member_layout(&self, row: usize) -> Result<Layout> {
-        let shown = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+        let shown = |name: &[u8]| quoted(name).to_string();
         let Some(row) = self.content_row(row) else {
             let link = self.members.get(row)?;
             let (path, target) = (shown(&link.path), shown(&link.link_target));
-            return Err(Error::Usage(format!("{path:?} is another name of {target:?}, which is not in the archive")));
+            return Err(Error::Usage(format!("{path} is another name of {target}, which is not in the archive")));
         };
         let member = self.members.get(row)?;
         if member.missing_bytes > 0 {
             let (path, missing) = (shown(&member.path), member.missing_bytes);
-            return Err(Error::Usage(format!(
-                "{path:?} is not whole: the archive ends {missing} bytes before it does"
-            )));
+            return Err(Error::Usage(format!("{path} is not whole: the archive ends {missing} bytes before it does")));
         }
         let mut layout = Layout::default();
         let mut content = self.starts.get(row).copied().unwrap_or_default();

@@ -163,7 +163,7 @@ impl<'a, 's> Worker<'a, 's> {
     }
 
     fn look_up_again(&self, want: &Want) -> Result<(Location, ChunkPlace, Range<u32>)> {
-        let unplanned = || Error::Usage("a planned chunk is not in its pack's directory".to_owned());
+        let unplanned = || Error::Internal("a planned chunk is not in its pack's directory".to_owned());
         let (pack, _) = self.plan.packs.get(want.pack as usize).ok_or_else(unplanned)?;
         let (id, range) = self.place_of(want).ok_or_else(unplanned)?;
         self.locator.vanished(pack)?;
@@ -174,7 +174,7 @@ impl<'a, 's> Worker<'a, 's> {
 
     /// Reads and decodes a want's frame.
     fn decode(&mut self, want: &Want) -> Result<()> {
-        let missing = || Error::Usage("a planned frame is not in its pack's directory".to_owned());
+        let missing = || Error::Internal("a planned frame is not in its pack's directory".to_owned());
         let (pack, directory) = self.plan.packs.get(want.pack as usize).ok_or_else(missing)?;
         let frame = directory.frames.get(want.frame as usize).ok_or_else(missing)?;
         let read =

@@ -138,6 +138,7 @@ impl Store {
             return Err(Error::Usage(format!("a get needs at least {} MiB of memory", MEMORY_BYTES_MIN >> 20)));
         }
         let found = self.resolve(&request.path, &request.snapshot)?;
+        control.pass_over(&found.passed_over);
         if !request.labels.is_empty() {
             // Before anything is made: to look costs little beside a restore.
             let first = found.entries().and_then(|rows| filtered(rows, &request.labels).next().transpose());
@@ -189,6 +190,7 @@ impl Store {
         control: &Control,
     ) -> Result<u64> {
         let found = self.resolve(&request.path, &request.snapshot)?;
+        control.pass_over(&found.passed_over);
         let id = found.snapshot.id();
         let locator = self.locator()?;
         let layout =

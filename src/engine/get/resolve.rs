@@ -1,5 +1,7 @@
 //! Which entry of which snapshot does the user mean?
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -7,11 +9,13 @@ use super::archive::{Named, OpenArchive, layout_of};
 use crate::catalog::snapshot::Snapshot;
 use crate::engine::labels::filtered;
 use crate::engine::layout::Layout;
-use crate::engine::{Locator, Store};
+use crate::engine::{Locator, SnapshotList, Store, UnreadableSnapshot};
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::format::id::{RecipeId, SnapshotId};
 use crate::format::label::{LabelFilter, Labels};
+use crate::format::name::ObjectName;
+use crate::format::spelling::{quoted, unspelled};
 
 /// How many names near to a wrong one are offered.
 const NEAR_NAMES: usize = 3;
@@ -30,6 +34,19 @@ pub enum Selector {
     Id(String),
 }
 
+/// A path that is looked for.
+struct Wanted {
+    path: EntryPath,
+    /// With a slash at its end, the path of an archive stands for what is in it.
+    is_folder: bool,
+}
+
+impl Wanted {
+    fn of(given: &Path) -> Self {
+        Self { path: EntryPath::from_given(given), is_folder: given.as_os_str().as_bytes().ends_with(b"/") }
+    }
+}
+
 /// An entry that was asked for.
 #[derive(Debug)]
 pub struct Found<'s> {
@@ -37,6 +54,8 @@ pub struct Found<'s> {
     pub snapshot: Snapshot<'s>,
     /// The entry's path in it. The root of a snapshot need not have a row of its own.
     pub path: EntryPath,
+    /// Snapshots that cannot be read and may be newer than the one found, with the path or without.
+    pub passed_over: Vec<UnreadableSnapshot>,
     /// The archive that the entry is a member of, or all members.
     pub(super) inside: Option<Inside>,
 }
@@ -92,6 +111,26 @@ impl Item {
 }
 
 impl Found<'_> {
+    /// Every path of the snapshot with a backslash in it, and of the archive that was looked into: one of these could be
+    /// what another name is spelled like.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the snapshot is.
+    pub fn paths_with_backslash(&self) -> Result<HashSet<EntryPath>> {
+        let members: Box<dyn Iterator<Item = Result<Entry>>> = match &self.inside {
+            None => Box::new(std::iter::empty()),
+            Some(_) => self.entries()?,
+        };
+        let mut paths = HashSet::new();
+        for entry in self.snapshot.entries().chain(members) {
+            let path = entry?.path;
+            if path.as_bytes().contains(&b'\\') {
+                paths.insert(path);
+            }
+        }
+        Ok(paths)
+    }
+
     /// As [`Found::entries`], but only those that have the labels and what leads to them, with what it takes to read
     /// them.
     pub(in crate::engine) fn items<'f>(
@@ -132,36 +171,91 @@ impl Found<'_> {
 }
 
 impl Store {
-    /// Opens the snapshot that is selected and has `path`.
+    /// Opens the snapshot that is selected and has `path`. Snapshots that cannot be read are passed over, unless one is
+    /// selected by its id: see [`Found::passed_over`].
     ///
     /// # Errors
-    /// [`Error::NotFound`], with the nearest names; [`Error::Damaged`] if a snapshot that may have it cannot be read.
+    /// [`Error::NotFound`], with the nearest names; [`Error::NoSnapshots`]; [`Error::Damaged`] or [`Error::Io`] of a snapshot
+    /// that cannot be read, if it is the one selected or no other has the path.
     pub fn resolve(&self, path: &Path, selector: &Selector) -> Result<Found<'_>> {
-        let wanted = EntryPath::from_given(path);
-        // With a slash at its end, the path of an archive stands for what is in it.
-        let is_folder = path.as_os_str().as_bytes().ends_with(b"/");
-        let ids: Vec<SnapshotId> = match selector {
-            Selector::NewestWithPath => self.snapshots()?.iter().map(|summary| summary.id).collect(),
-            Selector::Latest => self.snapshots()?.first().map(|summary| summary.id).into_iter().collect(),
-            Selector::Id(prefix) => vec![self.snapshot_by_prefix(prefix)?],
+        self.resolve_any(&[Wanted::of(path)], selector)
+    }
+
+    /// As [`Store::resolve`], of a path that a person gives: as it is, or as a listing spells it
+    /// ([`crate::format::spelling`]). In one snapshot, the path as it is given counts first; one that begins with exactly
+    /// two slashes is spelled and nothing else.
+    ///
+    /// # Errors
+    /// As [`Store::resolve`].
+    pub fn resolve_spelled(&self, path: &Path, selector: &Selector) -> Result<Found<'_>> {
+        let given = path.as_os_str().as_bytes();
+        let spelling = given.strip_prefix(b"//").filter(|rest| !rest.starts_with(b"/"));
+        let read = Some(given).filter(|given| given.contains(&b'\\')).and_then(unspelled);
+        let read = read.map(|bytes| Wanted::of(Path::new(OsStr::from_bytes(&bytes))));
+        let wanted = match (spelling, read) {
+            (Some(_), Some(read)) => vec![read],
+            (_, read) => [Wanted::of(path)].into_iter().chain(read).collect(),
         };
-        if ids.is_empty() {
-            return Err(Error::not_found("a snapshot: the store is empty, so anything"));
+        self.resolve_any(&wanted, selector)
+    }
+
+    fn resolve_any(&self, wanted: &[Wanted], selector: &Selector) -> Result<Found<'_>> {
+        let list = match selector {
+            Selector::Id(_) => SnapshotList::default(),
+            Selector::NewestWithPath | Selector::Latest => self.snapshot_list()?,
+        };
+        let ids: Vec<SnapshotId> = match selector {
+            Selector::Id(prefix) => vec![self.snapshot_by_prefix(prefix)?],
+            _ => list.snapshots.iter().map(|summary| summary.id).collect(),
+        };
+        let mut passed_over = list.unreadable;
+        if ids.is_empty() && passed_over.is_empty() {
+            return Err(Error::NoSnapshots);
         }
         let mut newest = None;
         for id in ids {
             let snapshot = match Snapshot::open(self.storage(), id) {
-                // Removed since it was listed.
-                Err(Error::NotFound { .. }) if !matches!(selector, Selector::Id(_)) => continue,
-                snapshot => snapshot?,
+                Ok(snapshot) => snapshot,
+                Err(error) if matches!(selector, Selector::Id(_)) => return Err(error),
+                // It was removed after it was listed.
+                Err(Error::NotFound { .. }) => continue,
+                Err(error) => {
+                    passed_over.push(UnreadableSnapshot::of(id, error)?);
+                    continue;
+                }
             };
-            if let Some(inside) = self.place_in(&snapshot, &wanted, is_folder)? {
-                return Ok(Found { snapshot, path: wanted, inside });
+            for Wanted { path, is_folder } in wanted {
+                if let Some(inside) = self.place_in(&snapshot, path, *is_folder)? {
+                    return Ok(Found { snapshot, path: path.clone(), passed_over, inside });
+                }
             }
             newest.get_or_insert(snapshot);
+            if *selector == Selector::Latest {
+                break;
+            }
         }
-        let near = newest.map_or(Ok(Vec::new()), |snapshot| near_names(&snapshot, &wanted))?;
-        Err(Error::NotFound { what: format!("path {wanted:?}"), near })
+        let path = wanted.first().map(|wanted| wanted.path.clone()).unwrap_or_default();
+        if let Some(unreadable) = passed_over.first() {
+            return Err(self.unreadable(unreadable, &path, newest.is_some()));
+        }
+        let near = newest.map_or(Ok(Vec::new()), |snapshot| near_names(&snapshot, &path))?;
+        Err(Error::NotFound { what: format!("path {path:?}"), near })
+    }
+
+    /// The error for a path that only a snapshot which cannot be read may have.
+    fn unreadable(&self, unreadable: &UnreadableSnapshot, path: &EntryPath, others: bool) -> Error {
+        let UnreadableSnapshot { id, what, .. } = unreadable;
+        match Snapshot::open(self.storage(), *id) {
+            Err(Error::Damaged { file, offset, what }) if others => {
+                Error::damaged(file, offset, format!("{what} (no snapshot that can be read has {path:?})"))
+            }
+            Err(error) => error,
+            // It can be read now.
+            Ok(_) => {
+                let file = self.storage().describe(&ObjectName::Snapshot(*id));
+                Error::io("read", file, std::io::Error::other(what.clone()))
+            }
+        }
     }
 
     /// Whether a snapshot has a path, and if so, in which archive it is, if it is in one.
@@ -188,9 +282,10 @@ impl Store {
         let matching: Vec<_> = self.snapshot_ids()?.into_iter().filter(|id| id.to_hex().starts_with(prefix)).collect();
         match matching.as_slice() {
             [id] => Ok(*id),
-            [] => Err(Error::not_found(format!("snapshot {prefix:?}"))),
+            [] => Err(Error::not_found(format!("snapshot {}", quoted(prefix)))),
             many => Err(Error::Usage(format!(
-                "{prefix:?} is the beginning of {} snapshot ids; give more digits",
+                "{} is the beginning of {} snapshot ids; give more digits",
+                quoted(prefix),
                 many.len()
             ))),
         }

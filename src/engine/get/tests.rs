@@ -73,5 +73,5 @@ fn a_snapshot_that_is_gone_is_not_called_damaged() {
     let is_whole = report.as_ref().is_ok_and(|report| report.losses.is_empty());
     assert!(!is_whole, "{report:?}");
     let said = shelf.store().unless_removed(kept, report).unwrap_err();
-    assert_eq!(said.to_string(), format!("snapshot {kept} was removed while it was read"));
+    assert_eq!(said.to_string(), format!("snapshot {kept} was removed while it was being read"));
 }

@@ -28,11 +28,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use self::cache::{FrameCache, RecentPieces};
 use self::table::{Chunks, Known, Located, Source, Table, TableBuilder, Want};
 use super::frames::{FrameReader, is_chunk, read_stored};
-use super::get::Selector;
 use super::get::archive::{OpenArchive, layout_of, read_range};
+use super::get::{Found, Selector};
 use super::layout::Layout;
 use super::locate::listed;
 use super::{Locator, Store};
+use crate::catalog::snapshot::Snapshot;
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, EntryKind, EntryPath};
 use crate::format::id::{ChunkId, PackId, SnapshotId};
@@ -125,7 +126,11 @@ impl Store {
     /// # Errors
     /// As [`Store::reader`].
     pub fn reader_with(&self, snapshot: &Selector, options: ReaderOptions) -> Result<Reader<'_>> {
-        let snapshot = self.resolve(Path::new(""), snapshot)?.snapshot;
+        let Found { snapshot, passed_over, .. } = self.resolve(Path::new(""), snapshot)?;
+        if let Some(unreadable) = passed_over.first() {
+            // Which snapshot was meant is unknown, and nobody would see a warning.
+            Snapshot::open(self.storage(), unreadable.id)?;
+        }
         let locator = self.locator()?;
         let mut packs: Vec<PackId> = listed(self.storage(), ObjectKind::Pack, ObjectName::pack)?;
         packs.sort_unstable();
@@ -326,7 +331,7 @@ impl Reader<'_> {
         let (Some(first), Some(last)) = (wants.first(), wants.last()) else { return Ok(()) };
         let frame = first.frame;
         let storage = self.store.storage();
-        let lost = || Error::Usage("a frame is in no pack of the store's".to_owned());
+        let lost = || Error::Internal("a frame is in no pack of the store".to_owned());
         let pack = self.packs.get(frame.pack as usize).ok_or_else(lost)?;
         let read = |buffer: &mut Vec<u8>| read_stored(storage, pack, frame.offset, frame.stored_bytes as usize, buffer);
         if let Some(kept) = self.cache.as_ref().and_then(|cache| cache.get(&frame))

@@ -361,7 +361,7 @@ impl Located {
                 continue;
             }
             let (location, place) = locator.locate(&piece.id, length)?;
-            let lost = || Error::Usage(format!("pack {} is not one of the store's", location.pack));
+            let lost = || Error::Internal(format!("pack {} is not in the store", location.pack));
             let pack = pack_number(packs, &location.pack).ok_or_else(lost)?;
             let frame = match self.known.get(&(pack, place.frame)) {
                 Some(frame) => *frame,

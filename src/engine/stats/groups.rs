@@ -9,7 +9,6 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::interrupted;
-use crate::catalog::snapshot::Snapshot;
 use crate::engine::Store;
 use crate::engine::control::Control;
 use crate::error::Result;
@@ -136,8 +135,11 @@ impl Store {
         let locator = self.locator()?;
         let (mut groups, mut sets) = (Groups::default(), Sets::new());
         let mut contents: HashMap<Content, (u32, u64)> = HashMap::new();
-        for snapshot in self.snapshots()? {
-            for entry in Snapshot::open(self.storage(), snapshot.id)?.entries() {
+        let list = self.snapshot_list()?;
+        control.pass_over(&list.unreadable);
+        for snapshot in list.snapshots {
+            let Some(opened) = self.open_or_pass_over(snapshot.id, control)? else { continue };
+            for entry in opened.entries() {
                 let entry = entry?;
                 if control.is_stopped() {
                     return Err(interrupted());

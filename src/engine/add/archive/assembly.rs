@@ -211,8 +211,8 @@ impl Assembly {
         }
         match &self.cut_short {
             Some((path, missing)) => {
-                let path = String::from_utf8_lossy(path);
-                remarks.push(format!("is cut short: {path:?} lacks {missing} bytes; kept as it is; {read}"));
+                let path = crate::format::spelling::quoted(path);
+                remarks.push(format!("is cut short: {path} lacks {missing} bytes; kept as it is; {read}"));
             }
             None if findings.no_end && !self.shrank && cut.is_none() => {
                 remarks.push(format!("has no end mark, so it may be cut short; kept as it is; {read}"));

@@ -40,6 +40,7 @@ impl Store {
         control: &Control,
     ) -> Result<ExportReport> {
         let found = self.resolve(&request.path, &request.snapshot)?;
+        control.pass_over(&found.passed_over);
         let locator = self.locator()?;
         let (unfinished, file) = Unfinished::file(output, options.overwrite)?;
         let temporary = unfinished.path();

@@ -102,7 +102,7 @@ fn place(export: &Export<'_, '_>, image: u64, mut columns: Columns<'_, '_>) -> R
             let layout = layout_of(member, &entry, export.locator);
             Some(layout.and_then(|layout| columns.push(&entry).map(|()| layout)).map(|layout| {
                 report.entries += 1;
-                report.bytes += entry.size;
+                report.bytes = report.bytes.saturating_add(entry.size);
                 Placed { item: place.item, offset: place.offset, path: entry.path, layout }
             }))
         }
