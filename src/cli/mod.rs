@@ -46,11 +46,11 @@ Examples:
   store get linux-6.1/README -o -     print one file of it
   store dedup-stats                   see what dedup and compression saved
 
-Names are printed with \\\\ for a backslash, \\n, \\t, \\r, and \\xNN for any other byte that is not plain text; paths are taken
-so, too.
+Names are printed with \\\\ for a backslash, \\n, \\t, \\r, and \\xNN for other bytes that are not
+plain text. A path can be given in the same way.
 
-Exit codes: 0 fine, 1 error, 2 wrong usage, 3 done, but some files were skipped, 4 stored data is damaged;
-129, 130, 143 stopped by SIGHUP, SIGINT (Ctrl-C), SIGTERM.";
+Exit codes: 0 fine, 1 error, 2 wrong usage, 3 done, but some files were skipped, 4 stored
+data is damaged; 129, 130, 143 stopped by SIGHUP, SIGINT (Ctrl-C), SIGTERM.";
 
 /// Keeps many versions of big data in little space.
 #[derive(Debug, Parser)]
