@@ -38,6 +38,8 @@ mod sharing;
 mod stats;
 mod support;
 mod system;
+mod tar_attributes;
+mod tar_packed;
 mod tars;
 mod verify;
 mod writer;

@@ -21,6 +21,7 @@ need cc build-essential
 need coqc coq
 need python3 python3
 need bsdtar libarchive-tools
+need cpio cpio
 
 step "format"
 cargo fmt --check
@@ -62,9 +63,12 @@ if [ ${#hdf5[@]} != 0 ]; then
   "$venv/bin/python" tests/catalog/check_hdf5.py target/debug/store
 fi
 
+step "odd tars, read by tarfile and bsdtar"
+"$venv/bin/python" tests/archive/differential.py target/debug/store
+
 step "Xet hashes, computed by Hugging Face's client"
 "$venv/bin/python" tests/chunk/check_xet.py target/debug/store
-python_checks=$((3 + (${#hdf5[@]} != 0)))
+python_checks=$((4 + (${#hdf5[@]} != 0)))
 
 step "proofs"
 bash proofs/check.sh

@@ -229,7 +229,9 @@ impl Framing {
             member.kind = MemberKind::Entry(EntryKind::Directory);
         }
         let mut content_bytes = records.size().unwrap_or(header.size);
-        if content_bytes > 0 && !header.has_content() && self.is_bare(input)? {
+        // GNU tar's links never have content; of others it shows by what follows.
+        let is_bare_link = header.is_gnu() && member.kind == MemberKind::HardLink;
+        if content_bytes > 0 && !header.has_content() && (is_bare_link || self.is_bare(input)?) {
             content_bytes = 0;
         }
         let map = match (header.kind(), records.sparse()) {

@@ -56,7 +56,7 @@ impl<'a> Header<'a> {
         field(self.block, 257, 6) == b"ustar\0"
     }
 
-    fn is_gnu(&self) -> bool {
+    pub(super) fn is_gnu(&self) -> bool {
         field(self.block, 257, 8) == b"ustar  \0"
     }
 
