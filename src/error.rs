@@ -92,6 +92,9 @@ pub enum Error {
     /// The program broke one of its own rules.
     #[error("{0}; this is an error in the program")]
     Internal(String),
+    /// An archive does not have all that its member is. Nothing in the store is damaged: the archive was added so.
+    #[error("{0}")]
+    NotInArchive(String),
     /// Another process has the store, or a part of it, to itself.
     #[error("{} is in use by another process", quoted(.path))]
     Locked {
@@ -174,6 +177,7 @@ impl Error {
                 Some("name a store with --store PATH or STORE_PATH, or make one with `store init`".into())
             }
             Self::FormatVersion { .. } => Some("use a version of this program that reads this format".into()),
+            Self::NotInArchive(_) => Some("the archive itself comes back as it was added: get it by its own path".into()),
             Self::NotFound { near, .. } if !near.is_empty() => Some(format!("did you mean {}?", near.join(", "))),
             Self::Exists { .. } => Some("choose another place; `get` replaces what exists with --force".into()),
             Self::Locked { .. } => Some("wait for the other process to finish, then try again".into()),

@@ -40,6 +40,8 @@ mod snapshots;
 mod stats;
 mod support;
 mod system;
+mod tar_attributes;
+mod tar_packed;
 mod tars;
 mod verify;
 mod writer;

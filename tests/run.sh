@@ -21,6 +21,7 @@ need cc build-essential
 need coqc coq
 need python3 python3
 need bsdtar libarchive-tools
+need cpio cpio
 
 step "format"
 cargo fmt --check
@@ -64,6 +65,9 @@ if [ ${#hdf5[@]} != 0 ]; then
   step "HDF5, read by h5py"
   "$venv/bin/python" tests/catalog/check_hdf5.py target/debug/store
 fi
+
+step "odd tars, read by tarfile and bsdtar"
+"$venv/bin/python" tests/archive/differential.py target/debug/store
 
 step "Xet hashes, computed by Hugging Face's client"
 "$venv/bin/python" tests/chunk/check_xet.py target/debug/store

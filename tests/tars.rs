@@ -219,8 +219,8 @@ fn names_lead_to_members_and_never_out_of_the_destination() {
     assert_eq!(read("twice-hard"), "last of the name");
     assert_eq!(read("absolute"), "absolute");
     assert_eq!(read("dotted/name"), "dotted");
-    let error = bench.error(2, ["get", "tars/py-names.tar/dangling", "-o", "-"]);
-    assert!(error.contains("not in the archive"), "{error}");
+    let error = bench.error(1, ["get", "tars/py-names.tar/dangling", "-o", "-"]);
+    assert!(error.contains("has no file of that name"), "{error}");
     bench.error(1, ["get", "tars/py-names.tar/not-there", "-o", "-"]);
     let output = bench.run(["get", "tars/py-names.tar/", "-o", "out/inner"]);
     assert_eq!(output.status.code(), Some(1), "there is no folder `out`");
@@ -296,7 +296,7 @@ fn damaged_and_cut_tars_are_kept_as_they_are_and_named() {
     assert_same_tree(&bench.path("damaged"), &bench.path("copy"));
     bench.ok(["verify", "--full"]);
     // What was cut off is said when it is asked for; what is before it can be had.
-    let error = bench.error(2, ["get", &format!("damaged/cut-{}.tar/two/zlarge", end - 1000), "-o", "-"]);
+    let error = bench.error(1, ["get", &format!("damaged/cut-{}.tar/two/zlarge", end - 1000), "-o", "-"]);
     assert!(error.contains("not whole"), "{error}");
     bench.ok(["get", &format!("damaged/cut-{}.tar/two/small", end - 1000), "-o", "small"]);
     assert_same(&bench.path("two/small"), &bench.path("small"));
@@ -423,15 +423,19 @@ fn an_unchanged_archive_is_not_read_again_and_opaque_stays_opaque() {
     let touch = ["-d", "2020-01-01", "packed/two.tar", "packed/two.tar.gz"];
     assert!(run(Command::new("touch").current_dir(bench.path("")).args(touch)));
     bench.ok(["add", "packed"]);
-    let mut unchanged = 0;
-    for _ in 0..20 {
-        // The change time, too, must be older than the parent: it is by the time of some later add.
-        unchanged = bench.json(["add", "packed"])["unchanged_files"].as_u64().unwrap();
+    // The change time, too, must be older than the parent, by what the file system's clock can tell apart. The age is that of
+    // the last add, so a slow machine changes nothing.
+    let touched = std::time::Instant::now();
+    let mut is_parent_older = false;
+    loop {
+        let is_older = touched.elapsed() > std::time::Duration::from_secs(5);
+        let unchanged = bench.json(["add", "packed"])["unchanged_files"].as_u64().unwrap();
         if unchanged == 2 {
             break;
         }
+        assert!(!is_parent_older, "{unchanged} files are unchanged");
+        is_parent_older = is_older;
     }
-    assert_eq!(unchanged, 2);
     let opaque = bench.json(["add", "packed", "--no-tar"]);
     assert_eq!(opaque["unchanged_files"], 0);
     bench.ok(["get", "packed/two.tar.gz", "-o", "copy.gz"]);

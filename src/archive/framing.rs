@@ -6,6 +6,7 @@
 
 use std::io;
 
+use super::acl::IdOfName;
 use super::header::{BLOCK_BYTES, Block, Header, text};
 use super::pax::{RECORD_BYTES_MAX, Records, Sparse};
 use super::sparse::{self, Front};
@@ -55,6 +56,8 @@ pub struct Findings {
     pub no_header_at: Option<u64>,
     /// Members whose extension records could not be understood.
     pub odd_records: u64,
+    /// Members whose time is before 1677 or after 2262, and was replaced by the nearest that can be kept.
+    pub distant_times: u64,
     /// Whether there was no end mark.
     pub no_end: bool,
 }
@@ -77,6 +80,8 @@ pub struct Framing {
     ended: bool,
     is_over: bool,
     findings: Findings,
+    /// Finds the ids of the names in access control lists.
+    ids: Option<IdOfName>,
     /// Memory to search in, and how much of it the next search takes.
     search: Vec<u8>,
     search_bytes: usize,
@@ -96,6 +101,12 @@ impl Framing {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// With a function that finds the id of a user's or group's name, for access control lists that have names alone.
+    #[must_use]
+    pub fn with_ids(self, ids: IdOfName) -> Self {
+        Self { ids: Some(ids), ..self }
     }
 
     /// How far the steps have led.
@@ -209,10 +220,18 @@ impl Framing {
         if let Some(target) = ahead.link_target {
             member.link_target = target;
         }
-        records.apply(&mut member);
-        let mut content_bytes = if header.has_content() { records.size().unwrap_or(header.size) } else { 0 };
-        if member.kind == MemberKind::HardLink && content_bytes > 0 && self.is_bare(input)? {
-            // Old programs give a further name the size of the file, and no content.
+        let understood = records.apply(&mut member, self.ids);
+        self.findings.odd_records += u64::from(!understood);
+        let mtime_ns = records.mtime_ns().unwrap_or_else(|| header.mtime_ns());
+        member.mtime_ns = i64::try_from(mtime_ns).unwrap_or(if mtime_ns < 0 { i64::MIN } else { i64::MAX });
+        self.findings.distant_times += u64::from(i128::from(member.mtime_ns) != mtime_ns);
+        if header.is_directory_by_name() && member.path.ends_with(b"/") {
+            member.kind = MemberKind::Entry(EntryKind::Directory);
+        }
+        let mut content_bytes = records.size().unwrap_or(header.size);
+        // GNU tar's links never have content; of others it shows by what follows.
+        let is_bare_link = header.is_gnu() && member.kind == MemberKind::HardLink;
+        if content_bytes > 0 && !header.has_content() && (is_bare_link || self.is_bare(input)?) {
             content_bytes = 0;
         }
         let map = match (header.kind(), records.sparse()) {

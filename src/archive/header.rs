@@ -56,7 +56,7 @@ impl<'a> Header<'a> {
         field(self.block, 257, 6) == b"ustar\0"
     }
 
-    fn is_gnu(&self) -> bool {
+    pub(super) fn is_gnu(&self) -> bool {
         field(self.block, 257, 8) == b"ustar  \0"
     }
 
@@ -74,11 +74,11 @@ impl<'a> Header<'a> {
     /// The member that this header alone tells of.
     pub(super) fn member(&self) -> Member {
         let path = self.name();
-        let whole = |offset, length| number(field(self.block, offset, length)).unwrap_or_default();
+        let whole = |offset, length| nearest(field(self.block, offset, length));
         let small = |offset, length| u32::try_from(whole(offset, length)).unwrap_or(u32::MAX);
         let is_posix = self.is_ustar() || self.is_gnu();
         let named = |offset| if is_posix { word(text(field(self.block, offset, 32))) } else { None };
-        let kind = self.member_kind(&path);
+        let kind = self.member_kind();
         let is_device = matches!(kind, MemberKind::Entry(EntryKind::CharDevice | EntryKind::BlockDevice));
         Member {
             path,
@@ -89,7 +89,7 @@ impl<'a> Header<'a> {
             gid: small(116, 8),
             user: named(265),
             group: named(297),
-            mtime_ns: seconds(whole(136, 12)),
+            mtime_ns: 0,
             size: 0,
             skeleton_bytes: 0,
             content_bytes: 0,
@@ -101,10 +101,8 @@ impl<'a> Header<'a> {
         }
     }
 
-    fn member_kind(&self, path: &[u8]) -> MemberKind {
+    fn member_kind(&self) -> MemberKind {
         MemberKind::Entry(match self.kind() {
-            // V7 knows directories by their name alone.
-            0 | b'0' if path.ends_with(b"/") => EntryKind::Directory,
             b'1' => return MemberKind::HardLink,
             b'2' => EntryKind::Symlink,
             b'3' => EntryKind::CharDevice,
@@ -118,13 +116,21 @@ impl<'a> Header<'a> {
         })
     }
 
-    /// Whether bytes follow the header.
-    pub(super) fn has_content(&self) -> bool {
-        !matches!(self.kind(), b'2' | b'3' | b'4' | b'5' | b'6') && !self.is_v7_directory()
+    /// The modification time in nanoseconds since 1970, before it is reduced to the range of an `i64`.
+    pub(super) fn mtime_ns(&self) -> i128 {
+        i128::from(nearest(field(self.block, 136, 12))) * 1_000_000_000
     }
 
-    fn is_v7_directory(&self) -> bool {
-        matches!(self.kind(), 0 | b'0') && self.name().ends_with(b"/")
+    /// Whether the member's size is that of its content for certain. Links, devices, directories and pipes have none as a
+    /// rule, but some programs give them the size of a file without its bytes, and others with them.
+    pub(super) fn has_content(&self) -> bool {
+        !matches!(self.kind(), b'1'..=b'6')
+    }
+
+    /// Whether a name that ends with `/` makes the member a directory: V7 marks directories in no other way. That is so
+    /// of the whole name, which extension records may give, never of the part of it that fits into the header.
+    pub(super) fn is_directory_by_name(&self) -> bool {
+        matches!(self.kind(), 0 | b'0')
     }
 
     /// GNU's old sparse form: runs in the header itself, whether more blocks of them follow, and the file's size.
@@ -163,6 +169,17 @@ pub(super) fn number(field: &[u8]) -> Option<i64> {
     }
 }
 
+/// A number, or the nearest that an `i64` has; 0 for what is no number.
+fn nearest(field: &[u8]) -> i64 {
+    let is_base_256 = field.first().is_some_and(|first| first & 0x80 != 0);
+    let is_negative = field.first().is_some_and(|first| first & 0x40 != 0);
+    number(field).unwrap_or(match (is_base_256, is_negative) {
+        (false, _) => 0,
+        (true, false) => i64::MAX,
+        (true, true) => i64::MIN,
+    })
+}
+
 /// Octal digits, with spaces before them and a space or a zero behind.
 fn octal(field: &[u8]) -> Option<u64> {
     let is_blank = |b: &u8| *b == b' ' || *b == 0;
@@ -186,11 +203,6 @@ fn unsigned_sum(block: &Block) -> u64 {
 fn signed_sum(block: &Block) -> i64 {
     let sum = |bytes: &[u8]| bytes.iter().map(|byte| i64::from(byte.cast_signed())).sum::<i64>();
     sum(block) + 8 * i64::from(b' ') - sum(field(block, 148, 8))
-}
-
-/// Seconds as nanoseconds.
-pub(super) fn seconds(seconds: i64) -> i64 {
-    seconds.saturating_mul(1_000_000_000)
 }
 
 /// A device number from its parts, as Linux has it.

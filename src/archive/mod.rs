@@ -6,15 +6,18 @@
 //! Invariant: content and skeleton are the input, byte for byte, whatever the input is. How well a tar is understood
 //! decides how well its members are found and shared with others, never what comes back.
 
+mod acl;
 mod framing;
 mod header;
 mod pax;
 mod sparse;
 mod write;
+mod xattrs;
 
 #[cfg(test)]
 mod tests;
 
+pub use acl::{IdOfName, Owner};
 pub use framing::{Findings, Framing, Input, Step};
 pub use header::{BLOCK_BYTES, begins_tar};
 pub use write::{END_MARK, append_headers, padding};

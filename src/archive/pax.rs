@@ -1,9 +1,9 @@
 //! What do pax records say of the member that follows? `LENGTH KEY=VALUE\n`, after POSIX.1-2001.
 
+use super::acl::IdOfName;
 use super::header::{text, word};
-use super::sparse;
+use super::{sparse, xattrs};
 use crate::format::archive::{Member, SparseRun};
-use crate::format::entry::Xattr;
 
 /// No extended header is longer, nor all that hold at once: a longer one is skeleton, and what it would say is lost.
 pub(super) const RECORD_BYTES_MAX: u64 = 16 << 20;
@@ -78,8 +78,14 @@ impl Both<'_> {
         self.number("size")
     }
 
-    /// Replaces what the header says of a member by what the records say.
-    pub(super) fn apply(&self, member: &mut Member) {
+    /// The modification time in nanoseconds since 1970, before it is reduced to the range of an `i64`.
+    pub(super) fn mtime_ns(&self) -> Option<i128> {
+        time(self.get("mtime")?)
+    }
+
+    /// Replaces what the header says of a member by what the records say, all but the time. Says whether all that it
+    /// says of attributes could be understood.
+    pub(super) fn apply(&self, member: &mut Member, ids: Option<IdOfName>) -> bool {
         if let Some(path) = self.get("GNU.sparse.name").or_else(|| self.get("path")) {
             member.path = path.to_vec();
         }
@@ -91,17 +97,10 @@ impl Both<'_> {
         member.gid = self.number("gid").map_or(member.gid, small);
         member.user = self.get("uname").map_or_else(|| member.user.clone(), word);
         member.group = self.get("gname").map_or_else(|| member.group.clone(), word);
-        member.mtime_ns = self.get("mtime").and_then(time).unwrap_or(member.mtime_ns);
-        let attributes = self.globals.list.iter().chain(&self.own.list).filter_map(|(key, value)| {
-            let name = key.strip_prefix(b"SCHILY.xattr.")?;
-            (!name.is_empty() && !name.contains(&0)).then(|| Xattr { name: unescaped(name), value: value.clone() })
-        });
-        // The last one of a name wins; sorting keeps the order of equals.
-        let mut attributes: Vec<Xattr> = attributes.collect();
-        attributes.reverse();
-        attributes.sort_by(|a, b| a.name.cmp(&b.name));
-        attributes.dedup_by(|a, b| a.name == b.name);
+        let all = self.globals.list.iter().chain(&self.own.list);
+        let (attributes, understood) = xattrs::of_records(all, member, ids);
         member.xattrs = attributes;
+        understood
     }
 
     /// The size of a sparse file, if the member is one in GNU's pax forms, and its map.
@@ -124,23 +123,6 @@ impl Both<'_> {
     }
 }
 
-/// An attribute's name, of which GNU tar escapes two characters.
-fn unescaped(name: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(name.len());
-    let mut rest = name;
-    while let Some((first, others)) = rest.split_first() {
-        let escape = if *first == b'%' { others.first_chunk::<2>() } else { None };
-        let (byte, bytes) = match escape {
-            Some(b"25") => (b'%', 3),
-            Some(b"3D") => (b'=', 3),
-            _ => (*first, 1),
-        };
-        plain.push(byte);
-        rest = rest.get(bytes..).unwrap_or_default();
-    }
-    plain
-}
-
 /// The first record, without its length and end, and what comes after it.
 fn split_record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let space = bytes.iter().take(20).position(|b| *b == b' ')?;
@@ -149,8 +131,8 @@ fn split_record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((record.get(space + 1..)?.strip_suffix(b"\n")?, rest))
 }
 
-/// Seconds since 1970 with a fraction, as nanoseconds, rounded down and saturated.
-fn time(value: &[u8]) -> Option<i64> {
+/// Seconds since 1970 with a fraction, as nanoseconds, rounded down.
+fn time(value: &[u8]) -> Option<i128> {
     let value = std::str::from_utf8(text(value)).ok()?.trim();
     let (sign, digits) = match value.strip_prefix('-') {
         Some(digits) => (-1i128, digits),
@@ -164,8 +146,8 @@ fn time(value: &[u8]) -> Option<i64> {
     let nanoseconds = fraction.chars().chain("000000000".chars()).take(9);
     let nanoseconds = nanoseconds.fold(0i128, |sum, c| sum * 10 + i128::from(c.to_digit(10).unwrap_or_default()));
     let is_cut = sign < 0 && fraction.chars().skip(9).any(|c| c != '0');
-    let time = sign * (whole * 1_000_000_000 + nanoseconds) - i128::from(is_cut);
-    Some(i64::try_from(time).unwrap_or(if time < 0 { i64::MIN } else { i64::MAX }))
+    // A whole part of more than 28 digits would not fit; any of more than 10 is out of range anyway.
+    Some(sign * (whole.saturating_mul(1_000_000_000).saturating_add(nanoseconds)) - i128::from(is_cut))
 }
 
 #[cfg(test)]
@@ -178,8 +160,9 @@ mod tests {
         assert_eq!(time(b"1.5"), Some(1_500_000_000));
         assert_eq!(time(b"-1.5"), Some(-1_500_000_000));
         assert_eq!(time(b"-0.0000000001"), Some(-1));
-        assert_eq!(time(b"99999999999999999999"), Some(i64::MAX));
-        assert_eq!(time(b"-99999999999999999999"), Some(i64::MIN));
+        assert_eq!(time(b"99999999999999999999"), Some(99_999_999_999_999_999_999_000_000_000));
+        assert_eq!(time(b"-99999999999999999999"), Some(-99_999_999_999_999_999_999_000_000_000));
+        assert!(time(&[b'9'; 60]).is_some_and(|time| time > i128::from(i64::MAX)));
         assert_eq!(time(b"soon"), None);
         assert_eq!(time(b""), None);
     }

@@ -1,7 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
-use crate::format::archive::Member;
+use crate::format::archive::{Member, MemberKind};
+use crate::format::entry::EntryKind;
 
 /// The parts of a tar, as the steps tell them: where each member's content is.
 fn walk(tar: &[u8]) -> (Vec<(Member, std::ops::Range<u64>)>, Findings) {
@@ -137,4 +138,119 @@ fn numbers_may_be_in_base_256() {
     let (members, findings) = walk(&large);
     assert_eq!((members[0].0.content_bytes, members[0].0.mtime_ns), (3 << 32, -1_000_000_000));
     assert!(findings.no_end);
+}
+
+/// A record before a member: of GNU tar's, or of the standard's.
+fn ahead(kind: u8, bytes: &[u8]) -> Vec<u8> {
+    [header("PaxHeaders/x", kind, bytes.len() as u64).to_vec(), padded(bytes)].concat()
+}
+
+#[test]
+fn the_whole_name_says_whether_it_is_a_directorys_never_the_part_in_the_header() {
+    let cut = format!("{}/", "d".repeat(99));
+    let long = format!("{cut}file");
+    let record = format!("{} path={long}\n", long.len() + 10);
+    let link = [ahead(b'L', format!("{long}\0").as_bytes()), file(&cut, b"content")].concat();
+    let pax = [ahead(b'x', record.as_bytes()), file(&cut, b"content")].concat();
+    for tar in [link, pax] {
+        let (members, findings) = walk(&[tar, file("next", b"n"), vec![0; 1024]].concat());
+        assert_eq!(findings, Findings::default());
+        assert_eq!((members[0].0.path.as_slice(), members[0].0.size), (long.as_bytes(), 7));
+        assert_eq!(members[0].0.kind, MemberKind::Entry(EntryKind::File));
+        assert_eq!(members[1].0.path, b"next");
+    }
+    // V7's directories, also with a name that only a record has; and what such a header says to follow is passed over.
+    let mut v7 = header("folder/", 0, 0);
+    v7[257..265].fill(0);
+    seal(&mut v7);
+    let long_folder = [ahead(b'L', format!("{long}/\0").as_bytes()), file("cut", b"odd")].concat();
+    let (members, findings) = walk(&[v7.to_vec(), long_folder, file("next", b"n"), vec![0; 1024]].concat());
+    assert_eq!(findings, Findings::default());
+    let directory = MemberKind::Entry(EntryKind::Directory);
+    assert_eq!(members.iter().map(|(member, _)| member.kind == directory).collect::<Vec<_>>(), [true, true, false]);
+}
+
+#[test]
+fn a_links_size_counts_unless_a_header_follows_or_gnu_tar_wrote_it() {
+    let link = |magic: &[u8]| {
+        let mut block = header("link", b'1', 5);
+        block[157..161].copy_from_slice(b"file");
+        block[257..265].copy_from_slice(magic);
+        seal(&mut block);
+        block.to_vec()
+    };
+    let posix = b"ustar\x0000".as_slice();
+    let contents = |parts: &[Vec<u8>]| {
+        let (members, _) = walk(&[parts.concat(), file("next", b"n"), vec![0; 1024]].concat());
+        assert_eq!(members.last().map(|(member, _)| member.path.as_slice()), Some(&b"next"[..]));
+        members[0].0.content_bytes
+    };
+    assert_eq!(contents(&[link(posix)]), 0);
+    assert_eq!(contents(&[link(posix), padded(b"bytes")]), 5);
+    assert_eq!(contents(&[link(b"ustar  \0")]), 0);
+    assert_eq!(contents(&[link(b"ustar  \0"), padded(b"bytes")]), 0);
+    let mut device = header("device", b'3', 5);
+    seal(&mut device);
+    assert_eq!(contents(&[device.to_vec()]), 0);
+}
+
+#[test]
+fn times_that_cannot_be_kept_become_the_nearest_and_are_counted() {
+    for (mtime, wanted) in [
+        ("99999999999", i64::MAX),
+        ("-99999999999.5", i64::MIN),
+        ("9223372036.854775807", i64::MAX),
+        ("1.5", 1_500_000_000),
+    ] {
+        let record = format!("{:02} mtime={mtime}\n", mtime.len() + 10);
+        let (members, findings) = walk(&[ahead(b'x', record.as_bytes()), file("a", b""), vec![0; 1024]].concat());
+        assert_eq!(members[0].0.mtime_ns, wanted, "{mtime}");
+        assert_eq!(findings.distant_times, u64::from(mtime.contains("99999999999")), "{mtime}");
+    }
+    let mut distant = header("a", b'0', 0);
+    distant[136..148].copy_from_slice(&[0x80, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+    seal(&mut distant);
+    let (members, findings) = walk(&[distant.to_vec(), vec![0; 1024]].concat());
+    assert_eq!((members[0].0.mtime_ns, findings.distant_times), (i64::MAX, 1));
+}
+
+#[test]
+fn attributes_of_every_program_are_those_that_linux_keeps() {
+    let record = |key: &str, value: &str| {
+        let rest = key.len() + value.len() + 3;
+        let length = (rest..).find(|length| *length == rest + length.to_string().len()).unwrap();
+        format!("{length} {key}={value}\n")
+    };
+    let of = |records: &[String]| {
+        let tar = [ahead(b'x', records.concat().as_bytes()), file("a", b""), vec![0; 1024]].concat();
+        let mut framing =
+            Framing::new().with_ids(|owner, name| (owner == Owner::Group && name == "staff").then_some(50));
+        loop {
+            if let Step::Member(member, _) = framing.next(&mut tar.as_slice()).unwrap().unwrap() {
+                return (member.xattrs, framing.findings().odd_records);
+            }
+        }
+    };
+    let (xattrs, odd) = of(&[
+        record("SCHILY.acl.access", "user::rw-,group::r--,group:staff:rwx,mask::rwx,other::r--"),
+        record("RHT.security.selinux", "a:b:c"),
+        record("LIBARCHIVE.xattr.user.caf%C3%A9", "AAE"),
+        record("SCHILY.xattr.user.caf%C3%A9", "exact"),
+    ]);
+    assert_eq!(odd, 0);
+    let found: Vec<_> = xattrs.iter().map(|xattr| (xattr.name.as_slice(), xattr.value.as_slice())).collect();
+    let list =
+        [&[2u8, 0, 0, 0][..], &[1, 0, 6, 0], &[0xff; 4], &[4, 0, 4, 0], &[0xff; 4], &[8, 0, 7, 0], &[50, 0, 0, 0]];
+    let list = [list.concat(), vec![16, 0, 7, 0, 255, 255, 255, 255], vec![32, 0, 4, 0, 255, 255, 255, 255]].concat();
+    assert_eq!(
+        found,
+        [
+            (&b"security.selinux"[..], &b"a:b:c\0"[..]),
+            (b"system.posix_acl_access", &list),
+            ("user.caf\u{e9}".as_bytes(), b"exact"),
+        ]
+    );
+    // A name that nobody has: the list cannot be kept, and that is said.
+    let (xattrs, odd) = of(&[record("SCHILY.acl.access", "user::rw-,user:nobody-knows:r--,group::r--,other::r--")]);
+    assert_eq!((xattrs.len(), odd), (0, 1));
 }

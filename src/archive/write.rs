@@ -1,9 +1,14 @@
 //! How is an entry written as a member of a pax archive? A ustar header, and before it an extended one for what that
 //! cannot say: long or odd names, large sizes, fractions of seconds, extended attributes.
 //!
+//! Records are UTF-8 by the standard. A name that is not is written raw in the header, where it fits: every program takes
+//! the bytes there as they are. Where it does not, the records before it say `hdrcharset=BINARY`: without it libarchive
+//! refuses the name; GNU tar needs no such record and warns of it.
+//!
 //! What is written follows from the entry alone: no process, clock or host is in it.
 
 use super::header::BLOCK_BYTES;
+use super::xattrs;
 use crate::format::entry::{Entry, EntryKind};
 
 /// The most that fits into octal fields of 8 and 12 bytes.
@@ -38,10 +43,15 @@ pub fn append_headers(entry: &Entry, link: Option<&[u8]>, out: &mut Vec<u8>) -> 
     let mut records = Vec::new();
     let mut record = |key: &str, value: &[u8]| append_record(key.as_bytes(), value, &mut records);
     let fitting = split(&path);
+    let is_target_long = !fits(target, 100);
+    let is_text = |name: &[u8]| std::str::from_utf8(name).is_ok();
+    if (fitting.is_none() && !is_text(&path)) || (is_target_long && !is_text(target)) {
+        record("hdrcharset", b"BINARY");
+    }
     if fitting.is_none() {
         record("path", &path);
     }
-    if target.len() > 100 || !target.is_ascii() {
+    if is_target_long {
         record("linkpath", target);
     }
     let plain_seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds <= LARGE_MAX);
@@ -62,9 +72,7 @@ pub fn append_headers(entry: &Entry, link: Option<&[u8]>, out: &mut Vec<u8>) -> 
         }
     }
     if link.is_none() {
-        for xattr in &entry.xattrs {
-            append_record(&[b"SCHILY.xattr.", escaped(&xattr.name).as_slice()].concat(), &xattr.value, &mut records);
-        }
+        xattrs::to_records(&entry.xattrs, |key, value| append_record(key, value, &mut records));
     }
     let (prefix, name) = fitting.unwrap_or_else(|| (&[], path.get(..100).unwrap_or(&path)));
     let header =
@@ -129,7 +137,7 @@ impl Header<'_> {
         put(136, 12, large(seconds).as_bytes());
         put(148, 8, b"        ");
         put(156, 1, &[kind]);
-        if target.len() <= 100 && target.is_ascii() {
+        if fits(target, 100) {
             put(157, 100, target);
         }
         put(257, 8, b"ustar\x0000");
@@ -148,16 +156,21 @@ impl Header<'_> {
 
 /// A path as prefix and name, if a plain header takes it.
 fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
-    if !path.is_ascii() {
-        return None;
-    }
-    if path.len() <= 100 {
+    if fits(path, 100) {
         return Some((&[], path));
+    }
+    if !fits(path, usize::MAX) {
+        return None;
     }
     // The slash between them is in neither; a name must be left.
     let slashes = path.iter().enumerate().filter(|(at, byte)| **byte == b'/' && (1..=155).contains(at));
     let mut splits = slashes.filter_map(|(at, _)| Some((path.get(..at)?, path.get(at + 1..)?)));
     splits.find(|(_, name)| !name.is_empty() && name.len() <= 100)
+}
+
+/// Whether a plain header takes a name: one that is UTF-8, but not ASCII, goes into a record, where it is known to be.
+fn fits(name: &[u8], room: usize) -> bool {
+    name.len() <= room && (name.is_ascii() || std::str::from_utf8(name).is_err())
 }
 
 /// Appends `LENGTH KEY=VALUE\n`, whose length counts itself.
@@ -173,16 +186,6 @@ fn append_record(key: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.push(b'=');
     out.extend_from_slice(value);
     out.push(b'\n');
-}
-
-/// An attribute's name as GNU tar writes it, since a key ends at its first `=`.
-fn escaped(name: &[u8]) -> Vec<u8> {
-    let escape = |byte: &u8| match byte {
-        b'%' => b"%25".to_vec(),
-        b'=' => b"%3D".to_vec(),
-        other => vec![*other],
-    };
-    name.iter().flat_map(escape).collect()
 }
 
 /// Nanoseconds since 1970 as decimal seconds.

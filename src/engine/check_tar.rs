@@ -9,10 +9,11 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::Store;
+use super::add::archive::framing;
 use super::add::archive::source::Window;
 use super::control::Control;
 use super::locate::Locator;
-use crate::archive::{BLOCK_BYTES, Findings, Framing, Step, begins_tar};
+use crate::archive::{BLOCK_BYTES, Findings, Step, begins_tar};
 use crate::chunk::{Chunker, Profile};
 use crate::error::{Error, Result};
 use crate::format::archive::{ArchiveForm, Member, MemberKind};
@@ -179,7 +180,7 @@ impl Looking<'_, '_> {
         let mut head = [0; BLOCK_BYTES];
         let filled = window.read_at(0, &mut head).map_err(unreadable)?;
         self.check.is_tar = begins_tar(head.get(..filled).unwrap_or_default());
-        let mut framing = Framing::new();
+        let mut framing = framing();
         let mut at = 0;
         let mut cut_short = None;
         while let Some(step) = framing.next(window).map_err(unreadable)? {
@@ -330,6 +331,9 @@ fn remarks(findings: &Findings, cut_short: Option<(Vec<u8>, u64)>, error: Option
     }
     if findings.odd_records > 0 {
         remarks.push(format!("has {} extension records that cannot be understood", findings.odd_records));
+    }
+    if findings.distant_times > 0 {
+        remarks.push(format!("has {} members with times before 1677 or after 2262", findings.distant_times));
     }
     remarks
 }

@@ -4,7 +4,7 @@
 //! needs the C library's resolver and may take seconds a name. Numbers are what a snapshot restores; names are for people.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Names by number.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +28,26 @@ impl Owners {
         self.groups.get(&gid).cloned()
     }
 }
+
+/// The id of a user's name, or of a group's, in the system's lists, as they are when a name is first asked for.
+#[must_use]
+pub fn id_of_user(name: &str) -> Option<u32> {
+    IDS.0.get(name).copied()
+}
+
+/// The same of a group.
+#[must_use]
+pub fn id_of_group(name: &str) -> Option<u32> {
+    IDS.1.get(name).copied()
+}
+
+type Ids = HashMap<Arc<str>, u32>;
+
+static IDS: LazyLock<(Ids, Ids)> = LazyLock::new(|| {
+    let Owners { users, groups } = Owners::of_system();
+    let turned = |names: HashMap<u32, Arc<str>>| names.into_iter().map(|(id, name)| (name, id)).collect();
+    (turned(users), turned(groups))
+});
 
 /// Both lists are lines of `name:password:number:…`; the first line of a number counts, as in the C library.
 fn parse(list: &[u8]) -> HashMap<u32, Arc<str>> {

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
+use super::skippable::begins_skippable;
 use crate::format::archive::Compression;
 
 /// How compressed files begin.
@@ -20,10 +21,12 @@ const ZSTD_WINDOW_MAX: u32 = 27;
 /// The memory that an xz file may ask for, in KiB: its largest preset asks for 65 MiB.
 const XZ_MEMORY_KIB_MAX: u32 = 128 << 10;
 
-/// How the file is compressed that begins with these bytes, if it is.
+/// How the file is compressed that begins with these bytes, if it is. What begins with a skippable frame may be zstd or
+/// LZ4; reading it shows.
 #[must_use]
 pub fn compression_of(head: &[u8]) -> Option<Compression> {
-    MAGICS.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, compression)| *compression)
+    let known = MAGICS.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, compression)| *compression);
+    known.or_else(|| begins_skippable(head).then_some(Compression::Zstd))
 }
 
 /// What is in a compressed file. Several compressed streams one after the other are one.

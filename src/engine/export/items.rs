@@ -73,7 +73,7 @@ impl<I> Rows<I> {
             let role = Role::Again(*place, first.clone(), member);
             return Ok(Row { entry, role });
         }
-        if let Some(Err(Error::Usage(why))) = member {
+        if let Some(Err(Error::NotInArchive(why))) = member {
             return Ok(Row { entry, role: Role::LeftOut(why) });
         }
         let place = self.next;

@@ -14,7 +14,7 @@ use crate::engine::Store;
 use crate::engine::control::Control;
 use crate::engine::get::resolve::Item;
 use crate::engine::get::stream::{Output, Roll};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::entry::{EntryKind, EntryPath};
 
 impl Store {
@@ -39,7 +39,11 @@ impl Store {
         let mut first_names: HashMap<(u64, u64), EntryPath> = HashMap::new();
         let mut headers = Vec::new();
         let mut write = |item: Result<Item>| -> Result<()> {
-            let Item { entry, member } = item?;
+            let Item { entry, mut member } = item?;
+            if let Some(Err(Error::NotInArchive(why))) = &member {
+                report.left_out.push((entry.path, why.clone()));
+                return Ok(());
+            }
             let is_linked = entry.kind != EntryKind::Directory && entry.identity.links > 1;
             let identity = is_linked.then_some((entry.identity.device, entry.identity.inode));
             let first = identity.and_then(|identity| first_names.get(&identity));
@@ -49,7 +53,7 @@ impl Store {
                 return Ok(());
             }
             let has_content = entry.kind == EntryKind::File && first.is_none();
-            let layout = if has_content { Some(layout_of(member, &entry, &locator)?) } else { None };
+            let layout = if has_content { Some(layout_of(member.take(), &entry, &locator)?) } else { None };
             roll.write(&headers)?;
             if let Some(layout) = layout {
                 roll.push(&layout, 0..layout.bytes())?;

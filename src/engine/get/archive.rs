@@ -134,14 +134,13 @@ impl OpenArchive {
         Ok(layout)
     }
 
-    /// The members that can be read by name, in path order: of several of one name the last.
+    /// The members that can be read by name, in path order: of several of one name the last. The archive's own path is that
+    /// of directories alone: a file without a name has none.
     pub(in crate::engine) fn named(&self) -> Result<Vec<Named>> {
         let mut named = Vec::new();
         for found in self.members.iter() {
             let (row, member) = found?;
-            if let (Some(path), true) = (member.entry_path(), member.kind != MemberKind::Other) {
-                named.push(Named { path, row });
-            }
+            named.extend(name_of(&member).map(|path| Named { path, row }));
         }
         // The last row of a path comes first, and stays.
         named.sort_unstable_by(|a, b| a.path.cmp(&b.path).then(b.row.cmp(&a.row)));
@@ -149,8 +148,8 @@ impl OpenArchive {
         Ok(named)
     }
 
-    /// The row whose content a member has: its own, unless it is a further name of another. `None` if it is one of a
-    /// name that did not come before.
+    /// The row whose content a member has: its own, unless it is a further name of another. `None` if no member has that
+    /// name.
     fn content_row(&self, row: usize) -> Option<usize> {
         self.links.get(&row).copied().unwrap_or(Some(row))
     }
@@ -189,18 +188,22 @@ impl OpenArchive {
     /// Where the bytes of a member are.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the archive does not have all of it.
+    /// [`Error::NotInArchive`] if the archive does not have all of it.
     pub(in crate::engine) fn member_layout(&self, row: usize) -> Result<Layout> {
         let shown = |name: &[u8]| quoted(name).to_string();
         let Some(row) = self.content_row(row) else {
             let link = self.members.get(row)?;
             let (path, target) = (shown(&link.path), shown(&link.link_target));
-            return Err(Error::Usage(format!("{path} is another name of {target}, which is not in the archive")));
+            return Err(Error::NotInArchive(format!(
+                "{path} is a hard link to {target}, and the archive has no file of that name"
+            )));
         };
         let member = self.members.get(row)?;
         if member.missing_bytes > 0 {
             let (path, missing) = (shown(&member.path), member.missing_bytes);
-            return Err(Error::Usage(format!("{path} is not whole: the archive ends {missing} bytes before it does")));
+            return Err(Error::NotInArchive(format!(
+                "{path} is not whole: the archive ends {missing} bytes before it does"
+            )));
         }
         let mut layout = Layout::default();
         let mut content = self.starts.get(row).copied().unwrap_or_default();
@@ -239,25 +242,83 @@ impl OpenArchive {
     }
 }
 
-/// Which members are further names, and of which members: of the last of the name before them. And those.
+/// The path below the archive's by which a member can be read.
+fn name_of(member: &Member) -> Option<EntryPath> {
+    let path = member.entry_path()?;
+    let has_name = !path.is_root() || member.kind == MemberKind::Entry(EntryKind::Directory);
+    (has_name && member.kind != MemberKind::Other).then_some(path)
+}
+
+/// Which members are further names, and of which members: of the last of the name before them, as a program finds it that
+/// unpacks front to back; if there is none, of the last of the name behind them. And those that have further names.
 fn links_of(members: &Members) -> Result<(Links, HashSet<usize>)> {
-    let (mut links, mut linked) = (HashMap::new(), HashSet::new());
+    let mut links = HashMap::new();
     if !members.has_links() {
-        return Ok((links, linked));
+        return Ok((links, HashSet::new()));
     }
     let mut rows = HashMap::new();
+    let mut forward = Vec::new();
     for found in members.iter() {
         let (row, member) = found?;
         // A link may come with the content.
         if member.kind == MemberKind::HardLink && member.content_bytes == 0 {
-            let target = member.target_path().and_then(|path| rows.get(&path)).copied();
-            let target = target.and_then(|target| links.get(&target).copied().unwrap_or(Some(target)));
-            linked.extend(target);
-            links.insert(row, target);
+            match (member.target_path(), member.target_path().and_then(|path| rows.get(&path)).copied()) {
+                (_, Some(target)) => drop(links.insert(row, Some(target))),
+                (Some(path), None) => forward.push((row, path)),
+                (None, None) => drop(links.insert(row, None)),
+            }
         }
-        if let (Some(path), true) = (member.entry_path(), member.kind != MemberKind::Other) {
+        if let Some(path) = name_of(&member) {
             rows.insert(path, row);
         }
     }
+    links.extend(forward.into_iter().map(|(row, path)| (row, rows.get(&path).copied())));
+    follow(&mut links);
+    let linked = links.values().copied().flatten().collect();
     Ok((links, linked))
+}
+
+/// Replaces links to links by links to what has the content. What leads nowhere, or round in a circle, becomes `None`.
+fn follow(links: &mut Links) {
+    let mut rows: Vec<usize> = links.keys().copied().collect();
+    rows.sort_unstable();
+    let mut settled = HashSet::new();
+    let mut chain = Vec::new();
+    for row in rows {
+        let mut end = Some(row);
+        while let Some(next) = end.filter(|next| links.contains_key(next)) {
+            if settled.contains(&next) {
+                end = links.get(&next).copied().flatten();
+                break;
+            }
+            // Settled as leading nowhere until the end is known: so a circle ends where it began.
+            settled.insert(next);
+            chain.push(next);
+            end = links.insert(next, None).flatten();
+        }
+        for passed in chain.drain(..) {
+            links.insert(passed, end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_lead_to_what_has_the_content_and_circles_nowhere() {
+        // 1 to 2 to 9; 3 to itself; 4 to 5 to 6 to 4, and 7 to 5; 8 to nothing, and 10 to 8.
+        let given = [(1, 2), (2, 9), (3, 3), (4, 5), (5, 6), (6, 4), (7, 5), (10, 8)];
+        let mut links: Links = given.into_iter().map(|(row, target)| (row, Some(target))).collect();
+        links.insert(8, None);
+        follow(&mut links);
+        for (row, target) in links {
+            assert_eq!(target, if row <= 2 { Some(9) } else { None }, "{row}");
+        }
+        // A chain as long as an archive is followed without a call for each link.
+        let mut links: Links = (0..200_000).map(|row| (row, Some(row + 1))).collect();
+        follow(&mut links);
+        assert!(links.values().all(|target| *target == Some(200_000)));
+    }
 }

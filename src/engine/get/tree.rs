@@ -196,7 +196,7 @@ impl<'a, 's> TreeRestore<'a, 's> {
     }
 
     fn lose(&mut self, path: EntryPath, error: &Error) -> Result<()> {
-        let damaged = !matches!(error, Error::Usage(_));
+        let damaged = !matches!(error, Error::Usage(_) | Error::NotInArchive(_));
         self.report.losses.push(Loss { path, what: chain(error), damaged });
         Ok(())
     }

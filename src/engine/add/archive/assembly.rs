@@ -223,6 +223,12 @@ impl Assembly {
             let count = findings.odd_records;
             remarks.push(format!("has {count} extension records that cannot be understood; kept as it is; {read}"));
         }
+        if findings.distant_times > 0 {
+            let count = findings.distant_times;
+            remarks.push(format!(
+                "has {count} members with times before 1677 or after 2262; kept as it is; by name they have the nearest time"
+            ));
+        }
         remarks
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::batch::{ArchiveBatch, Ending, Part};
 use super::source::{Sequential, Source, Window};
-use super::{Archives, Guess, HEAD_BYTES};
+use super::{Archives, Guess, HEAD_BYTES, framing};
 use crate::archive::{Findings, Framing, Step, begins_tar};
 use crate::chunk::seams::WARM_UP;
 use crate::engine::add::pool::{Buffer, Pool};
@@ -87,7 +87,8 @@ impl Feed {
                 Source::Stream(window)
             }
         };
-        Ok(Some(Self::new(Arc::clone(origin), archives.form_of(guess), source)))
+        let form = archives.form_of(guess, |at, buffer| file.read_at(at, buffer))?;
+        Ok(Some(Self::new(Arc::clone(origin), form, source)))
     }
 
     /// The archive that a stream is said to be. If it is compressed, that is not kept.
@@ -110,7 +111,7 @@ impl Feed {
             origin,
             form,
             source,
-            framing: Framing::new(),
+            framing: framing(),
             handed: 0,
             content: None,
             is_rest: false,

@@ -21,9 +21,19 @@ pub(super) use batch::{ArchiveBatch, ArchiveDone, Ending};
 pub(super) use feed::Feed;
 pub(super) use small::{Small, SmallArchive, read_small};
 
-use crate::archive::{BLOCK_BYTES, begins_tar};
+use std::io;
+
+use crate::archive::{BLOCK_BYTES, Framing, Owner, begins_tar};
 use crate::format::archive::{ArchiveForm, Compression};
-use crate::ingest::compression_of;
+use crate::ingest::{compression_of, has_own_content, id_of_group, id_of_user};
+
+/// Steps through a tar, as every program here does that reads one.
+pub(in crate::engine) fn framing() -> Framing {
+    Framing::new().with_ids(|owner, name| match owner {
+        Owner::User => id_of_user(name),
+        Owner::Group => id_of_group(name),
+    })
+}
 
 /// What becomes of archives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,11 +80,18 @@ impl Archives {
         self.recognise && !(self.keep_compressed && matches!(form, ArchiveForm::TarFrom(_)))
     }
 
-    fn form_of(self, guess: Guess) -> ArchiveForm {
-        match guess {
+    /// The form that an archive is kept in. A compressed file stays in any case if something is in it that its tar does
+    /// not have.
+    fn form_of(
+        self,
+        guess: Guess,
+        read_at: impl FnMut(u64, &mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<ArchiveForm> {
+        Ok(match guess {
             Guess::Tar => ArchiveForm::Tar,
             Guess::Compressed(compression) if self.keep_compressed => ArchiveForm::TarIn(compression),
+            Guess::Compressed(Compression::Zstd) if has_own_content(read_at)? => ArchiveForm::TarIn(Compression::Zstd),
             Guess::Compressed(compression) => ArchiveForm::TarFrom(compression),
-        }
+        })
     }
 }

@@ -4,8 +4,8 @@ use std::io::Read;
 use std::ops::Range;
 
 use super::batch::{Part, PartDone, cut_parts};
-use super::{Archives, Guess, HEAD_BYTES};
-use crate::archive::{Findings, Framing, Step, begins_tar};
+use super::{Archives, Guess, HEAD_BYTES, framing};
+use crate::archive::{Findings, Input, Step, begins_tar};
 use crate::chunk::finder::Finder;
 use crate::engine::add::batch::{Cut, cut_and_hash};
 use crate::format::archive::ArchiveForm;
@@ -43,7 +43,9 @@ pub(in crate::engine::add) fn read_small(
     unpacked_bytes: &mut usize,
     finder: &Finder,
 ) -> Small {
-    let form = archives.form_of(guess);
+    let file = data.get(place.clone()).unwrap_or_default();
+    // Memory can always be read.
+    let form = archives.form_of(guess, |at, buffer| (&mut &*file).read_at(at, buffer)).unwrap_or(ArchiveForm::Tar);
     let mut original = Vec::new();
     let place = match guess {
         Guess::Tar => place,
@@ -76,7 +78,7 @@ pub(in crate::engine::add) fn read_small(
 
 /// The parts of an archive in memory, which tile it.
 fn steps(bytes: &[u8]) -> (Vec<Part>, Findings) {
-    let mut framing = Framing::new();
+    let mut framing = framing();
     let mut parts = Vec::new();
     let size = bytes.len() as u64;
     let mut at = 0;
