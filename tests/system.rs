@@ -26,8 +26,13 @@ pub(crate) struct Mount {
 impl Mount {
     /// A file system in memory with room for `bytes`; `None`, said aloud, where it cannot be had.
     pub(crate) fn small(path: PathBuf, bytes: usize) -> Option<Self> {
+        Self::with(path, &format!("size={bytes}"))
+    }
+
+    /// A file system in memory with these options; `None`, said aloud, where it cannot be mounted.
+    pub(crate) fn with(path: PathBuf, options: &str) -> Option<Self> {
         std::fs::create_dir_all(&path).unwrap();
-        Self::mounted(path, &["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
+        Self::mounted(path, &["-t", "tmpfs", "-o", options, "tmpfs"])
     }
 
     /// The same directory once more, read-only.
