@@ -14,6 +14,9 @@ use rustix::io::Errno;
 
 use super::disk::{ChangeFile, Disk, Held, ReadFile, SystemDisk, WriteFile};
 
+/// No command of a test asks for more than this after something failed.
+const OPERATIONS_MAX: usize = 100_000;
+
 /// What can be asked of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Op {
@@ -218,6 +221,7 @@ impl FaultyDisk {
         let killed = || io::Error::other("killed");
         if plan.struck.is_some() {
             plan.since.push(asked);
+            assert!(plan.since.len() < OPERATIONS_MAX, "it asks for ever after {:?}", plan.struck);
             return if plan.fault == Fault::Killed { Err(killed()) } else { unless_full(false) };
         }
         if !(plan.among)(op) {
