@@ -192,24 +192,29 @@ impl Store {
         self.unless_removing(|| self.count(control))
     }
 
-    /// Counts again as long as something is removed or moved that was to be counted: each time, another process got ahead.
+    /// Counts again for as long as others change the store meanwhile and something was missing for it.
     fn unless_removing<T>(&self, count: impl Fn() -> Result<T>) -> Result<T> {
-        let listed = || -> Result<BTreeSet<ObjectName>> {
-            let kinds =
-                [ObjectKind::Snapshot, ObjectKind::Recipes, ObjectKind::Pack].map(|kind| self.storage().list(kind));
-            let mut names = BTreeSet::new();
-            for listed in kinds {
-                names.extend(listed?.into_iter().map(|object| object.name));
-            }
-            Ok(names)
-        };
+        let mut before = None;
         loop {
-            let before = listed()?;
-            match count() {
-                Err(Error::NotFound { .. } | Error::Damaged { .. }) if !before.is_subset(&listed()?) => {}
-                counted => return counted,
+            let counted = count();
+            if !matches!(counted, Err(Error::NotFound { .. } | Error::Damaged { .. })) {
+                return counted;
             }
+            let now = Some(self.object_names()?);
+            if now == before {
+                return counted;
+            }
+            before = now;
         }
+    }
+
+    /// All objects that somebody may remove.
+    pub(super) fn object_names(&self) -> Result<BTreeSet<ObjectName>> {
+        let mut names = BTreeSet::new();
+        for kind in [ObjectKind::Pack, ObjectKind::Recipes, ObjectKind::Snapshot] {
+            names.extend(self.storage().list(kind)?.into_iter().map(|listed| listed.name));
+        }
+        Ok(names)
     }
 
     fn count(&self, control: &Control) -> Result<DedupStats> {
