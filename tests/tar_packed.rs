@@ -47,9 +47,9 @@ fn announced(bytes: &[u8]) -> Vec<u8> {
 
 /// What a program makes of the tar, where it is installed.
 fn by_program(bench: &Bench, words: &[&str]) -> Option<Vec<u8>> {
-    let output =
-        Command::new(words[0]).args(&words[1..]).arg("two.tar").current_dir(bench.path("")).stdin(Stdio::null());
-    match output.stderr(Stdio::null()).output() {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).arg("two.tar").current_dir(bench.path(""));
+    match command.stdin(Stdio::null()).stderr(Stdio::null()).output() {
         Ok(output) if output.status.success() => Some(output.stdout),
         _ => {
             skipped(&format!("tars compressed by {}: it is not installed", words[0]));
