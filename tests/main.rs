@@ -39,6 +39,7 @@ mod stats;
 mod support;
 mod system;
 mod tars;
+mod unchanged;
 mod verify;
 mod writer;
 mod xattrs;

@@ -134,7 +134,7 @@ impl<'a, 's> Conductor<'a, 's> {
                 path => Ok(Stream::new(standard_input(path))),
             })
             .transpose()?;
-        let parent = parent.map(Parent::new);
+        let parent = parent.map(|parent| Parent::new(parent, info.time_ns));
         let sink = Sink::new(locator, frames, budget.clone(), store.settings().frames, tools.small.clone());
         let rows = match &given {
             None => Rows::ascending(store.storage(), labeller.keys())?,

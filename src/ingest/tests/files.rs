@@ -81,18 +81,6 @@ fn a_file_that_does_not_hold_still_is_noticed() {
     assert_eq!(file.changed_since_open().unwrap(), None);
 }
 
-#[test]
-fn a_change_just_made_does_not_count_as_settled() {
-    let (_dir, _, found) = file_of(b"bytes");
-    let changed = u64::try_from(found.stat.identity.ctime_ns).unwrap();
-    let at = |ns| std::time::UNIX_EPOCH + std::time::Duration::from_nanos(ns);
-    assert!(!found.stat.is_settled(at(changed)));
-    assert!(!found.stat.is_settled(at(changed + 20_000_000)));
-    assert!(found.stat.is_settled(at(changed + 20_000_001)));
-    // A clock set back, and a file from the future.
-    assert!(!found.stat.is_settled(at(changed - 1_000_000_000)));
-}
-
 /// Makes a file of `size` bytes with data at the given ranges, and says what extents it has; `None` where the file
 /// system keeps no holes of that size.
 fn extents(size: u64, data: &[std::ops::Range<u64>]) -> Option<Vec<std::ops::Range<u64>>> {
