@@ -32,6 +32,7 @@ mod hostile;
 mod interrupt;
 mod kills;
 mod labels;
+mod odd_files;
 mod plain_data;
 mod property;
 mod sharing;

@@ -112,10 +112,11 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
-/// Waits until something holds; `false` if the process ended before. Looks often: what is waited for takes milliseconds.
+/// Waits until something holds; `false` if the process ended before. Looks often: what is waited for takes milliseconds,
+/// and the bound is for a process that hangs.
 pub(crate) fn wait_until(child: &mut Child, mut holds: impl FnMut() -> bool) -> bool {
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(60) {
+    while begun.elapsed() < Duration::from_secs(600) {
         if holds() {
             return true;
         }
@@ -124,7 +125,7 @@ pub(crate) fn wait_until(child: &mut Child, mut holds: impl FnMut() -> bool) -> 
         }
         std::thread::park_timeout(Duration::from_millis(1));
     }
-    panic!("waited in vain for a minute");
+    panic!("waited in vain for ten minutes");
 }
 
 /// How many bytes of data a store has been given so far, finished packs and half-written ones.

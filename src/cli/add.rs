@@ -9,7 +9,7 @@ use super::init::SettingsArgs;
 use super::labels::LabelArgs;
 use super::{Context, Exit, size};
 use crate::engine::Store;
-use crate::engine::add::{AddReport, AddRequest, AddTotals, Archives, measure};
+use crate::engine::add::{AddReport, AddRequest, AddTotals, Archives, Problem, measure};
 use crate::error::{Error, Result};
 
 /// Keep files and trees, as one snapshot.
@@ -74,6 +74,7 @@ struct JsonReport<'a> {
     totals: &'a AddTotals,
     seconds: f64,
     problems: Vec<JsonProblem>,
+    notes: Vec<JsonProblem>,
 }
 
 #[derive(Serialize)]
@@ -81,6 +82,13 @@ struct JsonProblem {
     path: String,
     what: String,
     kept: bool,
+}
+
+impl JsonProblem {
+    fn of(problem: &Problem) -> Self {
+        let Problem { path, what, kept, .. } = problem;
+        Self { path: path.to_string_lossy().into_owned(), what: what.clone(), kept: *kept }
+    }
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
@@ -106,6 +114,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     };
     let totals = |is_ended: &dyn Fn() -> bool| measure(&paths, is_ended);
     let report = context.report.progress(&context.control, totals, || store.add(&request, &context.control))?;
+    for note in &report.notes {
+        context.report.note(&format!("note: {:?} {}", note.path, note.sentence()));
+    }
     for problem in &report.problems {
         context.report.warning(&format!("{:?} {}", problem.path, problem.sentence()));
     }
@@ -114,15 +125,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
             snapshot: report.snapshot.map(|id| id.to_hex()),
             totals: &report.totals,
             seconds: report.duration.as_secs_f64(),
-            problems: report
-                .problems
-                .iter()
-                .map(|problem| JsonProblem {
-                    path: problem.path.to_string_lossy().into_owned(),
-                    what: problem.what.clone(),
-                    kept: problem.kept,
-                })
-                .collect(),
+            problems: report.problems.iter().map(JsonProblem::of).collect(),
+            notes: report.notes.iter().map(JsonProblem::of).collect(),
         };
         context.report.data(&json, String::new)?;
     } else {
