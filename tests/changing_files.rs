@@ -10,14 +10,15 @@ use std::process::Stdio;
 
 use rustix::process::Signal;
 
-use crate::support::{Bench, noise, picture};
+use crate::support::{Bench, noise, picture, skipped};
 use crate::system::{bytes_in, give_to_nobody, signal, wait_until};
 
 const BIG: usize = 160_000_000;
 
 /// Adds `tree`, which has a big file `a`, suspends that in the middle of `a`, lets `change` change the files, and has
-/// it go on. Returns what it said on standard error.
-fn add_while_changing(bench: &Bench, change: &dyn Fn(&Bench), code: i32) -> String {
+/// it go on. Returns what it said on standard error; `None`, and says so, where the machine is too busy to suspend it in
+/// the middle.
+fn add_while_changing(bench: &Bench, change: &dyn Fn(&Bench), code: i32) -> Option<String> {
     for attempt in 0..10 {
         bench.write("tree/a", noise(1, BIG));
         let store = format!("store{attempt}");
@@ -39,11 +40,12 @@ fn add_while_changing(bench: &Bench, change: &dyn Fn(&Bench), code: i32) -> Stri
             let error = String::from_utf8_lossy(&output.stderr).into_owned();
             assert_eq!(output.status.code(), Some(code), "{error}");
             std::fs::rename(bench.path(&store), bench.path(".store")).unwrap();
-            return error;
+            return Some(error);
         }
         std::fs::remove_dir_all(bench.path(&store)).unwrap();
     }
-    panic!("ten times the add could not be suspended in the middle");
+    skipped("ten times the add could not be suspended in the middle");
+    None
 }
 
 fn restored(bench: &Bench, path: &str) -> Vec<u8> {
@@ -55,14 +57,16 @@ fn restored(bench: &Bench, path: &str) -> Vec<u8> {
 #[test]
 fn a_file_that_grows() {
     let bench = Bench::new();
-    let error = add_while_changing(
+    let Some(error) = add_while_changing(
         &bench,
         &|bench| {
             let mut file = OpenOptions::new().append(true).open(bench.path("tree/a")).unwrap();
             file.write_all(b"more").unwrap();
         },
         3,
-    );
+    ) else {
+        return;
+    };
     assert!(error.contains("warning: \"tree/a\" grew while it was read"), "{error}");
     let got = restored(&bench, "tree/a");
     let now = std::fs::read(bench.path("tree/a")).unwrap();
@@ -78,13 +82,15 @@ fn a_file_that_shrinks() {
     // Behind what was read, and before it: what was read is kept.
     for length in [BIG - 10_000_000, 1000] {
         let bench = Bench::new();
-        let error = add_while_changing(
+        let Some(error) = add_while_changing(
             &bench,
             &|bench| {
                 OpenOptions::new().write(true).open(bench.path("tree/a")).unwrap().set_len(length as u64).unwrap();
             },
             3,
-        );
+        ) else {
+            return;
+        };
         assert!(error.contains("warning: \"tree/a\" shrank while it was read"), "{error}");
         let got = restored(&bench, "tree/a");
         assert!(got.len() >= length && got.len() < BIG && noise(1, BIG).starts_with(&got), "{} bytes", got.len());
@@ -95,7 +101,7 @@ fn a_file_that_shrinks() {
 fn a_file_that_is_written_to() {
     let bench = Bench::new();
     let at = BIG - 30_000_000;
-    let error = add_while_changing(
+    let Some(error) = add_while_changing(
         &bench,
         &|bench| {
             let file = OpenOptions::new().write(true).open(bench.path("tree/a")).unwrap();
@@ -103,7 +109,9 @@ fn a_file_that_is_written_to() {
             file.write_all_at(b"first", 0).unwrap();
         },
         3,
-    );
+    ) else {
+        return;
+    };
     assert!(error.contains("warning: \"tree/a\" was modified while it was read"), "{error}");
     let got = restored(&bench, "tree/a");
     let (old, new) = (noise(1, BIG), std::fs::read(bench.path("tree/a")).unwrap());
@@ -120,21 +128,26 @@ fn files_that_come_and_go() {
     bench.write("tree/gone too/file", b"gone");
     bench.write("tree/kept", b"kept");
     bench.write("tree/replaced", b"old");
-    let error = add_while_changing(
+    bench.write("tree/saved", b"old");
+    let Some(error) = add_while_changing(
         &bench,
         &|bench| {
             std::fs::remove_file(bench.path("tree/gone")).unwrap();
             std::fs::remove_dir_all(bench.path("tree/gone too")).unwrap();
+            // As editors save.
+            std::fs::rename(bench.write("new", b"new"), bench.path("tree/saved")).unwrap();
             std::fs::remove_file(bench.path("tree/replaced")).unwrap();
             // A reader that opens this as the file it was waits for ever.
             assert!(std::process::Command::new("mkfifo").arg(bench.path("tree/replaced")).status().unwrap().success());
         },
-        3,
-    );
+        0,
+    ) else {
+        return;
+    };
     for gone in ["tree/gone", "tree/gone too"] {
-        assert!(error.contains(&format!("warning: \"{gone}\" was left out: ")), "{error}");
+        assert!(error.contains(&format!("note: \"{gone}\" was removed after it was listed")), "{error}");
     }
-    assert!(error.contains("No such file") && error.contains("2 problems, named above"), "{error}");
+    assert!(!error.contains("warning: "), "{error}");
     bench.ok(["get", "tree", "-o", "copy"]);
     // The root was looked at before its time moved.
     let but_root = |root: &str| {
@@ -143,13 +156,16 @@ fn files_that_come_and_go() {
         picture
     };
     assert_eq!(but_root("tree"), but_root("copy"));
-    assert_eq!(bench.json(["snapshots"])[0]["skipped"], 2);
+    assert_eq!(bench.json(["snapshots"])[0]["skipped"], 0);
 }
 
 #[test]
 fn a_big_file_that_vanishes_is_kept_once_it_is_open() {
     let bench = Bench::new();
-    let error = add_while_changing(&bench, &|bench| std::fs::remove_file(bench.path("tree/a")).unwrap(), 3);
+    let Some(error) = add_while_changing(&bench, &|bench| std::fs::remove_file(bench.path("tree/a")).unwrap(), 3)
+    else {
+        return;
+    };
     assert!(error.contains("\"tree/a\""), "{error}");
     assert!(restored(&bench, "tree/a") == noise(1, BIG));
 }

@@ -46,7 +46,11 @@ fn expected(list: &[(&str, &str)]) -> BTreeMap<String, String> {
 fn flags_rules_and_detection_label_entries_and_the_more_particular_counts() {
     let bench = Bench::new();
     repositories(&bench);
-    // Older than the clock's grain: their times prove something.
+    // As if they were unpacked, and older than the clock's tick: their times prove something.
+    for path in crate::system::files_below(&bench.path("srv")) {
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+        std::fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+    }
     std::thread::sleep(std::time::Duration::from_millis(60));
     bench.ok(["add", "--detect-types", "srv"]);
     let detected = expected(&[

@@ -10,7 +10,7 @@ use super::init::{SettingsArgs, made};
 use super::labels::LabelArgs;
 use super::{Context, Exit, size, time};
 use crate::engine::Store;
-use crate::engine::add::{AddReport, AddRequest, AddTotals, Archives, measure};
+use crate::engine::add::{AddReport, AddRequest, AddTotals, Archives, Problem, measure};
 use crate::error::{Error, Result};
 use crate::format::spelling::{Name, quoted};
 
@@ -76,6 +76,7 @@ struct JsonReport<'a> {
     totals: &'a AddTotals,
     seconds: f64,
     problems: Vec<JsonProblem<'a>>,
+    notes: Vec<JsonProblem<'a>>,
     warnings: Vec<String>,
 }
 
@@ -85,6 +86,12 @@ struct JsonProblem<'a> {
     path: Name,
     what: &'a str,
     kept: bool,
+}
+
+impl<'a> JsonProblem<'a> {
+    fn of(problem: &'a Problem) -> Self {
+        Self { path: Name(problem.path.as_os_str().as_bytes().to_vec()), what: &problem.what, kept: problem.kept }
+    }
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
@@ -124,6 +131,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         }
         (added, _) => added?,
     };
+    for note in &report.notes {
+        context.report.note(&format!("note: {} {}", quoted(&note.path), note.sentence()));
+    }
     for problem in &report.problems {
         context.report.warning(&format!("{} {}", quoted(&problem.path), problem.sentence()));
     }
@@ -134,15 +144,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
             snapshot: report.snapshot.map(|id| id.to_hex()),
             totals: &report.totals,
             seconds: report.duration.as_secs_f64(),
-            problems: report
-                .problems
-                .iter()
-                .map(|problem| JsonProblem {
-                    path: Name(problem.path.as_os_str().as_bytes().to_vec()),
-                    what: &problem.what,
-                    kept: problem.kept,
-                })
-                .collect(),
+            problems: report.problems.iter().map(JsonProblem::of).collect(),
+            notes: report.notes.iter().map(JsonProblem::of).collect(),
             warnings,
         };
         context.report.data(&json, String::new)?;

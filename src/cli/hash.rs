@@ -1,14 +1,16 @@
 //! `store hash`: what other systems would call these files.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::{Context, Exit};
-use crate::chunk::Profile;
-use crate::chunk::seams::chunk_file;
+use crate::chunk::seams::{ChunkEnd, chunk_file};
+use crate::chunk::{Chunker, Profile};
 use crate::error::{Error, Result};
 use crate::format::spelling::{hex_unless_text, quoted, spelled};
 use crate::format::xet::{XetHash, XetNode, file_hash};
@@ -65,16 +67,43 @@ fn hash(path: &Path) -> Result<Hashed> {
             quoted(path)
         )));
     }
-    let chunks = chunk_file(&file, about.len(), &Profile::xet(), XetHash::of_chunk).map_err(failed)?;
-    let mut start = 0;
-    let nodes: Vec<XetNode> = chunks
-        .into_iter()
-        .map(|chunk| XetNode { hash: chunk.made, length: chunk.end - std::mem::replace(&mut start, chunk.end) })
-        .collect();
+    let nodes = match in_parallel(&file, about.len()) {
+        // Its size is not what its file system states.
+        Ok(None) => in_order(&file),
+        Ok(Some(nodes)) => Ok(nodes),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => in_order(&file),
+        Err(error) => Err(error),
+    };
+    let nodes = nodes.map_err(failed)?;
+    let size = nodes.iter().map(|node| node.length).sum();
     Ok(Hashed {
         file: path.to_string_lossy().into_owned(),
         file_hex: hex_unless_text(path.as_os_str().as_bytes()),
         hash: file_hash(&nodes).to_string(),
-        size: about.len(),
+        size,
     })
+}
+
+/// The chunks of the first `length` bytes of a file; `None` if it has more.
+fn in_parallel(file: &File, length: u64) -> io::Result<Option<Vec<XetNode>>> {
+    if file.read_at(&mut [0], length)? > 0 {
+        return Ok(None);
+    }
+    let chunks = chunk_file(file, length, &Profile::xet(), XetHash::of_chunk)?;
+    let mut start = 0;
+    let node = |chunk: ChunkEnd<XetHash>| XetNode {
+        hash: chunk.made,
+        length: chunk.end - std::mem::replace(&mut start, chunk.end),
+    };
+    Ok(Some(chunks.into_iter().map(node).collect()))
+}
+
+/// The chunks of a file that is read to its end, whatever its size is said to be.
+fn in_order(file: &File) -> io::Result<Vec<XetNode>> {
+    let mut nodes = Vec::new();
+    let mut chunker = Chunker::new(file, &Profile::xet());
+    while let Some(chunk) = chunker.next_chunk()? {
+        nodes.push(XetNode { hash: XetHash::of_chunk(chunk.bytes), length: chunk.bytes.len() as u64 });
+    }
+    Ok(nodes)
 }

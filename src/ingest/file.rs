@@ -1,13 +1,14 @@
 //! What are the bytes of a regular file, and did it hold still while they were read?
 //!
-//! A file is opened only if it is the one the walk saw: a symbolic link, a pipe or another file that took its place is
-//! reported, never read. All reading is by offset, so threads share one open file.
+//! A file is opened only if it is the one the walk saw, or the regular file that took its place meanwhile: a symbolic
+//! link, on the way too, and a pipe or a device are reported, never read. All reading is by offset, so threads share one
+//! open file.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{Advice, OFlags, fadvise, fstat};
+use rustix::fs::{Advice, OFlags, fadvise, fstat, fstatfs};
 use rustix::io::{Errno, pread, retry_on_intr};
 
 use super::extents::{Extents, HOLE_BYTES_MIN};
@@ -15,9 +16,15 @@ use super::longpath::Near;
 use super::stat::Stat;
 use super::walk::Found;
 use crate::error::{Error, Result};
+use crate::format::entry::EntryKind;
 
 /// From this size on the system is told that a file is read front to back; a smaller one it reads ahead whole anyway.
 const ADVISE_BYTES_MIN: u64 = 256 << 10;
+
+/// File systems of files that the kernel makes when they are read (`linux/magic.h`): proc, sysfs, debugfs, tracefs,
+/// securityfs, configfs, cgroup and cgroup2.
+const GENERATED: [i128; 8] =
+    [0x9fa0, 0x6265_6572, 0x6462_6720, 0x7472_6163, 0x7363_6673, 0x6265_6570, 0x0027_e0eb, 0x6367_7270];
 
 /// A regular file, open for reading.
 #[derive(Debug)]
@@ -27,7 +34,7 @@ pub struct OpenFile {
     stat: Stat,
 }
 
-/// How a file changed while it was read.
+/// How a file changed while it was read, or differs from what its file system says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Changed {
     /// It is longer than when it was opened.
@@ -36,13 +43,17 @@ pub enum Changed {
     Shrank,
     /// Its length is the same, its modification or change time is not.
     Modified,
+    /// It did not change, and ends before the size that its file system states.
+    EndsEarly,
+    /// It did not change, and has more bytes than were read, which are at least as many as its file system states.
+    HasMore,
 }
 
 impl OpenFile {
     /// Opens what the walk found, leaving its access time alone where the system lets us.
     ///
     /// # Errors
-    /// [`Error::Io`] if it vanished, may not be read, or is not the regular file the walk saw.
+    /// [`Error::Io`] if it vanished, may not be read, or is no regular file any more.
     pub fn open(found: &Found) -> Result<Self> {
         let (fd, stat) = open_same(found).map_err(|source| Error::io("read", &found.disk, source))?;
         if stat.size >= ADVISE_BYTES_MIN {
@@ -122,10 +133,10 @@ impl OpenFile {
         Ok(filled.min(room))
     }
 
-    /// Whether a short read ended just where the file did: to be told so once more is not worth a call for every small
-    /// file.
+    /// Whether a short read ended just where the file did: asking once more is not worth a call for every small file. The
+    /// size of a file that takes no space may be made up, as in `/proc`.
     fn is_end(&self, offset: u64, filled: usize) -> bool {
-        offset.saturating_add(filled as u64) == self.stat.size
+        offset.saturating_add(filled as u64) == self.stat.size && self.stat.allocated_bytes > 0
     }
 
     /// The parts of the file that hold data, ascending and apart, within the size it had when it was opened. What lies
@@ -151,6 +162,28 @@ impl OpenFile {
             std::cmp::Ordering::Equal => None,
         })
     }
+
+    /// Whether the bytes up to `end` are all of a file that held still. `met_end` says that a read found the end there.
+    ///
+    /// # Errors
+    /// As [`OpenFile::changed_since_open`].
+    pub fn difference(&self, end: u64, met_end: bool) -> std::io::Result<Option<Changed>> {
+        let has_more = !met_end && self.read_at(end, &mut [0])? > 0;
+        let changed = self.changed_since_open()?;
+        if end >= self.stat.size {
+            return Ok(changed.or(has_more.then_some(Changed::HasMore)));
+        }
+        Ok(match changed {
+            None | Some(Changed::Modified) if self.is_generated() => None,
+            None => Some(Changed::EndsEarly),
+            Some(_) => Some(Changed::Shrank),
+        })
+    }
+
+    /// Whether the kernel makes the file's bytes when they are read, so that its size and times mean nothing.
+    fn is_generated(&self) -> bool {
+        fstatfs(&self.fd).is_ok_and(|about| GENERATED.iter().any(|magic| i128::from(about.f_type) == *magic))
+    }
 }
 
 impl AsFd for OpenFile {
@@ -159,26 +192,42 @@ impl AsFd for OpenFile {
     }
 }
 
-/// Opens a file and makes sure that it is the one the walk saw.
+/// Opens a file and makes sure that it is the one the walk saw, or the one that a walk would find in its place now.
 fn open_same(found: &Found) -> std::io::Result<(OwnedFd, Stat)> {
+    let near = Near::new(&found.disk)?;
+    match open_file(|flags| near.open(flags)) {
+        Ok(Some((fd, stat))) if stat.is_same_file(&found.stat) => return Ok((fd, stat)),
+        // Another one, or the inode numbers of this file system are not stable.
+        Ok(_) | Err(Errno::STALE) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    match open_file(|flags| found.place().open(flags)) {
+        Ok(Some(opened)) => Ok(opened),
+        // A link on the way is no directory.
+        Ok(None) | Err(Errno::NOTDIR) => Err(replaced()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Opens a regular file; `None` if it is something else.
+fn open_file(open: impl Fn(OFlags) -> rustix::io::Result<OwnedFd>) -> rustix::io::Result<Option<(OwnedFd, Stat)>> {
     // Not to wait where a pipe took the file's place.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let near = Near::new(&found.disk)?;
-    let opened = match near.open(flags | OFlags::NOATIME) {
+    let opened = match open(flags | OFlags::NOATIME) {
         // Only a file's owner may read it without leaving a trace.
-        Err(Errno::PERM) => near.open(flags),
+        Err(Errno::PERM) => open(flags),
         opened => opened,
     };
     let fd = match opened {
         // A symbolic link, or a socket or a device without a driver.
-        Err(Errno::LOOP | Errno::NXIO | Errno::NODEV) => return Err(replaced()),
+        Err(Errno::LOOP | Errno::NXIO | Errno::NODEV) => return Ok(None),
         opened => opened?,
     };
     let stat = Stat::from_system(&fstat(&fd)?).ok_or(Errno::OPNOTSUPP)?;
-    if stat.kind == found.stat.kind && stat.is_same_file(&found.stat) { Ok((fd, stat)) } else { Err(replaced()) }
+    Ok((stat.kind == EntryKind::File).then_some((fd, stat)))
 }
 
-/// What is said of an entry that is no longer the one the walk saw.
+/// What is said of an entry that is no longer of the kind the walk saw.
 pub(super) fn replaced() -> std::io::Error {
-    std::io::Error::other("it was replaced while it was read")
+    std::io::Error::other("something of another kind took its place while it was read")
 }

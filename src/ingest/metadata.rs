@@ -7,6 +7,7 @@
 //! the change time. So nothing here need be asked for unchanged entries.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use rustix::fs::{fgetxattr, flistxattr, lgetxattr, llistxattr, readlinkat};
 use rustix::io::{self, Errno};
@@ -30,12 +31,13 @@ pub struct Metadata {
     owners: Owners,
 }
 
-/// An entry, and what could not be read of it.
+/// An entry, and what could not be kept of it.
 #[derive(Debug)]
 pub struct Completed {
     /// The entry; its content is [`Content::Empty`] until the caller has stored the bytes.
     pub entry: Entry,
-    /// Extended attributes that are missing from it, each with its reason.
+    /// Extended attributes that are missing from it, and a modification time that it has only the nearest of, each with
+    /// its reason.
     pub lost: Vec<Error>,
 }
 
@@ -63,6 +65,9 @@ impl Metadata {
         };
         let whole = near.whole();
         let (xattrs, lost) = xattrs(|names| llistxattr(&whole, names), |name, value| lgetxattr(&whole, name, value));
+        if let Some((_, gone)) = lost.iter().find(|(_, errno)| matches!(*errno, Errno::NOENT | Errno::STALE)) {
+            return Err(Error::io("read", &found.disk, *gone));
+        }
         Ok(self.entry(found, &found.stat, link_target, xattrs, lost))
     }
 
@@ -87,7 +92,8 @@ impl Metadata {
             let named = format!("{}: {source}", spelled(&name));
             Error::io("read extended attributes of", &found.disk, std::io::Error::new(source.kind(), named))
         });
-        Completed { lost: lost.collect(), entry: self.with(found.path.clone(), stat, link_target, xattrs) }
+        let time = stat.is_mtime_saturated.then(|| saturated(&found.disk, stat.mtime_ns));
+        Completed { lost: lost.chain(time).collect(), entry: self.with(found.path.clone(), stat, link_target, xattrs) }
     }
 
     /// The entry at a path, of which no more is known than what the system says of it at once.
@@ -121,6 +127,13 @@ impl Default for Metadata {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// What is said of a modification time that an entry cannot hold.
+fn saturated(disk: &Path, kept_ns: i64) -> Error {
+    let which = if kept_ns < 0 { "before 1677-09-21, the first" } else { "after 2262-04-11, the last" };
+    let why = format!("it lies {which} that format 1 can hold, and is kept as that; format 2 will keep it");
+    Error::io("keep the modification time of", disk, std::io::Error::other(why))
 }
 
 /// Reads all extended attributes, ascending by name, and those that could not be read.

@@ -11,6 +11,7 @@
 //!
 //! [`EntryPath`]: crate::format::entry::EntryPath
 
+mod confined;
 mod extents;
 mod file;
 mod longpath;
@@ -27,6 +28,8 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+use crate::error::Error;
+
 pub use extents::{Extents, HOLE_BYTES_MIN};
 pub use file::{Changed, OpenFile};
 pub use metadata::{Completed, Metadata};
@@ -37,4 +40,11 @@ pub use skippable::has_own_content;
 pub use stat::Stat;
 pub use stdin::{made_now, standard_input};
 pub use unpack::{MAGIC_BYTES, compression_of, unpack};
-pub use walk::{Found, Walk, WalkOptions, Walked};
+pub use walk::{Found, Notice, Walk, WalkOptions, Walked};
+
+/// Whether an entry could not be read because it is not there any more.
+#[must_use]
+pub fn has_vanished(error: &Error) -> bool {
+    use std::io::ErrorKind::{NotFound, StaleNetworkFileHandle};
+    matches!(error, Error::Io { source, .. } if matches!(source.kind(), NotFound | StaleNetworkFileHandle))
+}

@@ -4,15 +4,10 @@
 //! regular file is 0, as it is in a snapshot.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::FileType;
 
 use crate::format::entry::{EntryKind, Identity};
-
-/// How long a change time must lie back, in nanoseconds, before an equal one proves that nothing changed since: the
-/// coarsest tick of the kernel's clock (10 ms) twice over.
-const SETTLED_NS: i64 = 20_000_000;
 
 /// The result of one `lstat` or `fstat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +26,9 @@ pub struct Stat {
     pub allocated_bytes: u64,
     /// Modification time in nanoseconds since 1970.
     pub mtime_ns: i64,
+    /// Whether the system's modification time was outside of what `mtime_ns` can hold, so that `mtime_ns` is the nearest
+    /// time that it can.
+    pub is_mtime_saturated: bool,
     /// Device number of a device; 0 for anything else.
     pub rdev: u64,
     /// Device, inode, links and change time.
@@ -61,6 +59,7 @@ impl Stat {
             size: if kind == EntryKind::File { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 },
             allocated_bytes: (stat.st_blocks as u64).saturating_mul(512),
             mtime_ns: saturated_ns(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            is_mtime_saturated: exact_ns(stat.st_mtime as i64, stat.st_mtime_nsec as i64).is_none(),
             rdev: if is_device { stat.st_rdev as u64 } else { 0 },
             identity: Identity {
                 device: stat.st_dev as u64,
@@ -94,6 +93,7 @@ impl Stat {
             size: if kind == EntryKind::File { metadata.size() } else { 0 },
             allocated_bytes: metadata.blocks().saturating_mul(512),
             mtime_ns: saturated_ns(metadata.mtime(), metadata.mtime_nsec()),
+            is_mtime_saturated: exact_ns(metadata.mtime(), metadata.mtime_nsec()).is_none(),
             rdev: if is_device { metadata.rdev() } else { 0 },
             identity: Identity {
                 device: metadata.dev(),
@@ -109,21 +109,17 @@ impl Stat {
     pub fn is_same_file(&self, other: &Self) -> bool {
         self.identity.device == other.identity.device && self.identity.inode == other.identity.inode
     }
+}
 
-    /// Whether the entry's last change lies far enough before `now` for its times to be proof: a write within the same
-    /// tick of the kernel's clock leaves them equal. What is not settled should not be taken as unchanged next time.
-    #[must_use]
-    pub fn is_settled(&self, now: SystemTime) -> bool {
-        let now_ns = now.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX));
-        now_ns.saturating_sub(self.identity.ctime_ns) > SETTLED_NS
-    }
+/// Seconds and nanoseconds as one number; `None` before 1677 and after 2262.
+fn exact_ns(seconds: i64, nanoseconds: i64) -> Option<i64> {
+    // Wider on the way: the earliest second times 10^9 may lie below i64 while the sum does not.
+    i64::try_from(i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)).ok()
 }
 
 /// Seconds and nanoseconds as one number, saturated.
 pub(super) fn saturated_ns(seconds: i64, nanoseconds: i64) -> i64 {
-    // Wider on the way: the earliest second times 10^9 may lie below i64 while the sum does not.
-    let ns = i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
-    i64::try_from(ns).unwrap_or(if ns < 0 { i64::MIN } else { i64::MAX })
+    exact_ns(seconds, nanoseconds).unwrap_or(if seconds < 0 { i64::MIN } else { i64::MAX })
 }
 
 #[cfg(test)]
@@ -140,5 +136,13 @@ mod tests {
         assert_eq!(saturated_ns(-9_223_372_037, 145_224_191), i64::MIN);
         assert_eq!(saturated_ns(i64::MIN, 0), i64::MIN);
         assert_eq!(saturated_ns(i64::MAX, 999_999_999), i64::MAX);
+    }
+
+    #[test]
+    fn only_a_time_that_i64_cannot_hold_counts_as_saturated() {
+        assert_eq!(exact_ns(9_223_372_036, 854_775_807), Some(i64::MAX));
+        assert_eq!(exact_ns(9_223_372_036, 854_775_808), None);
+        assert_eq!(exact_ns(-9_223_372_037, 145_224_192), Some(i64::MIN));
+        assert_eq!(exact_ns(-9_223_372_037, 145_224_191), None);
     }
 }

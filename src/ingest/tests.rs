@@ -7,7 +7,7 @@ mod walks;
 
 use std::path::Path;
 
-use super::{Found, Root, Walk, WalkOptions, Walked};
+use super::{Found, Notice, Root, Walk, WalkOptions, Walked};
 use crate::error::Error;
 use crate::format::entry::EntryPath;
 
@@ -17,6 +17,15 @@ fn path(bytes: impl AsRef<[u8]>) -> EntryPath {
 
 fn root(disk: &Path, at: &str) -> Root {
     Root { disk: disk.to_owned(), path: path(at) }
+}
+
+/// Walks one directory, and says what was noted on the way, by name.
+fn notices(walk: impl Iterator<Item = Walked>) -> Vec<(String, Notice)> {
+    let noted = walk.filter_map(|walked| match walked {
+        Walked::Noted { disk, notice, .. } => Some((disk.file_name()?.to_string_lossy().into_owned(), notice)),
+        _ => None,
+    });
+    noted.collect()
 }
 
 /// Walks one directory, stored at the root.
@@ -30,6 +39,7 @@ fn split(walk: impl Iterator<Item = Walked>) -> (Vec<Found>, Vec<(EntryPath, Err
         match walked {
             Walked::Found(entry) => found.push(entry),
             Walked::Failed { path, error } => failed.push((path, error)),
+            Walked::Noted { .. } => {}
         }
     }
     (found, failed)

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use rustix::fs::{Mode, OFlags, RawDir, fstat, openat};
 use rustix::io::{self, Errno};
 
+use super::confined::{Place, has_unstable_inode};
 use super::longpath::{Near, stat_beneath};
 use super::roots::{Root, settle};
 use super::stat::Stat;
@@ -32,7 +33,7 @@ const DIRECTORY: OFlags =
 /// What a walk passes over.
 #[derive(Debug, Clone, Default)]
 pub struct WalkOptions {
-    /// Entries left out with all that is in them, as (device, inode): the store's own directory.
+    /// Directories left out with all that is in them, as (device, inode): the store's own.
     pub skip: Vec<(u64, u64)>,
 }
 
@@ -45,6 +46,20 @@ pub struct Found {
     pub disk: PathBuf,
     /// What it was when the walk met it.
     pub stat: Stat,
+    /// How many bytes of `disk` are the root under which it was found.
+    pub(super) root_bytes: usize,
+}
+
+impl Found {
+    /// Whether it is a root itself.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.place().is_root()
+    }
+
+    pub(super) fn place(&self) -> Place<'_> {
+        Place { disk: &self.disk, root_bytes: self.root_bytes }
+    }
 }
 
 /// One step of a walk.
@@ -59,6 +74,24 @@ pub enum Walked {
         /// Why; names the place on disk.
         error: Error,
     },
+    /// Something to know, by which nothing is lost.
+    Noted {
+        /// The path in the snapshot at which the walk is.
+        path: EntryPath,
+        /// Which place on disk it is about.
+        disk: PathBuf,
+        /// What it is.
+        notice: Notice,
+    },
+}
+
+/// Something about an entry to know, by which nothing is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// It was listed, and removed before the walk looked at it.
+    Vanished,
+    /// Its directory lists it more than once.
+    ListedTwice,
 }
 
 /// An iterator over all entries under some roots.
@@ -70,7 +103,8 @@ pub struct Walk {
     levels: Vec<Level>,
     /// A directory that was handed out and is to be entered next.
     entering: Option<Found>,
-    failed: VecDeque<Walked>,
+    /// What is to be handed out before the walk goes on.
+    pending: VecDeque<Walked>,
     listing: Vec<u8>,
 }
 
@@ -78,9 +112,7 @@ pub struct Walk {
 struct Level {
     /// Open at the last level, and at those close above it.
     fd: Option<OwnedFd>,
-    path: EntryPath,
-    disk: PathBuf,
-    stat: Stat,
+    directory: Found,
     names: std::vec::IntoIter<Box<[u8]>>,
 }
 
@@ -96,7 +128,7 @@ impl Walk {
             options,
             levels: Vec::new(),
             entering: None,
-            failed: VecDeque::new(),
+            pending: VecDeque::new(),
             listing: Vec::with_capacity(LISTING_BYTES),
         })
     }
@@ -111,6 +143,10 @@ impl Walk {
         };
         let fd = match opened {
             Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::STALE) if !directory.is_root() => {
+                let Found { path, disk, .. } = directory;
+                return self.pending.push_back(Walked::Noted { path, disk, notice: Notice::Vanished });
+            }
             Err(errno) => return self.fail(directory.path, Error::io("list", directory.disk, errno)),
         };
         let mut names = Vec::new();
@@ -118,12 +154,32 @@ impl Walk {
             self.fail(directory.path.clone(), Error::io("list", &directory.disk, errno));
         }
         names.sort_unstable();
-        let Found { path, disk, stat } = directory;
-        self.levels.push(Level { fd: Some(fd), path, disk, stat, names: names.into_iter() });
+        if names.windows(2).any(|pair| pair.first() == pair.last()) {
+            self.drop_repeated(&directory, &mut names);
+        }
+        self.levels.push(Level { fd: Some(fd), directory, names: names.into_iter() });
         let far = self.levels.len().checked_sub(OPEN_DIRECTORIES_MAX + 1);
         if let Some(level) = far.and_then(|far| self.levels.get_mut(far)) {
             level.fd = None;
         }
+    }
+
+    /// Keeps each name once, and says which ones came more often.
+    fn drop_repeated(&mut self, directory: &Found, names: &mut Vec<Box<[u8]>>) {
+        let mut repeated: Vec<Box<[u8]>> = Vec::new();
+        names.dedup_by(|later, kept| {
+            let is_repeated = later == kept;
+            if is_repeated && repeated.last() != Some(kept) {
+                repeated.push(kept.clone());
+            }
+            is_repeated
+        });
+        let noted = repeated.iter().map(|name| Walked::Noted {
+            path: directory.path.clone(),
+            disk: directory.disk.join(OsStr::from_bytes(name)),
+            notice: Notice::ListedTwice,
+        });
+        self.pending.extend(noted);
     }
 
     /// Leaves the last level and makes sure that the one above it is open.
@@ -134,17 +190,17 @@ impl Walk {
             return;
         }
         let through_child = left.fd.and_then(|fd| openat(fd, c"..", DIRECTORY, Mode::empty()).ok());
+        let directory = &level.directory;
         let same = |fd: &OwnedFd| {
-            fstat(fd).is_ok_and(|stat| Stat::from_system(&stat).is_some_and(|now| now.is_same_file(&level.stat)))
+            fstat(fd).is_ok_and(|stat| Stat::from_system(&stat).is_some_and(|now| now.is_same_file(&directory.stat)))
         };
         level.fd = through_child.filter(same).or_else(|| {
             // The child was moved meanwhile, or could not be entered.
-            Near::new(&level.disk).and_then(|near| near.open(DIRECTORY)).ok().filter(same)
+            directory.place().open(DIRECTORY).ok().filter(|fd| same(fd) || has_unstable_inode(fd))
         });
         if level.fd.is_none() {
             let moved = std::io::Error::other("it was moved or replaced while it was read");
-            let error = Error::io("list", &level.disk, moved);
-            let path = level.path.clone();
+            let (path, error) = (directory.path.clone(), Error::io("list", &directory.disk, moved));
             level.names = Vec::new().into_iter();
             self.fail(path, error);
         }
@@ -153,39 +209,46 @@ impl Walk {
     /// Looks at the next name of the last level.
     fn visit(&mut self, name: &[u8]) -> Option<Walked> {
         let level = self.levels.last()?;
-        let disk = level.disk.join(OsStr::from_bytes(name));
-        let path = match level.path.join(name) {
+        let directory = &level.directory;
+        let disk = directory.disk.join(OsStr::from_bytes(name));
+        let path = match directory.path.join(name) {
             Ok(path) => path,
             Err(odd) => {
                 let error = Error::io("store", disk, std::io::Error::other(odd));
-                return Some(Walked::Failed { path: level.path.clone(), error });
+                return Some(Walked::Failed { path: directory.path.clone(), error });
             }
         };
         let stat = match &level.fd {
             Some(fd) => stat_beneath(fd.as_fd(), name),
             None => Err(Errno::BADF),
         };
-        self.met(path, disk, stat)
+        let root_bytes = directory.root_bytes;
+        self.met(path, disk, root_bytes, stat)
     }
 
     /// Decides what becomes of an entry.
-    fn met(&mut self, path: EntryPath, disk: PathBuf, stat: io::Result<Stat>) -> Option<Walked> {
+    fn met(&mut self, path: EntryPath, disk: PathBuf, root_bytes: usize, stat: io::Result<Stat>) -> Option<Walked> {
         let stat = match stat {
             Ok(stat) => stat,
+            Err(Errno::NOENT | Errno::STALE) if disk.as_os_str().len() > root_bytes => {
+                return Some(Walked::Noted { path, disk, notice: Notice::Vanished });
+            }
             Err(errno) => return Some(Walked::Failed { path, error: Error::io("read", disk, errno) }),
         };
-        if self.options.skip.contains(&(stat.identity.device, stat.identity.inode)) {
+        // Where inode numbers are not unique, a file may have that of the store.
+        let is_directory = stat.kind == EntryKind::Directory;
+        if is_directory && self.options.skip.contains(&(stat.identity.device, stat.identity.inode)) {
             return None;
         }
-        let found = Found { path, disk, stat };
-        if stat.kind == EntryKind::Directory {
+        let found = Found { path, disk, stat, root_bytes };
+        if is_directory {
             self.entering = Some(found.clone());
         }
         Some(Walked::Found(found))
     }
 
     fn fail(&mut self, path: EntryPath, error: Error) {
-        self.failed.push_back(Walked::Failed { path, error });
+        self.pending.push_back(Walked::Failed { path, error });
     }
 }
 
@@ -197,8 +260,8 @@ impl Iterator for Walk {
             if let Some(directory) = self.entering.take() {
                 self.enter(directory);
             }
-            if let Some(failed) = self.failed.pop_front() {
-                return Some(failed);
+            if let Some(pending) = self.pending.pop_front() {
+                return Some(pending);
             }
             let step = match self.levels.last_mut() {
                 Some(level) => match level.names.next() {
@@ -211,7 +274,8 @@ impl Iterator for Walk {
                 None => {
                     let root = self.roots.next()?;
                     let stat = Near::new(&root.disk).and_then(|near| near.stat());
-                    self.met(root.path, root.disk, stat)
+                    let root_bytes = root.disk.as_os_str().len();
+                    self.met(root.path, root.disk, root_bytes, stat)
                 }
             };
             if step.is_some() {

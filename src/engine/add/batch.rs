@@ -14,7 +14,8 @@ use crate::format::entry::{Entry, EntryKind};
 use crate::format::id::ChunkId;
 use crate::ingest::{Changed, Completed, Found, OpenFile, Package};
 
-/// A file that says it is small may grow while it is read; beyond this many bytes more, the rest is left and reported.
+/// A file that says it is small may grow while it is read, or say nothing true; beyond this many bytes more, the rest of
+/// one that grew is left and reported, and one that did not is read as a stream.
 const GROWTH_BYTES_MAX: usize = 1 << 20;
 
 /// What is to be said of one entry.
@@ -60,6 +61,8 @@ pub(super) enum Outcome {
     Archive { entry: Box<Entry>, archive: Box<SmallArchive>, package: Option<Package>, problems: Problems },
     /// A compressed archive that is too large to be read at once.
     Unpack(Box<Found>),
+    /// A file whose file system does not know its size, too large to be read at once.
+    Unsized(Box<Found>),
     /// Left out of the snapshot.
     Skipped(Problem),
 }
@@ -101,18 +104,18 @@ fn read(found: Found, tools: &Tools, data: &mut Vec<u8>, unpacked_bytes: &mut us
     } else {
         tools.metadata.complete(&found).map(|Completed { entry, lost }| {
             let problems = lost.iter().map(|error| Problem::incomplete(&found.disk, error)).collect();
-            Some(Outcome::Row(Box::new(entry), problems))
+            Outcome::Row(Box::new(entry), problems)
         })
     };
     match outcome {
-        Ok(Some(outcome)) => outcome,
-        Ok(None) => {
+        Ok(later @ (Outcome::Unpack(_) | Outcome::Unsized(_))) => {
             data.truncate(begin);
-            Outcome::Unpack(Box::new(found))
+            later
         }
+        Ok(outcome) => outcome,
         Err(error) => {
             data.truncate(begin);
-            Outcome::Skipped(Problem::skipped(&found.disk, &error))
+            Outcome::Skipped(Problem::unread(&found, &error))
         }
     }
 }
@@ -125,8 +128,8 @@ fn take_given(mut entry: Box<Entry>, bytes: &[u8], finder: &Finder, data: &mut V
     Outcome::File { entry, cuts, problems: Problems::new() }
 }
 
-/// Reads a file; `None` if it is an archive that cannot be read at once.
-fn read_file(found: &Found, tools: &Tools, data: &mut Vec<u8>, unpacked_bytes: &mut usize) -> Result<Option<Outcome>> {
+/// Reads a file, unless it is one that cannot be read at once.
+fn read_file(found: &Found, tools: &Tools, data: &mut Vec<u8>, unpacked_bytes: &mut usize) -> Result<Outcome> {
     let failed = |source: io::Error| Error::io("read", &found.disk, source);
     let file = OpenFile::open(found)?;
     let Completed { mut entry, lost } = tools.metadata.complete_open(found, &file);
@@ -134,7 +137,7 @@ fn read_file(found: &Found, tools: &Tools, data: &mut Vec<u8>, unpacked_bytes: &
     let size = file.stat().size;
     let mut cuts = Vec::new();
     let mut at = 0;
-    let mut changed = None;
+    let mut is_short = false;
     let mut extents = file.extents().peekable();
     // An empty file is asked for bytes too: some that claim to be empty are not.
     let nothing = extents.peek().is_none().then_some(Ok(0..0));
@@ -144,7 +147,10 @@ fn read_file(found: &Found, tools: &Tools, data: &mut Vec<u8>, unpacked_bytes: &
             cuts.push(Cut { id: ChunkId::HOLE, start: data.len(), length: extent.start - at });
         }
         let begin = data.len();
-        read_extent(&file, &extent, data).map_err(failed)?;
+        let met_end = read_extent(&file, &extent, data).map_err(failed)?;
+        if !met_end && file.changed_since_open().map_err(failed)? != Some(Changed::Grew) {
+            return Ok(Outcome::Unsized(Box::new(found.clone())));
+        }
         let bytes = data.get(begin..).unwrap_or_default();
         at = extent.start + bytes.len() as u64;
         let guess = if extent.start == 0 && tools.archives.recognise { Guess::of(bytes) } else { None };
@@ -155,37 +161,34 @@ fn read_file(found: &Found, tools: &Tools, data: &mut Vec<u8>, unpacked_bytes: &
             let package = Package::by_name(found.path.name()).filter(|package| package.is_one(bytes));
             match read_small(guess, tools.archives, data, place, unpacked_bytes, &tools.finder) {
                 Small::Archive(archive) => {
-                    let changed =
-                        if at < size { Some(Changed::Shrank) } else { file.changed_since_open().map_err(failed)? };
+                    let changed = file.difference(at, true).map_err(failed)?;
                     problems.extend(changed.map(|changed| Problem::changed(&found.disk, changed)));
                     let (entry, archive) = (Box::new(entry), Box::new(archive));
-                    return Ok(Some(Outcome::Archive { entry, archive, package, problems }));
+                    return Ok(Outcome::Archive { entry, archive, package, problems });
                 }
-                Small::Large => return Ok(None),
+                Small::Large => return Ok(Outcome::Unpack(Box::new(found.clone()))),
                 Small::Other => {}
             }
         }
         let bytes = data.get(begin..).unwrap_or_default();
         cut_and_hash(bytes, begin, &tools.finder, &mut cuts);
-        if at < extent.end {
-            changed = Some(Changed::Shrank);
+        is_short = at < extent.end;
+        if is_short {
             break;
         }
     }
-    if changed.is_none() {
-        if at < size {
-            cuts.push(Cut { id: ChunkId::HOLE, start: data.len(), length: size - at });
-            at = size;
-        }
-        changed = file.changed_since_open().map_err(failed)?;
+    if at < size && !is_short {
+        cuts.push(Cut { id: ChunkId::HOLE, start: data.len(), length: size - at });
+        at = size;
     }
+    let changed = file.difference(at, true).map_err(failed)?;
     problems.extend(changed.map(|changed| Problem::changed(&found.disk, changed)));
     entry.size = at;
-    Ok(Some(Outcome::File { entry: Box::new(entry), cuts, problems }))
+    Ok(Outcome::File { entry: Box::new(entry), cuts, problems })
 }
 
-/// Appends the bytes of an extent, and at the file's end what has come behind it meanwhile, within bounds.
-fn read_extent(file: &OpenFile, extent: &Range<u64>, data: &mut Vec<u8>) -> io::Result<()> {
+/// Appends the bytes of an extent, and at the file's end what is behind it, within bounds. `false` if there is more.
+fn read_extent(file: &OpenFile, extent: &Range<u64>, data: &mut Vec<u8>) -> io::Result<bool> {
     let begin = data.len();
     let wanted = usize::try_from(extent.end - extent.start).unwrap_or(usize::MAX);
     let last = extent.end == file.stat().size;
@@ -195,8 +198,11 @@ fn read_extent(file: &OpenFile, extent: &Range<u64>, data: &mut Vec<u8>) -> io::
         let offset = extent.start + (data.len() - begin) as u64;
         let read = file.append_at(offset, room, data)?;
         let grown = (data.len() - begin).saturating_sub(wanted);
-        if read < room || !last || grown >= GROWTH_BYTES_MAX {
-            return Ok(());
+        if read < room || !last {
+            return Ok(true);
+        }
+        if grown >= GROWTH_BYTES_MAX {
+            return Ok(false);
         }
         room = GROWTH_BYTES_MAX - grown;
     }

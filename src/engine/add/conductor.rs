@@ -19,7 +19,6 @@ use super::report::Problem;
 use super::rows::Rows;
 use super::segment::{Assembling, SegmentDone, Segments};
 use super::sink::{Lane, Sink};
-use super::stream::Stream;
 use super::worker::{Done, Job, RawFrame, Tools};
 use super::{AddReport, AddRequest, AddTotals, Event};
 use crate::catalog::recipe::RecipesWriter;
@@ -62,7 +61,8 @@ pub(super) struct Conductor<'a, 's> {
     walk: Peekable<Walk>,
     given: Option<Given>,
     parent: Option<Parent<'a, 's>>,
-    stream: Option<Stream>,
+    /// Standard input, if it is to be added and was not begun.
+    stdin: Option<Entry>,
     /// What is being handed out bit by bit.
     big: Option<Big>,
 
@@ -83,6 +83,7 @@ pub(super) struct Conductor<'a, 's> {
     /// Recipes of this add that are not in the index yet.
     fresh_recipes: HashSet<RecipeId>,
     totals: AddTotals,
+    /// Problems and notes, in the order of the walk.
     problems: Vec<Problem>,
     written_frames: u64,
     begun: Instant,
@@ -127,15 +128,15 @@ impl<'a, 's> Conductor<'a, 's> {
         let Setting { store, locator, parent, info, request, labeller, control, tools, budget, given } = setting;
         let Ends { jobs, frames, to_pack, events } = ends;
         let walk = super::walk(store, &request.paths)?.peekable();
-        let stream = request
+        let stdin = request
             .stdin_name
             .as_deref()
             .map(|name| match EntryPath::from_given(name) {
                 path if path.is_root() => Err(Error::Usage(format!("{} is not a name for a file", quoted(name)))),
-                path => Ok(Stream::new(standard_input(path))),
+                path => Ok(standard_input(path)),
             })
             .transpose()?;
-        let parent = parent.map(Parent::new);
+        let parent = parent.map(|parent| Parent::new(parent, info.time_ns));
         let sink = Sink::new(locator, frames, budget.clone(), store.settings().frames, tools.small.clone());
         let rows = match &given {
             None => Rows::ascending(store.storage(), labeller.keys())?,
@@ -155,7 +156,7 @@ impl<'a, 's> Conductor<'a, 's> {
             walk,
             given,
             parent,
-            stream,
+            stdin,
             big: None,
             next_job: 0,
             next_done: 0,
@@ -212,7 +213,7 @@ impl<'a, 's> Conductor<'a, 's> {
 
     fn is_exhausted(&mut self) -> bool {
         let is_given_all = self.given.as_ref().is_none_or(Given::has_ended);
-        self.big.is_none() && self.stream.is_none() && self.walk.peek().is_none() && is_given_all
+        self.big.is_none() && self.stdin.is_none() && self.walk.peek().is_none() && is_given_all
     }
 
     // ---- taking back -------------------------------------------------------------------------------------------
@@ -286,6 +287,7 @@ impl<'a, 's> Conductor<'a, 's> {
                     self.keep_archive(*entry, assembled, package)?;
                 }
                 Outcome::Unpack(found) => self.unpack(*found)?,
+                Outcome::Unsized(found) => self.read_unsized(*found)?,
             }
         }
         Ok(())
@@ -384,13 +386,14 @@ impl<'a, 's> Conductor<'a, 's> {
             self.recipes.push(recipe_id(&[filler]), &[filler])?;
         }
         let (recipes, recipes_bytes) = commit::recipes(chunks, self.recipes, self.locator)?;
+        let (notes, problems) = Problem::part(self.problems);
         let stored_bytes = self.sink.pack_bytes + recipes_bytes;
         self.totals.new_bytes = self.sink.new_bytes;
         self.totals.new_chunks = self.sink.new_chunks;
         self.totals.stored_bytes = stored_bytes;
         let info = SnapshotInfo {
             took_ms: self.begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
-            skipped: self.problems.len() as u64,
+            skipped: problems.len() as u64,
             new_bytes: self.totals.new_bytes,
             new_chunks: self.totals.new_chunks,
             stored_bytes: self.sink.pack_bytes,
@@ -398,12 +401,7 @@ impl<'a, 's> Conductor<'a, 's> {
         };
         let snapshot = commit::snapshot(recipes, rows, info)?;
         self.totals.stored_bytes += snapshot.bytes;
-        Ok(AddReport {
-            snapshot: Some(snapshot.id),
-            totals: self.totals,
-            problems: self.problems,
-            ..AddReport::default()
-        })
+        Ok(AddReport { snapshot: Some(snapshot.id), totals: self.totals, problems, notes, ..AddReport::default() })
     }
 
     /// Returns when every chunk taken so far is durable and in the index.

@@ -9,7 +9,7 @@ use crate::engine::UnreadableSnapshot;
 use crate::error::Error;
 use crate::format::entry::{Entry, EntryKind};
 use crate::format::id::SnapshotId;
-use crate::ingest::Changed;
+use crate::ingest::{Changed, Found, Notice, has_vanished};
 
 /// Something that an add could not keep as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,26 +20,53 @@ pub struct Problem {
     pub what: String,
     /// Whether it is in the snapshot all the same, as it was read.
     pub kept: bool,
+    /// Whether nothing is lost by it, so that it is a note.
+    is_note: bool,
 }
 
 impl Problem {
     /// What happened and what became of it, to follow the path.
     #[must_use]
     pub fn sentence(&self) -> String {
-        if self.kept { self.what.clone() } else { format!("was left out: {}", self.what) }
+        if self.kept || self.is_note { self.what.clone() } else { format!("was left out: {}", self.what) }
     }
 
     pub(super) fn skipped(path: &Path, error: &Error) -> Self {
-        Self { path: path.to_owned(), what: crate::error::chain(error), kept: false }
+        Self { path: path.to_owned(), what: crate::error::chain(error), kept: false, is_note: false }
+    }
+
+    /// An entry that the walk found and that could not be read. If it is not there any more, that is no loss, unless it
+    /// was given by name.
+    pub(super) fn unread(found: &Found, error: &Error) -> Self {
+        if has_vanished(error) && !found.is_root() {
+            return Self::noted(&found.disk, Notice::Vanished);
+        }
+        Self::skipped(&found.disk, error)
+    }
+
+    pub(super) fn noted(path: &Path, notice: Notice) -> Self {
+        let (what, kept) = match notice {
+            Notice::Vanished => ("was removed after it was listed and before it was read", false),
+            Notice::ListedTwice => ("is listed more than once by its directory; kept once", true),
+        };
+        Self { path: path.to_owned(), what: what.to_owned(), kept, is_note: true }
     }
 
     pub(super) fn incomplete(path: &Path, error: &Error) -> Self {
-        Self { path: path.to_owned(), what: crate::error::chain(error), kept: true }
+        Self::kept(path, crate::error::chain(error))
     }
 
     /// Something about a file that is kept all the same.
     pub(super) fn kept(path: &Path, what: String) -> Self {
-        Self { path: path.to_owned(), what, kept: true }
+        Self { path: path.to_owned(), what, kept: true, is_note: false }
+    }
+
+    /// Parts what was met into notes, each once, and problems.
+    pub(super) fn part(met: Vec<Self>) -> (Vec<Self>, Vec<Self>) {
+        let (mut notes, problems): (Vec<_>, Vec<_>) = met.into_iter().partition(|problem| problem.is_note);
+        // A directory that vanished is noted by the walk and by the worker that completes its row.
+        notes.dedup();
+        (notes, problems)
     }
 
     pub(super) fn changed(path: &Path, change: Changed) -> Self {
@@ -47,8 +74,10 @@ impl Problem {
             Changed::Grew => "grew while it was read; kept as far as it was read",
             Changed::Shrank => "shrank while it was read; kept as far as it could be read",
             Changed::Modified => "was modified while it was read; kept as it was read",
+            Changed::EndsEarly => "ends before the size that its file system states; kept as far as it could be read",
+            Changed::HasMore => "has more bytes than its file system states; kept as far as it was read",
         };
-        Self { path: path.to_owned(), what: what.to_owned(), kept: true }
+        Self::kept(path, what.to_owned())
     }
 }
 
@@ -63,6 +92,8 @@ pub struct AddReport {
     pub duration: Duration,
     /// What is missing from the snapshot, or in it with a reservation.
     pub problems: Vec<Problem>,
+    /// What else was met, and costs the snapshot nothing: entries that were removed before they were read.
+    pub notes: Vec<Problem>,
     /// Set if a snapshot lies in the future: its clock was ahead, or this one is behind.
     pub clock: Option<ClockBehind>,
     /// Snapshots that cannot be read and were not considered as the parent.

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry};
 use crate::format::id::ChunkId;
 use crate::format::recipe::Piece;
-use crate::ingest::{Changed, Found, HEAD_BYTES, Metadata, OpenFile};
+use crate::ingest::{Found, HEAD_BYTES, Metadata, OpenFile};
 
 /// How much one worker reads and cuts at a time.
 pub(super) const SEGMENT_BYTES: usize = 8 << 20;
@@ -119,9 +119,13 @@ impl Segments {
         Self { origin: Arc::clone(origin), parts: Parts::File(extents), begun: false }
     }
 
-    pub(super) fn of_stream(stream: Stream) -> Self {
-        let origin = Arc::new(Origin::Stream { entry: Box::new(stream.entry().clone()) });
+    /// What is read in order, front to back.
+    pub(super) fn of_stream(origin: Arc<Origin>, stream: Stream) -> Self {
         Self { origin, parts: Parts::Stream(Box::new(stream)), begun: false }
+    }
+
+    pub(super) fn origin(&self) -> Arc<Origin> {
+        Arc::clone(&self.origin)
     }
 
     /// The next segment; `None` after the last. There is at least one, even if the file is all hole.
@@ -161,8 +165,8 @@ impl Segments {
 
 impl Origin {
     /// Opens a big file.
-    pub(super) fn open(found: Found) -> Result<Arc<Self>> {
-        let file = OpenFile::open(&found)?;
+    pub(super) fn open(found: Found) -> Result<Arc<Self>, Problem> {
+        let file = OpenFile::open(&found).map_err(|error| Problem::unread(&found, &error))?;
         Ok(Arc::new(Self::File { found: Box::new(found), file }))
     }
 
@@ -172,11 +176,9 @@ impl Origin {
             Self::Stream { entry } => return Ok((Entry { size: end, ..(**entry).clone() }, Problems::new())),
             Self::File { found, file } => (found, file),
         };
-        let changed = match file.changed_since_open() {
-            _ if shrank => Some(Changed::Shrank),
-            Ok(changed) => changed,
-            Err(error) => return Err(self.skipped(error)),
-        };
+        // What was unpacked may be shorter than the file. Nothing was read behind its size.
+        let read_to = if shrank { 0 } else { end.max(file.stat().size) };
+        let changed = file.difference(read_to, shrank).map_err(|error| self.skipped(error))?;
         let completed = metadata.complete_open(found, file);
         let mut problems: Problems =
             completed.lost.iter().map(|error| Problem::incomplete(&found.disk, error)).collect();

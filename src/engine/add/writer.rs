@@ -173,7 +173,8 @@ impl Writer {
     }
 
     /// An entry like a file on disk, as far as `metadata` tell: kind, permissions, owner, time, links. A symbolic link still
-    /// needs its `link_target`; extended attributes are the caller's to add.
+    /// needs its `link_target`; extended attributes are the caller's to add. A time before 1677 or after 2262 becomes the
+    /// nearest that a snapshot can hold.
     ///
     /// # Errors
     /// As [`Writer::entry`]; [`Error::Refused`] for a kind of file that no snapshot knows.

@@ -15,7 +15,7 @@ use crate::engine::control::Control;
 use crate::engine::get::resolve::Item;
 use crate::engine::get::stream::{Output, Roll};
 use crate::error::{Error, Result};
-use crate::format::entry::{EntryKind, EntryPath};
+use crate::format::entry::{EntryKind, EntryPath, Identity};
 
 impl Store {
     /// Writes a pax archive of an entry, and all below it, to `output`. Members have the paths that they have in the
@@ -36,7 +36,7 @@ impl Store {
         let locator = self.locator()?;
         let mut roll = Roll::new(&locator, Output { writer: output, name }, control, request.threads);
         let mut report = ExportReport::default();
-        let mut first_names: HashMap<(u64, u64), EntryPath> = HashMap::new();
+        let mut first_names: HashMap<_, EntryPath> = HashMap::new();
         let mut headers = Vec::new();
         let mut write = |item: Result<Item>| -> Result<()> {
             let Item { entry, mut member } = item?;
@@ -45,7 +45,9 @@ impl Store {
                 return Ok(());
             }
             let is_linked = entry.kind != EntryKind::Directory && entry.identity.links > 1;
-            let identity = is_linked.then_some((entry.identity.device, entry.identity.inode));
+            // Some file systems give one inode number to several files.
+            let Identity { device, inode, .. } = entry.identity;
+            let identity = is_linked.then_some((device, inode, entry.kind, entry.size, entry.content));
             let first = identity.and_then(|identity| first_names.get(&identity));
             headers.clear();
             if !append_headers(&entry, first.map(EntryPath::as_bytes), &mut headers) {

@@ -36,10 +36,9 @@ fn reading_is_by_offset_and_ends_with_the_file() {
 }
 
 #[test]
-fn whatever_took_a_files_place_is_not_read() {
+fn what_is_no_file_any_more_is_not_read() {
     type Replace = fn(&Path);
-    let replace: [(&str, Replace); 5] = [
-        ("another file", |disk| fs::write(disk, b"other").unwrap()),
+    let replace: [(&str, Replace); 4] = [
         ("a link to the same bytes", |disk| symlink("moved", disk).unwrap()),
         ("a pipe nobody writes to", |disk| mknodat(CWD, disk, FileType::Fifo, Mode::RUSR, 0).unwrap()),
         ("a socket", |disk| mknodat(CWD, disk, FileType::Socket, Mode::RUSR, 0).unwrap()),
@@ -51,11 +50,63 @@ fn whatever_took_a_files_place_is_not_read() {
         fs::rename(&disk, disk.with_file_name("moved")).unwrap();
         replace(&disk);
         let opened = OpenFile::open(&found);
-        assert!(opened.as_ref().is_err_and(|error| format!("{error:?}").contains("replaced")), "{what}: {opened:?}");
+        assert!(
+            opened.as_ref().is_err_and(|error| format!("{error:?}").contains("took its place")),
+            "{what}: {opened:?}"
+        );
     }
     let (_dir, disk, found) = file_of(b"bytes");
     fs::remove_file(disk).unwrap();
     assert_eq!(kind_of(&OpenFile::open(&found).unwrap_err()), std::io::ErrorKind::NotFound);
+}
+
+#[test]
+fn the_file_that_replaced_another_is_read() {
+    let (dir, disk, found) = file_of(b"bytes");
+    // Moved, not removed: its inode number must not be given away again.
+    fs::rename(&disk, dir.path().join("moved")).unwrap();
+    fs::write(&disk, b"others").unwrap();
+    let file = OpenFile::open(&found).unwrap();
+    assert_eq!((file.head(10).unwrap(), file.stat().size), (b"others".to_vec(), 6));
+}
+
+#[test]
+fn a_link_on_the_way_to_a_file_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("tree/on/the/way")).unwrap();
+    fs::create_dir_all(dir.path().join("secret/way")).unwrap();
+    fs::write(dir.path().join("tree/on/the/way/file"), b"bytes").unwrap();
+    fs::write(dir.path().join("secret/way/file"), b"secret").unwrap();
+    let (found, _) = walk(&dir.path().join("tree"));
+    let found = found.iter().find(|found| found.path.name() == b"file").unwrap();
+    fs::rename(dir.path().join("tree/on/the"), dir.path().join("moved")).unwrap();
+    symlink(dir.path().join("secret"), dir.path().join("tree/on/the")).unwrap();
+    let opened = OpenFile::open(found);
+    assert!(opened.as_ref().is_err_and(|error| format!("{error:?}").contains("took its place")), "{opened:?}");
+    // The same place behind a directory is read.
+    fs::remove_file(dir.path().join("tree/on/the")).unwrap();
+    fs::rename(dir.path().join("secret"), dir.path().join("tree/on/the")).unwrap();
+    assert_eq!(OpenFile::open(found).unwrap().head(10).unwrap(), b"secret");
+    // A root may lie behind a link: it is the user's choice.
+    symlink(dir.path().join("tree/on"), dir.path().join("chosen")).unwrap();
+    let (found, _) = walk(&dir.path().join("chosen/the"));
+    let found = found.iter().find(|found| found.path.name() == b"file").unwrap();
+    fs::write(dir.path().join("new"), b"new").unwrap();
+    fs::rename(dir.path().join("new"), dir.path().join("tree/on/the/way/file")).unwrap();
+    assert_eq!(OpenFile::open(found).unwrap().head(10).unwrap(), b"new");
+}
+
+#[test]
+fn a_file_is_compared_with_what_was_read_of_it() {
+    let (_dir, disk, found) = file_of(b"bytes");
+    let file = OpenFile::open(&found).unwrap();
+    assert_eq!(file.difference(5, true).unwrap(), None);
+    assert_eq!(file.difference(5, false).unwrap(), None);
+    assert_eq!(file.difference(4, true).unwrap(), Some(Changed::EndsEarly));
+    fs::OpenOptions::new().append(true).open(&disk).unwrap().write_all(b"more").unwrap();
+    assert_eq!(file.difference(5, false).unwrap(), Some(Changed::Grew));
+    fs::OpenOptions::new().write(true).open(&disk).unwrap().set_len(2).unwrap();
+    assert_eq!(file.difference(2, true).unwrap(), Some(Changed::Shrank));
 }
 
 #[test]
@@ -79,18 +130,6 @@ fn a_file_that_does_not_hold_still_is_noticed() {
     let file = OpenFile::open(&found).unwrap();
     assert_eq!((found.stat.size, file.stat().size), (5, 9));
     assert_eq!(file.changed_since_open().unwrap(), None);
-}
-
-#[test]
-fn a_change_just_made_does_not_count_as_settled() {
-    let (_dir, _, found) = file_of(b"bytes");
-    let changed = u64::try_from(found.stat.identity.ctime_ns).unwrap();
-    let at = |ns| std::time::UNIX_EPOCH + std::time::Duration::from_nanos(ns);
-    assert!(!found.stat.is_settled(at(changed)));
-    assert!(!found.stat.is_settled(at(changed + 20_000_000)));
-    assert!(found.stat.is_settled(at(changed + 20_000_001)));
-    // A clock set back, and a file from the future.
-    assert!(!found.stat.is_settled(at(changed - 1_000_000_000)));
 }
 
 /// Makes a file of `size` bytes with data at the given ranges, and says what extents it has; `None` where the file

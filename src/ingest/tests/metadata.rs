@@ -55,7 +55,7 @@ fn a_link_that_became_something_else_is_an_error() {
     assert_eq!(kind_of(&Metadata::new().complete(&found).unwrap_err()), std::io::ErrorKind::NotFound);
     fs::write(&disk, b"").unwrap();
     let error = Metadata::new().complete(&found).unwrap_err();
-    assert!(format!("{error:?}").contains("replaced"), "{error:?}");
+    assert!(format!("{error:?}").contains("took its place"), "{error:?}");
 }
 
 #[test]

@@ -1,22 +1,24 @@
 //! Archives, as the conductor meets them: told from other files, taken back part by part, and made into rows.
 
+use std::sync::Arc;
+
 use super::{Big, Conductor, FRAMES_AHEAD_MAX, stopped_early};
 use crate::engine::add::Event;
 use crate::engine::add::archive::{ArchiveDone, Assembled, Assembly, Ending, Feed};
 use crate::engine::add::report::Problem;
-use crate::engine::add::segment::{Origin, Segments};
-use crate::engine::add::stream::{StopReader, Stream};
+use crate::engine::add::segment::{Origin, SegmentDone, Segments};
+use crate::engine::add::stream::{StopReader, Stream, UNSIZED_BYTES_MAX};
 use crate::engine::add::worker::{Done, Job};
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry};
 use crate::ingest::{Found, Package};
 
 impl Conductor<'_, '_> {
-    pub(super) fn begin_stream(&self, stream: Stream) -> Result<Big> {
+    pub(super) fn begin_stdin(&self, entry: Entry) -> Result<Big> {
+        let origin = Origin::Stream { entry: Box::new(entry) };
         if !self.tools.archives.stdin_is_tar {
-            return Ok(Big::File(Segments::of_stream(stream)));
+            return Ok(Big::File(Segments::of_stream(Arc::new(origin), Stream::of_stdin())));
         }
-        let origin = Origin::Stream { entry: Box::new(stream.entry().clone()) };
         let reader = Box::new(StopReader::new(self.control.stop_flag()));
         let feed = Feed::of_stream(origin, reader).map_err(|source| Error::io("read", "standard input", source))?;
         Ok(Big::Archive(Box::new(feed)))
@@ -24,8 +26,7 @@ impl Conductor<'_, '_> {
 
     /// Opens a big file, and looks whether it is an archive.
     pub(super) fn begin_big(&self, found: Found) -> Result<Big, Problem> {
-        let disk = found.disk.clone();
-        let origin = Origin::open(found).map_err(|error| Problem::skipped(&disk, &error))?;
+        let origin = Origin::open(found)?;
         let feed = Feed::of_file(&origin, self.tools.archives).map_err(|error| origin.skipped(error))?;
         Ok(match feed {
             Some(feed) => Big::Archive(Box::new(feed)),
@@ -36,16 +37,41 @@ impl Conductor<'_, '_> {
     /// Adds an archive that was met among small files and turned out to be large, here and now: its place in the
     /// snapshot is the next one.
     pub(super) fn unpack(&mut self, found: Found) -> Result<()> {
-        let mut big = match self.begin_big(found) {
-            Ok(big) => big,
+        match self.begin_big(found) {
+            Ok(big) => self.read_here(big),
             Err(problem) => {
                 self.problems.push(problem);
-                return Ok(());
+                Ok(())
             }
-        };
+        }
+    }
+
+    /// Adds a file that was met among small files and turned out to be large, because its file system does not know its
+    /// size, here and now.
+    pub(super) fn read_unsized(&mut self, found: Found) -> Result<()> {
+        match Origin::open(found) {
+            Ok(origin) => {
+                let stream = Stream::of_file(&origin, UNSIZED_BYTES_MAX);
+                self.read_here(Big::File(Segments::of_stream(origin, stream)))
+            }
+            Err(problem) => {
+                self.problems.push(problem);
+                Ok(())
+            }
+        }
+    }
+
+    fn read_here(&mut self, mut big: Big) -> Result<()> {
         loop {
             let next = match &mut big {
-                Big::File(segments) => segments.next(&self.tools.segments, &|| false)?.map(Job::Segment),
+                Big::File(segments) => match segments.next(&self.tools.segments, &|| false) {
+                    Ok(next) => next.map(Job::Segment),
+                    // Of a file on disk; the others are kept.
+                    Err(Error::Io { source, .. }) => {
+                        return self.take_segment(SegmentDone::of_failed(segments.origin(), source));
+                    }
+                    Err(error) => return Err(error),
+                },
                 Big::Archive(feed) => feed.next(self.tools),
             };
             match next.map(|job| job.run(self.tools)) {

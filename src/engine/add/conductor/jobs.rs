@@ -21,8 +21,8 @@ const ITEM_BYTES: usize = 1 << 10;
 impl Conductor<'_, '_> {
     /// Hands out the next job, if there is one.
     pub(super) fn begin_job(&mut self) -> Result<bool> {
-        if self.big.is_none() && self.stream_is_next() {
-            self.big = self.stream.take().map(|stream| self.begin_stream(stream)).transpose()?;
+        if self.big.is_none() && self.stdin_is_next() {
+            self.big = self.stdin.take().map(|entry| self.begin_stdin(entry)).transpose()?;
         }
         if self.given.is_some() {
             return self.begin_given();
@@ -45,12 +45,12 @@ impl Conductor<'_, '_> {
     }
 
     /// Whether standard input comes before what the walk yields next, in path order.
-    fn stream_is_next(&mut self) -> bool {
-        let Some(stream) = &self.stream else { return false };
+    fn stdin_is_next(&mut self) -> bool {
+        let Some(stdin) = &self.stdin else { return false };
         match self.walk.peek() {
             None => true,
-            Some(Walked::Found(found)) => *stream.path() < found.path,
-            Some(Walked::Failed { path, .. }) => stream.path() < path,
+            Some(Walked::Found(found)) => stdin.path < found.path,
+            Some(Walked::Failed { path, .. } | Walked::Noted { path, .. }) => stdin.path < *path,
         }
     }
 
@@ -58,10 +58,11 @@ impl Conductor<'_, '_> {
         let mut items = Vec::new();
         let mut bytes = 0;
         let mut to_read = false;
-        while items.len() < BATCH_ITEMS && bytes < BATCH_BYTES && !self.stream_is_next() {
+        while items.len() < BATCH_ITEMS && bytes < BATCH_BYTES && !self.stdin_is_next() {
             let item = match self.walk.next() {
                 None => break,
                 Some(Walked::Failed { path, error }) => Item::Failed(Problem::skipped(path.as_path(), &error)),
+                Some(Walked::Noted { disk, notice, .. }) => Item::Failed(Problem::noted(&disk, notice)),
                 Some(Walked::Found(found)) => match self.unchanged(&found)? {
                     Some(entry) => Item::Row(Box::new(entry)),
                     None if is_big(&found) => {
