@@ -38,6 +38,7 @@ mod sharing;
 mod stats;
 mod support;
 mod system;
+mod targets;
 mod tars;
 mod verify;
 mod writer;

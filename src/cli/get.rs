@@ -16,8 +16,10 @@ use crate::format::entry::EntryPath;
 /// Restore a file or a tree, or print a file.
 ///
 /// PATH may lead into an archive: `data.tar/a/b` is a member, `data.tar/` all that is in it. Every chunk is checked
-/// against its id before any of its bytes leave the store. Nothing that exists is overwritten without --force. With
-/// --label, files are taken that have the label, and of directories those that lead to them.
+/// against its id before any of its bytes leave the store. Nothing that exists is overwritten without --force, and a
+/// directory in the place of a file not even with it. What the file system of OUT cannot hold (a name, a link, an owner, a
+/// mode, an attribute) is named, the rest is restored, and the exit code is 3. With --label, files are taken that have the
+/// label, and of directories those that lead to them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -39,7 +41,7 @@ pub(super) struct Args {
     /// Only the bytes A up to, not including, B of a file.
     #[arg(long, value_name = "A..B", value_parser = parse_range)]
     range: Option<Range<u64>>,
-    /// Replace files that exist.
+    /// Replace files and links that exist, and fill directories that exist.
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -60,6 +62,7 @@ struct JsonReport {
     bytes: u64,
     lost: Vec<JsonLoss>,
     warnings: Vec<String>,
+    notes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -132,7 +135,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     tell(&report, &output, begun.elapsed().as_secs_f64(), context)?;
     Ok(if report.losses.iter().any(|loss| loss.damaged) {
         Exit::Damaged
-    } else if report.losses.is_empty() {
+    } else if report.losses.is_empty() && report.warnings.is_empty() {
         Exit::Fine
     } else {
         Exit::Skipped
@@ -147,6 +150,9 @@ fn tell(report: &GetReport, output: &Path, seconds: f64, context: &Context) -> R
         let what = if loss.path.is_root() { format!("{output:?}") } else { line_of(&loss.path) };
         context.report.warning(&format!("{what} was not restored: {}", loss.what));
     }
+    for note in &report.notes {
+        context.report.note(note);
+    }
     if context.report.is_json() {
         let losses = report.losses.iter().map(|loss| JsonLoss {
             path: line_of(&loss.path),
@@ -160,6 +166,7 @@ fn tell(report: &GetReport, output: &Path, seconds: f64, context: &Context) -> R
             bytes: report.bytes,
             lost: losses.collect(),
             warnings: report.warnings.clone(),
+            notes: report.notes.clone(),
         };
         return context.report.data(&json, String::new);
     }
