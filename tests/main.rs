@@ -36,6 +36,7 @@ mod plain_data;
 mod property;
 mod sharing;
 mod stats;
+mod streams;
 mod support;
 mod system;
 mod targets;

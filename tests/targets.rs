@@ -255,3 +255,15 @@ fn a_read_only_place_in_a_destination_costs_what_is_in_it_and_a_read_only_destin
     let said = bench.error(1, ["get", "tree", "-o", "sealed", "--force"]);
     assert!(said.contains("Read-only file system"), "{said}");
 }
+
+#[test]
+fn a_limit_on_the_size_of_files_costs_the_files_beyond_it() {
+    let bench = Bench::new();
+    bench.write("tree/big", noise(3, 500_000));
+    bench.write("tree/small", b"small");
+    bench.ok(["add", "tree"]);
+    let output = bench.shell("ulimit -f 100; exec \"$0\" get tree -o out").output().unwrap();
+    assert_named(&output, &[("big", "File too large")]);
+    assert!(!bench.path("out/big").exists());
+    assert_eq!(read(bench.path("out/small")), "small");
+}

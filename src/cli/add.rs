@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::init::SettingsArgs;
 use super::labels::LabelArgs;
-use super::{Context, Exit, size};
+use super::{Context, Exit, size, standard};
 use crate::engine::Store;
 use crate::engine::add::{AddReport, AddRequest, AddTotals, Archives, measure};
 use crate::error::{Error, Result};
@@ -92,6 +92,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         (1, None) => return Err(Error::Usage("say with --name what standard input is to be called".to_owned())),
         _ => return Err(Error::Usage("standard input can be given once only".to_owned())),
     };
+    if stdin_name.is_some() {
+        standard::check_input()?;
+    }
     let store = Store::open_or_init(&context.store, args.settings.settings()?)?;
     args.settings.check(&store)?;
     let request = AddRequest {

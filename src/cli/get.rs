@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::labels::FilterArgs;
 use super::output::Output;
-use super::report::{STDOUT, line_of};
+use super::report::line_of;
+use super::standard::{STDOUT, StandardOutput};
 use super::{Context, Exit, size};
 use crate::engine::get::{GetReport, GetRequest, Selector};
 use crate::error::{Error, Result};
@@ -118,7 +119,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         labels: args.labels.filter(),
     };
     if output == Path::new("-") {
-        let mut out = std::io::stdout().lock();
+        let mut out = StandardOutput;
         store.read(&request, args.range.clone(), &mut out, Path::new(STDOUT), &context.control)?;
         return Ok(Exit::Fine);
     }

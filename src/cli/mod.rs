@@ -18,6 +18,7 @@ mod report;
 mod rm;
 mod size;
 mod snapshots;
+mod standard;
 mod stats;
 mod time;
 mod verify;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 
 pub use exit::Exit;
+pub use standard::ClosedStreams;
 
 use self::report::Report;
 use crate::engine::Store;
@@ -42,7 +44,7 @@ Examples:
   store get linux-6.1/README -o -     print one file of it
   store dedup-stats                   see what dedup and compression saved
 
-Exit codes: 0 fine, 1 error, 2 wrong usage, 3 done, but some files were skipped, 4 stored data is damaged.";
+Exit codes: 0 fine, 1 error, 2 wrong usage, 3 done, but not in full: each file is named, 4 stored data is damaged.";
 
 /// Keeps many versions of big data in little space.
 #[derive(Debug, Parser)]
@@ -104,14 +106,11 @@ impl Context {
 
 /// Runs the program: arguments from the command line, data to standard output, everything else to standard error.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main(closed: ClosedStreams) -> ExitCode {
+    standard::set_closed(closed);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version go to standard output and are no error.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Fine.into() };
-        }
+        Err(error) => return Report::new(false, false).help(&error).into(),
     };
     allow_open_files();
     let report = Report::new(cli.json, cli.quiet);
@@ -152,7 +151,8 @@ fn allow_open_files() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
-/// The first Ctrl-C (or SIGTERM) asks the work to stop cleanly, the second ends the process.
+/// The first Ctrl-C (or SIGTERM) asks the work to stop cleanly, the second ends the process. A write beyond the size that
+/// files of this process may have (`ulimit -f`) fails with `EFBIG` and does not end the process.
 fn catch_signals(control: &Control) -> Result<()> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         let flag = control.stop_flag();
@@ -160,6 +160,8 @@ fn catch_signals(control: &Control) -> Result<()> {
             .and_then(|_| signal_hook::flag::register(signal, flag))
             .map_err(|source| crate::Error::io("catch signals for", "this process", source))?;
     }
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default())
+        .map_err(|source| crate::Error::io("catch signals for", "this process", source))?;
     Ok(())
 }
 

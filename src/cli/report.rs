@@ -10,12 +10,11 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use super::Exit;
+use super::standard::{STDOUT, StandardError, StandardOutput};
 use crate::engine::control::Control;
 use crate::error::{Error, Result, chain};
 use crate::format::entry::EntryPath;
-
-/// What standard output is called in errors.
-pub(super) const STDOUT: &str = "standard output";
 
 /// Where and how to report.
 #[derive(Debug, Clone, Copy)]
@@ -48,32 +47,54 @@ impl Report {
 
     /// Bytes of data.
     pub(super) fn raw(self, bytes: &[u8]) -> Result<()> {
-        let mut out = io::stdout().lock();
-        out.write_all(bytes).and_then(|()| out.flush()).map_err(|source| Error::io("write", STDOUT, source))
+        StandardOutput.write_all(bytes).map_err(|source| Error::io("write", STDOUT, source))
     }
 
     /// A line for people: not data, not an error.
     pub(super) fn note(self, line: &str) {
         if !self.quiet {
-            let _ = writeln!(io::stderr(), "{line}");
+            say(&format!("{line}\n"));
         }
     }
 
     /// Something that needs attention.
     pub(super) fn warning(self, line: &str) {
-        let _ = writeln!(io::stderr(), "warning: {line}");
+        say(&format!("warning: {line}\n"));
     }
 
     /// What can be done about it.
     pub(super) fn hint(self, line: &str) {
-        let _ = writeln!(io::stderr(), "hint: {line}");
+        say(&format!("hint: {line}\n"));
     }
 
     /// The error with its causes, and what to do about it.
     pub(super) fn error(self, error: &Error) {
-        let _ = writeln!(io::stderr(), "error: {}", chain(error));
+        say(&format!("error: {}\n", chain(error)));
         if let Some(hint) = error.hint() {
             self.hint(&hint);
+        }
+    }
+
+    /// Prints what the parser of the command line has to say: help and version are data, all else is an error.
+    pub(super) fn help(self, said: &clap::Error) -> Exit {
+        let is_error = said.use_stderr();
+        let is_terminal = if is_error { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
+        let printed = match (is_terminal, is_error) {
+            // With colours.
+            (true, _) => said.print().map_err(|source| Error::io("write", STDOUT, source)),
+            (false, true) => {
+                say(&said.render().to_string());
+                Ok(())
+            }
+            (false, false) => self.raw(said.render().to_string().as_bytes()),
+        };
+        match printed {
+            _ if is_error => Exit::Usage,
+            Err(error) if !is_broken_pipe(&error) => {
+                self.error(&error);
+                Exit::of(&error)
+            }
+            _ => Exit::Fine,
         }
     }
 
@@ -110,6 +131,11 @@ impl Report {
             result
         })
     }
+}
+
+/// Writes to standard error, in one write where the system takes it. Where that fails, the exit code still says it.
+fn say(text: &str) {
+    let _ = StandardError.write_all(text.as_bytes());
 }
 
 fn show(bar: &ProgressBar, control: &Control, totals: Option<(u64, u64)>) {

@@ -84,15 +84,15 @@ impl Stream {
     }
 }
 
-/// Standard input to be read by whoever reads; ends when the user stops.
+/// Standard input as a reader, blocking or not; it ends when the user stops.
 #[derive(Debug)]
-pub(super) struct StopReader {
+pub(crate) struct StopReader {
     input: io::Stdin,
     stop: Arc<AtomicBool>,
 }
 
 impl StopReader {
-    pub(super) fn new(stop: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(stop: Arc<AtomicBool>) -> Self {
         Self { input: io::stdin(), stop }
     }
 }
