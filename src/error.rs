@@ -86,6 +86,22 @@ pub enum Error {
         /// What is in the way.
         path: PathBuf,
     },
+    /// Something is in the way of a file to restore that not even `--force` replaces.
+    #[error("{} cannot be restored: {why}", quoted(.path))]
+    InTheWay {
+        /// Where the file would be.
+        path: PathBuf,
+        /// What is in the way.
+        why: String,
+    },
+    /// The file system accepted metadata of a restored file and did not keep it.
+    #[error("{} is restored, but its file system keeps {what}", quoted(.path))]
+    NotKept {
+        /// The restored file.
+        path: PathBuf,
+        /// What was kept instead of what: `the mode 0640 as 0777`.
+        what: String,
+    },
     /// The request does not make sense.
     #[error("{0}")]
     Usage(String),

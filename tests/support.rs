@@ -33,6 +33,14 @@ impl Bench {
         command
     }
 
+    /// A line of bash, to be run in the folder; the program is `"$0"`.
+    pub(crate) fn shell(&self, line: &str) -> Command {
+        let mut command = Command::new("bash");
+        command.args(["-c", line, env!("CARGO_BIN_EXE_store")]).current_dir(self.folder.path());
+        command.stdin(Stdio::null()).env_remove("STORE_PATH");
+        command
+    }
+
     /// Runs it and returns what came out, whatever the exit code.
     pub(crate) fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Output {
         self.command(arguments).output().unwrap()

@@ -35,6 +35,12 @@ impl Mount {
         Self::mounted(path, &["-t", "tmpfs", "-o", options, "tmpfs"])
     }
 
+    /// A RAM disk, which reports no free space and keeps no extended attributes of users.
+    pub(crate) fn ram(path: PathBuf) -> Option<Self> {
+        std::fs::create_dir_all(&path).unwrap();
+        Self::mounted(path, &["-t", "ramfs", "ramfs"])
+    }
+
     /// The same directory once more, read-only.
     pub(crate) fn read_only(of: &Path, path: PathBuf) -> Option<Self> {
         std::fs::create_dir_all(&path).unwrap();

@@ -221,7 +221,7 @@ impl Place {
     fn io_error(&self, error: impl Display) -> io::Error {
         let text = error.to_string();
         let number = text.split_once("errno = ").map(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next());
-        let is_full = || rustix::fs::statvfs(&self.path).is_ok_and(|disk| disk.f_bavail == 0);
+        let is_full = || rustix::fs::statvfs(&self.path).is_ok_and(|disk| disk.f_blocks > 0 && disk.f_bavail == 0);
         match number.flatten().and_then(|digits| digits.parse().ok()) {
             Some(number) => io::Error::from_raw_os_error(number),
             None if is_full() => io::Error::from(rustix::io::Errno::NOSPC),

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::init::{SettingsArgs, made};
 use super::labels::LabelArgs;
-use super::{Context, Exit, size, time};
+use super::{Context, Exit, size, standard, time};
 use crate::engine::Store;
 use crate::engine::add::{AddReport, AddRequest, AddTotals, Archives, Problem, measure};
 use crate::error::{Error, Result};
@@ -106,6 +106,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     // Before a store is made for them.
     for path in &paths {
         path.symlink_metadata().map_err(|source| Error::io("read", path, source))?;
+    }
+    if stdin_name.is_some() {
+        standard::check_input()?;
     }
     let (store, new) = Store::open_or_begin(&context.store, args.settings.settings()?)?;
     args.settings.check(&store)?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::get::parse_selector;
 use super::init::made;
-use super::report::STDOUT;
+use super::standard::{STDOUT, StandardOutput};
 use super::{Context, Exit, size};
 use crate::engine::Store;
 use crate::engine::bundle::{BundleExport, BundleExportReport, BundleImportReport};
@@ -114,8 +114,8 @@ fn export(args: &ExportArgs, context: &Context) -> Result<Exit> {
     let request = BundleExport { snapshots: args.snapshots.clone() };
     let control = &context.control;
     if args.file == Path::new("-") {
-        let mut out = std::io::stdout().lock();
-        if out.is_terminal() {
+        let mut out = StandardOutput;
+        if std::io::stdout().is_terminal() {
             return Err(Error::Usage("a bundle is not for a terminal: name a file".to_owned()));
         }
         let name = Path::new(STDOUT);

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Context, Exit};
+use super::{Context, Exit, standard};
 use crate::chunk::check::{Check, Difference, Distances, Report, Seams, check};
 use crate::chunk::{Profile, adversarial};
+use crate::engine::add::StopReader;
 use crate::error::{Error, Result};
 use crate::format::spelling::{hex_unless_text, spelled};
 
@@ -143,7 +144,12 @@ impl Run<'_> {
         }
         let bytes = if path == Path::new("-") {
             let mut bytes = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+            standard::check_input()?;
+            let read = StopReader::new(self.context.control.stop_flag()).read_to_end(&mut bytes);
+            if self.context.control.is_stopped() {
+                return Err(Error::Interrupted { kept: "nothing was changed".to_owned() });
+            }
+            read.map(|_| bytes)
         } else {
             std::fs::read(path)
         };

@@ -5,8 +5,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::size::human;
-use super::{Context, Exit};
+use super::{Context, Exit, standard};
 use crate::engine::Store;
+use crate::engine::add::StopReader;
 use crate::engine::check_tar::{Sort, TarCheck, check_tar};
 use crate::error::{Error, Result};
 use crate::format::spelling::quoted;
@@ -27,7 +28,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let input: Box<dyn Read + Send> = if args.file == Path::new("-") {
-        Box::new(std::io::stdin())
+        standard::check_input()?;
+        Box::new(StopReader::new(context.control.stop_flag()))
     } else {
         Box::new(File::open(&args.file).map_err(|source| Error::io("read", &args.file, source))?)
     };
@@ -37,6 +39,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     };
     let check =
         context.report.progress(&context.control, |_| None, || check_tar(input, store.as_ref(), &context.control))?;
+    if context.control.is_stopped() {
+        return Err(Error::Interrupted { kept: "nothing was changed".to_owned() });
+    }
     context.report.data(&check, || text_of(&check))?;
     for remark in &check.remarks {
         context.report.warning(&format!("{} {remark}", quoted(&args.file)));

@@ -14,7 +14,7 @@ pub enum Exit {
     Error = 1,
     /// The request makes no sense.
     Usage = 2,
-    /// Done, but some files were skipped or kept with a reservation; each was named.
+    /// Done, but some files were skipped, or kept or restored without all that belongs to them; each was named.
     Skipped = 3,
     /// Stored data is damaged.
     Damaged = 4,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::get::parse_selector;
 use super::labels::FilterArgs;
 use super::output::Output;
-use super::report::STDOUT;
+use super::standard::{STDOUT, StandardOutput};
 use super::{Context, Exit, names, size};
 use crate::engine::Store;
 use crate::engine::export::{ExportReport, ExportRequest, Hdf5Layout, Hdf5Options};
@@ -140,8 +140,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
 
 fn to_tar(args: &Args, store: &Store, request: &ExportRequest, context: &Context) -> Result<ExportReport> {
     let Some(output) = args.output.as_deref().filter(|output| *output != Path::new("-")) else {
-        let out = std::io::stdout().lock();
-        if out.is_terminal() {
+        let out = StandardOutput;
+        if std::io::stdout().is_terminal() {
             return Err(Error::Usage("an archive is not for a terminal: name a file with -o OUT".to_owned()));
         }
         return export(args, store, request, out, Path::new(STDOUT), context);

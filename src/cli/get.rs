@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::labels::FilterArgs;
 use super::output::Output;
-use super::report::STDOUT;
+use super::standard::{STDOUT, StandardOutput};
 use super::{Context, Exit, names, size};
 use crate::engine::get::{GetReport, GetRequest, Selector};
 use crate::error::{Error, Result};
@@ -17,8 +17,10 @@ use crate::format::spelling::{Name, quoted};
 /// Restore a file or a tree, or print a file.
 ///
 /// PATH may lead into an archive: `data.tar/a/b` is a member, `data.tar/` all that is in it. Every chunk is checked
-/// against its id before any of its bytes leave the store. Nothing that exists is overwritten without --force. With
-/// --label, files are taken that have the label, and of directories those that lead to them.
+/// against its id before any of its bytes leave the store. Nothing that exists is overwritten without --force, and a
+/// directory in the place of a file not even with it. What the file system of OUT cannot hold (a name, a link, an owner, a
+/// mode, an attribute) is named, the rest is restored, and the exit code is 3. With --label, files are taken that have the
+/// label, and of directories those that lead to them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -40,7 +42,7 @@ pub(super) struct Args {
     /// Only the bytes A up to, not including, B of a file.
     #[arg(long, value_name = "A..B", value_parser = parse_range)]
     range: Option<Range<u64>>,
-    /// Replace files that exist.
+    /// Replace files and links that exist, and fill directories that exist.
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -61,6 +63,7 @@ struct JsonReport {
     bytes: u64,
     lost: Vec<JsonLoss>,
     warnings: Vec<String>,
+    notes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -117,7 +120,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         labels: args.labels.filter(),
     };
     if output == Path::new("-") {
-        let mut out = std::io::stdout().lock();
+        let mut out = StandardOutput;
         store.read(&request, args.range.clone(), &mut out, Path::new(STDOUT), &context.control)?;
         return Ok(Exit::Fine);
     }
@@ -134,7 +137,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     tell(&report, &output, begun.elapsed().as_secs_f64(), context)?;
     Ok(if report.losses.iter().any(|loss| loss.damaged) {
         Exit::Damaged
-    } else if report.losses.is_empty() {
+    } else if report.losses.is_empty() && report.warnings.is_empty() {
         Exit::Fine
     } else {
         Exit::Skipped
@@ -149,6 +152,9 @@ fn tell(report: &GetReport, output: &Path, seconds: f64, context: &Context) -> R
         let what = if loss.path.is_root() { quoted(output).to_string() } else { quoted(&loss.path).to_string() };
         context.report.warning(&format!("{what} was not restored: {}", loss.what));
     }
+    for note in &report.notes {
+        context.report.note(note);
+    }
     if context.report.is_json() {
         let losses = report.losses.iter().map(|loss| JsonLoss {
             path: Name(loss.path.as_bytes().to_vec()),
@@ -162,6 +168,7 @@ fn tell(report: &GetReport, output: &Path, seconds: f64, context: &Context) -> R
             bytes: report.bytes,
             lost: losses.collect(),
             warnings: report.warnings.clone(),
+            notes: report.notes.clone(),
         };
         return context.report.data(&json, String::new);
     }

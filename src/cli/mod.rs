@@ -20,6 +20,7 @@ mod rm;
 mod signals;
 mod size;
 mod snapshots;
+mod standard;
 mod stats;
 mod time;
 mod verify;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 
 pub use exit::Exit;
+pub use standard::ClosedStreams;
 
 use self::report::Report;
 use self::signals::Signals;
@@ -49,7 +51,7 @@ Examples:
 Names are printed with \\\\ for a backslash, \\n, \\t, \\r, and \\xNN for other bytes that are not
 plain text. A path can be given in the same way.
 
-Exit codes: 0 fine, 1 error, 2 wrong usage, 3 done, but some files were skipped, 4 stored
+Exit codes: 0 fine, 1 error, 2 wrong usage, 3 done, but not in full: each file is named, 4 stored
 data is damaged; 129, 130, 143 stopped by SIGHUP, SIGINT (Ctrl-C), SIGTERM.";
 
 /// Keeps many versions of big data in little space.
@@ -113,13 +115,14 @@ impl Context {
 
 /// Runs the program: arguments from the command line, data to standard output, everything else to standard error.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main(closed: ClosedStreams) -> ExitCode {
+    standard::set_closed(closed);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             // Once more, with arguments that can be printed: the error quotes them.
             let spelled = Cli::try_parse_from(std::env::args_os().map(report::quotable)).err();
-            return report::usage(&spelled.unwrap_or(error)).into();
+            return Report::new(false, false).help(&spelled.unwrap_or(error)).into();
         }
     };
     allow_open_files();

@@ -12,13 +12,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use super::Exit;
+use super::standard::{STDOUT, StandardError, StandardOutput};
 use crate::engine::control::Control;
 use crate::error::{Error, Result, chain};
 use crate::format::entry::EntryPath;
 use crate::format::spelling::{harmless, harmless_json, harmless_lines, is_odd, spelled};
-
-/// What standard output is called in errors.
-pub(super) const STDOUT: &str = "standard output";
 
 /// Where and how to report.
 #[derive(Debug, Clone, Copy)]
@@ -55,34 +53,53 @@ impl Report {
 
     /// Bytes of data, as they are: file names for other programs, contents of files.
     pub(super) fn raw(self, bytes: &[u8]) -> Result<()> {
-        let mut out = io::stdout().lock();
-        out.write_all(bytes).and_then(|()| out.flush()).map_err(|source| Error::io("write", STDOUT, source))
+        StandardOutput.write_all(bytes).map_err(|source| Error::io("write", STDOUT, source))
     }
 
     /// A line for people: not data, not an error.
     pub(super) fn note(self, line: &str) {
         if !self.quiet {
-            let _ = writeln!(io::stderr(), "{}", harmless(line));
+            say(&format!("{}\n", harmless(line)));
         }
     }
 
     /// Something that needs attention.
     pub(super) fn warning(self, line: &str) {
-        let _ = writeln!(io::stderr(), "warning: {}", harmless(line));
+        say(&format!("warning: {}\n", harmless(line)));
     }
 
     /// What can be done about it.
     pub(super) fn hint(self, line: &str) {
-        let _ = writeln!(io::stderr(), "hint: {}", harmless(line));
+        say(&format!("hint: {}\n", harmless(line)));
     }
 
-    /// The error with its causes, and what to do about it; says what it makes of the exit code.
+    /// Prints the error with its causes, and what to do about it; returns the exit code.
     pub(super) fn error(self, error: &Error) -> Exit {
-        let _ = writeln!(io::stderr(), "error: {}", harmless(&chain(error)));
+        say(&format!("error: {}\n", harmless(&chain(error))));
         if let Some(hint) = error.hint() {
             self.hint(&hint);
         }
         Exit::of(error)
+    }
+
+    /// Prints what the parser of the command line has to say: help and version are data, all else is an error.
+    pub(super) fn help(self, said: &clap::Error) -> Exit {
+        let is_error = said.use_stderr();
+        let is_terminal = if is_error { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
+        let printed = match (is_terminal, is_error) {
+            // With colours.
+            (true, _) => said.print().map_err(|source| Error::io("write", STDOUT, source)),
+            (false, true) => {
+                say(&harmless_lines(&said.render().to_string()));
+                Ok(())
+            }
+            (false, false) => self.raw(said.render().to_string().as_bytes()),
+        };
+        match printed {
+            _ if is_error => Exit::Usage,
+            Err(error) if !is_broken_pipe(&error) => self.error(&error),
+            _ => Exit::Fine,
+        }
     }
 
     /// Shows progress while `work` runs, if standard error is a terminal.
@@ -120,6 +137,11 @@ impl Report {
     }
 }
 
+/// Writes to standard error, in one write where the system takes it. Where that fails, the exit code still says it.
+fn say(text: &str) {
+    let _ = StandardError.write_all(text.as_bytes());
+}
+
 fn show(bar: &ProgressBar, control: &Control, totals: Option<(u64, u64)>) {
     let template = match totals {
         Some((files, bytes)) => {
@@ -141,16 +163,6 @@ fn show(bar: &ProgressBar, control: &Control, totals: Option<(u64, u64)>) {
 pub(super) fn is_broken_pipe(error: &Error) -> bool {
     matches!(error, Error::Io { path, source, .. }
         if source.kind() == io::ErrorKind::BrokenPipe && path == OsStr::new(STDOUT))
-}
-
-/// What the command line's parser says: help and version on standard output, anything else as an error.
-pub(super) fn usage(error: &clap::Error) -> Exit {
-    if !error.use_stderr() {
-        let _ = error.print();
-        return Exit::Fine;
-    }
-    let _ = write!(io::stderr(), "{}", harmless_lines(&error.render().to_string()));
-    Exit::Usage
 }
 
 /// An argument as the parser may quote it: spelled, if a terminal would obey it or it is not UTF-8.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::engine::control::Control;
 use crate::error::{Error, Result};
@@ -33,6 +33,9 @@ impl Signals {
                 .and_then(|_| signal_hook::flag::register(signal, flag))
                 .map_err(|source| Error::io("catch signals for", "this process", source))?;
         }
+        // A write beyond the size that files of this process may have (`ulimit -f`) fails with EFBIG and does not end it.
+        signal_hook::flag::register(SIGXFSZ, Arc::default())
+            .map_err(|source| Error::io("catch signals for", "this process", source))?;
         Ok(Self { received })
     }
 

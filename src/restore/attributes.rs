@@ -5,18 +5,20 @@
 //! carries the mode's group bits, and everything moves the times.
 //!
 //! Owners are restored by number, and only root can: another user keeps what is restored, which is no news and no
-//! warning. But set-id bits are left out where the owner they speak for is not the file's, and that is one.
+//! warning. But set-id bits are left out where the owner they speak for is not the file's, and that is one. What the
+//! file system accepted and did not keep is one too (`kept.rs`).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat, chownat, fchmod, fchown,
-    fgetxattr, fremovexattr, fsetxattr, futimens, lsetxattr, removexattr, setxattr, utimensat,
+    AtFlags, CWD, Gid, Mode, Stat, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod, fchown, fgetxattr,
+    fremovexattr, fsetxattr, fstat, futimens, lsetxattr, removexattr, setxattr, statat, utimensat,
 };
 use rustix::io::{self, Errno};
 
 use super::beneath::Newborn;
+use super::kept::{Kept, Set, timestamps};
 use crate::error::Error;
 use crate::format::entry::{Entry, EntryKind, Xattr};
 use crate::format::spelling::spelled;
@@ -30,10 +32,19 @@ const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
 const ACLS: [&[u8]; 2] = [ACL_ACCESS, ACL_DEFAULT];
 
+/// Where metadata is set, and what is known of it.
+#[derive(Clone, Copy)]
+pub(super) struct Setting<'a> {
+    pub(super) entry: &'a Entry,
+    pub(super) kept: &'a Kept,
+    pub(super) shown: &'a dyn Fn() -> PathBuf,
+}
+
 /// Sets all metadata of something open.
-pub(super) fn apply(fd: BorrowedFd<'_>, entry: &Entry, newborn: Newborn, shown: &dyn Fn() -> PathBuf) -> Warnings {
-    let mut report = Report { shown, warnings: Vec::new() };
-    let owned = own(entry, newborn, &mut report, |uid, gid| fchown(fd, uid, gid));
+pub(super) fn apply(fd: BorrowedFd<'_>, setting: Setting<'_>, newborn: Newborn) -> Warnings {
+    let mut report = Report::new(setting);
+    let entry = setting.entry;
+    let owned = own(newborn, &mut report, |uid, gid| fchown(fd, uid, gid));
     if newborn.has_acl {
         for name in ACLS {
             // Neither list may be there; only a present one has to go.
@@ -43,50 +54,56 @@ pub(super) fn apply(fd: BorrowedFd<'_>, entry: &Entry, newborn: Newborn, shown: 
     let set = |xattr: &Xattr| fsetxattr(fd, xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
     set_xattrs(entry, false, &mut report, set);
     let mode = permitted(entry, owned, &mut report);
-    report.note("set the mode of", fchmod(fd, mode));
+    report.set_mode(mode, |mode| fchmod(fd, mode));
     set_xattrs(entry, true, &mut report, set);
-    report.note("set the times of", futimens(fd, &times(entry)));
-    report.warnings
+    report.set_times(newborn.device, |times| futimens(fd, times), || fstat(fd));
+    report.finish(newborn.device, || fstat(fd))
 }
 
 /// Sets all metadata of a symbolic link just made at `name`; a link has no mode of its own.
-pub(super) fn apply_to_link(at: BorrowedFd<'_>, name: &[u8], entry: &Entry, shown: &dyn Fn() -> PathBuf) -> Warnings {
-    let mut report = Report { shown, warnings: Vec::new() };
+pub(super) fn apply_to_link(at: BorrowedFd<'_>, name: &[u8], setting: Setting<'_>) -> Warnings {
+    let mut report = Report::new(setting);
+    let path = through_proc(at, Some(name));
+    let set_own_xattrs = |report: &mut Report<'_>| {
+        set_xattrs(setting.entry, false, report, |xattr| {
+            lsetxattr(&path, xattr.name.as_slice(), &xattr.value, XattrFlags::empty())
+        });
+    };
+    let set_times = |times: &Timestamps| utimensat(at, name, times, AtFlags::SYMLINK_NOFOLLOW);
     match newborn_at(at, name) {
         Ok(newborn) => {
-            own(entry, newborn, &mut report, |uid, gid| chownat(at, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW));
+            own(newborn, &mut report, |uid, gid| chownat(at, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW));
+            set_own_xattrs(&mut report);
+            let stat = || statat(at, name, AtFlags::SYMLINK_NOFOLLOW);
+            report.set_times(newborn.device, set_times, stat);
+            report.finish(newborn.device, stat)
         }
-        Err(errno) => report.note("read", Err(errno)),
+        Err(errno) => {
+            report.note("read", Err(errno));
+            set_own_xattrs(&mut report);
+            report.note("set the times of", set_times(&timestamps(setting.entry.mtime_ns, false)));
+            report.warnings
+        }
     }
-    let path = through_proc(at, Some(name));
-    set_xattrs(entry, false, &mut report, |xattr| {
-        lsetxattr(&path, xattr.name.as_slice(), &xattr.value, XattrFlags::empty())
-    });
-    report.note("set the times of", utimensat(at, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW));
-    report.warnings
 }
 
 /// Sets all metadata of a pipe, socket or device, given as a descriptor opened with `O_PATH`: opening one of these in
 /// earnest may wait for ever or set a machine going. The descriptor's `/proc` name leads to it and nowhere else.
-pub(super) fn apply_to_node(node: BorrowedFd<'_>, entry: &Entry, shown: &dyn Fn() -> PathBuf) -> Warnings {
-    let mut report = Report { shown, warnings: Vec::new() };
+pub(super) fn apply_to_node(node: BorrowedFd<'_>, setting: Setting<'_>, newborn: Newborn) -> Warnings {
+    let mut report = Report::new(setting);
+    let entry = setting.entry;
     let path = through_proc(node, None);
-    let owned = match newborn_at(node, b"") {
-        Ok(newborn) => own(entry, newborn, &mut report, |uid, gid| chownat(node, c"", uid, gid, AtFlags::EMPTY_PATH)),
-        Err(errno) => {
-            report.note("read", Err(errno));
-            Owned { uid: false, gid: false }
-        }
-    };
+    let owned = own(newborn, &mut report, |uid, gid| chownat(node, c"", uid, gid, AtFlags::EMPTY_PATH));
     // One inherited from the directory, if any.
     let _ = removexattr(&path, ACL_ACCESS);
     let set = |xattr: &Xattr| setxattr(&path, xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
     set_xattrs(entry, false, &mut report, set);
     let mode = permitted(entry, owned, &mut report);
-    report.note("set the mode of", chmodat(CWD, &path, mode, AtFlags::empty()));
+    report.set_mode(mode, |mode| chmodat(CWD, &path, mode, AtFlags::empty()));
     set_xattrs(entry, true, &mut report, set);
-    report.note("set the times of", utimensat(CWD, &path, &times(entry), AtFlags::empty()));
-    report.warnings
+    let set_times = |times: &Timestamps| utimensat(CWD, &path, times, AtFlags::empty());
+    report.set_times(newborn.device, set_times, || fstat(node));
+    report.finish(newborn.device, || fstat(node))
 }
 
 /// Whether something open has an access control list.
@@ -98,17 +115,54 @@ pub(super) fn has_acl(fd: BorrowedFd<'_>) -> bool {
     ACLS.iter().any(|name| has(name))
 }
 
-/// Collects what could not be set.
+/// Collects what could not be set, and what was.
 struct Report<'a> {
-    shown: &'a dyn Fn() -> PathBuf,
+    setting: Setting<'a>,
+    set: Set,
     warnings: Warnings,
 }
 
-impl Report<'_> {
+impl<'a> Report<'a> {
+    fn new(setting: Setting<'a>) -> Self {
+        Self { setting, set: Set::default(), warnings: Vec::new() }
+    }
+
     fn note(&mut self, action: &'static str, result: io::Result<()>) {
         if let Err(errno) = result {
-            self.warnings.push(Error::io(action, (self.shown)(), errno));
+            self.warnings.push(Error::io(action, (self.setting.shown)(), errno));
         }
+    }
+
+    fn set_mode(&mut self, mode: Mode, set: impl Fn(Mode) -> io::Result<()>) {
+        let done = set(mode);
+        // An access control list that is set afterwards changes the bits of the group.
+        let Entry { kind, xattrs, .. } = self.setting.entry;
+        let has_acl = xattrs.iter().any(|xattr| xattr.name == ACL_ACCESS);
+        self.set.mode = (done.is_ok() && !has_acl).then_some((*kind, mode.as_raw_mode()));
+        self.note("set the mode of", done);
+    }
+
+    fn set_times(
+        &mut self,
+        device: u64,
+        set: impl Fn(&Timestamps) -> io::Result<()>,
+        stat: impl Fn() -> io::Result<Stat>,
+    ) {
+        let mtime_ns = self.setting.entry.mtime_ns;
+        let sets_access = self.setting.kept.try_times(device, &set, stat);
+        let done = set(&timestamps(mtime_ns, sets_access));
+        self.set.mtime_ns = done.is_ok().then_some(mtime_ns);
+        self.note("set the times of", done);
+    }
+
+    /// Everything was set: reads back what the file system is not known to keep.
+    fn finish(mut self, device: u64, stat: impl FnOnce() -> io::Result<Stat>) -> Warnings {
+        let missing = self.setting.kept.missing(device, &self.set, stat);
+        if !missing.is_empty() {
+            let path = (self.setting.shown)();
+            self.warnings.push(Error::NotKept { path, what: missing.join(", ") });
+        }
+        self.warnings
     }
 }
 
@@ -120,12 +174,8 @@ struct Owned {
 }
 
 /// Sets the owner where it differs, and says what came of it.
-fn own(
-    entry: &Entry,
-    newborn: Newborn,
-    report: &mut Report<'_>,
-    chown: impl Fn(Option<Uid>, Option<Gid>) -> io::Result<()>,
-) -> Owned {
+fn own(newborn: Newborn, report: &mut Report<'_>, chown: impl Fn(Option<Uid>, Option<Gid>) -> io::Result<()>) -> Owned {
+    let entry = report.setting.entry;
     // The highest number means "unchanged" to the system: nobody has it.
     let uid = (entry.uid != newborn.uid && entry.uid != u32::MAX).then(|| Uid::from_raw(entry.uid));
     let gid = (entry.gid != newborn.gid && entry.gid != u32::MAX).then(|| Gid::from_raw(entry.gid));
@@ -136,6 +186,9 @@ fn own(
         let result = chown(uid, gid);
         let done = result.is_ok();
         report.note("set the owner of", result);
+        if done {
+            (report.set.uid, report.set.gid) = (uid.map(Uid::as_raw), gid.map(Gid::as_raw));
+        }
         return Owned { uid: uid.is_none() || done, gid: gid.is_none() || done };
     }
     // Not root: a group one belongs to can be given, all else quietly stays one's own.
@@ -151,7 +204,7 @@ fn permitted(entry: &Entry, owned: Owned, report: &mut Report<'_>) -> Mode {
     }
     if dropped != 0 {
         let why = "its set-user-ID or set-group-ID bit was left out, because its owner could not be restored".into();
-        report.warnings.push(Error::Refused { path: (report.shown)(), why });
+        report.warnings.push(Error::Refused { path: (report.setting.shown)(), why });
     }
     Mode::from_raw_mode(entry.mode & 0o7777 & !dropped)
 }
@@ -162,27 +215,14 @@ fn set_xattrs(entry: &Entry, acls: bool, report: &mut Report<'_>, set: impl Fn(&
             let source = std::io::Error::from(errno);
             let named = format!("{}: {source}", spelled(&xattr.name));
             let source = std::io::Error::new(source.kind(), named);
-            report.warnings.push(Error::io("set an extended attribute of", (report.shown)(), source));
+            report.warnings.push(Error::io("set an extended attribute of", (report.setting.shown)(), source));
         }
     }
 }
 
-/// The recorded modification time; the access time stays what it is.
-fn times(entry: &Entry) -> Timestamps {
-    Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec {
-            tv_sec: entry.mtime_ns.div_euclid(1_000_000_000),
-            tv_nsec: entry.mtime_ns.rem_euclid(1_000_000_000),
-        },
-    }
-}
-
-/// The owner something has, given as a name in a directory or, with an empty name, as a descriptor.
+/// The owner that a name in a directory has.
 fn newborn_at(at: BorrowedFd<'_>, name: &[u8]) -> io::Result<Newborn> {
-    let flags = if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::SYMLINK_NOFOLLOW };
-    let stat = rustix::fs::statat(at, name, flags)?;
-    Ok(Newborn { uid: stat.st_uid, gid: stat.st_gid, has_acl: false })
+    Ok(Newborn::of(&statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?, false))
 }
 
 /// A path to something open, or to a name in an open directory, for calls that take paths only.

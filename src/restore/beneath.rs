@@ -11,9 +11,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, statat};
 use rustix::io::{self, Errno};
 
+use super::spelling::Listing;
 use crate::format::entry::EntryPath;
 
 /// How many directories stay open between uses.
@@ -31,11 +32,14 @@ pub(super) struct Directory {
     fd: OwnedFd,
     /// What the system gives to a file made in it; asked of the first one.
     newborn: OnceLock<Newborn>,
+    pub(super) listing: Listing,
 }
 
 /// What a new file has before anything was set on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Newborn {
+    /// The file system's device number.
+    pub(super) device: u64,
     /// The process's user.
     pub(super) uid: u32,
     /// The process's group, or the directory's.
@@ -44,9 +48,15 @@ pub(super) struct Newborn {
     pub(super) has_acl: bool,
 }
 
+impl Newborn {
+    pub(super) fn of(stat: &Stat, has_acl: bool) -> Self {
+        Self { device: stat.st_dev, uid: stat.st_uid, gid: stat.st_gid, has_acl }
+    }
+}
+
 impl Directory {
     pub(super) fn new(fd: OwnedFd) -> Self {
-        Self { fd, newborn: OnceLock::new() }
+        Self { fd, newborn: OnceLock::new(), listing: Listing::default() }
     }
 
     /// What a file made in this directory starts with, learnt from `file`, one that was just made there.
@@ -56,7 +66,7 @@ impl Directory {
         }
         let stat = fstat(file)?;
         let has_acl = super::attributes::has_acl(file);
-        Ok(*self.newborn.get_or_init(|| Newborn { uid: stat.st_uid, gid: stat.st_gid, has_acl }))
+        Ok(*self.newborn.get_or_init(|| Newborn::of(&stat, has_acl)))
     }
 }
 

@@ -12,13 +12,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, fchmod, fstat, linkat, mkdirat, mknodat, openat, symlinkat, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, StatVfsMountFlags, fchmod, fstat, fstatvfs, linkat, mkdirat, mknodat, openat,
+    statat, symlinkat, unlinkat,
 };
 use rustix::io::{self, Errno};
 
-use super::attributes::{Warnings, apply, apply_to_link, apply_to_node, has_acl};
+use super::attributes::{Setting, Warnings, apply, apply_to_link, apply_to_node, has_acl};
 use super::beneath::{Beneath, Directory, Newborn, kind_of};
 use super::file::FileTarget;
+use super::kept::Kept;
+use super::spelling::NameEnds;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::format::id::checksum;
@@ -42,6 +45,8 @@ pub struct Destination {
     /// Directories made on the way: their own entry may still come. Checksums of their paths, for a path of thousands of
     /// parts has as many ancestors, each nearly as long as itself.
     implied: Mutex<HashSet<[u8; 16]>>,
+    kept: Kept,
+    name_ends: NameEnds,
 }
 
 /// A name in an open directory.
@@ -81,19 +86,23 @@ impl Destination {
             result,
             overwrite,
             implied: Mutex::default(),
+            kept: Kept::default(),
+            name_ends: NameEnds::default(),
         })
     }
 
     /// Makes a directory that only its owner can enter, until [`Destination::finish_directory`].
     ///
     /// # Errors
-    /// [`Error::Exists`] if something is there (with `overwrite`: if it cannot be replaced); [`Error::Refused`] if a
-    /// symbolic link is on the way; [`Error::Io`].
+    /// [`Error::Exists`] if something is there, without `overwrite`; [`Error::InTheWay`] if something is there that is
+    /// not replaced: a directory in the place of a file, or what has another name that the file system takes for the
+    /// same; [`Error::Refused`] if a symbolic link is on the way; [`Error::Io`].
     pub fn make_directory(&self, path: &EntryPath) -> Result<()> {
         let Some(place) = self.place(path)? else {
             // The user named a directory that exists: all there is to ask is whether it may be filled.
             return if self.overwrite { Ok(()) } else { Err(self.exists(path)) };
         };
+        self.check_end(&place, path)?;
         let make = || mkdirat(&place.parent, place.name.as_slice(), Mode::RWXU);
         match make() {
             Err(Errno::EXIST) => {}
@@ -104,14 +113,40 @@ impl Destination {
         if was_implied {
             return Ok(());
         }
-        if !self.overwrite {
-            return Err(self.exists(path));
-        }
+        self.check_replaceable(&place, path)?;
         if !matches!(kind_of(place.parent.as_fd(), &place.name), Ok(FileType::Directory)) {
             self.clear(&place, path)?;
             return make().map_err(|errno| self.error("create", path, errno));
         }
         self.open_up(path)
+    }
+
+    /// Makes a directory that leads to a path and has no entry of its own, with the permissions of a new directory. One
+    /// that is there is taken as it is.
+    ///
+    /// # Errors
+    /// As [`Destination::make_directory`], but for [`Error::Exists`].
+    pub fn make_way(&self, path: &EntryPath) -> Result<()> {
+        let Some(place) = self.place(path)? else { return Ok(()) };
+        match mkdirat(&place.parent, place.name.as_slice(), Mode::from_raw_mode(0o777)) {
+            Err(Errno::EXIST) => {
+                self.check_spelling(&place, path)?;
+                match kind_of(place.parent.as_fd(), &place.name) {
+                    Ok(FileType::Directory) => Ok(()),
+                    Ok(_) => Err(self.in_the_way(path, "what is there is not a directory")),
+                    Err(errno) => Err(self.error("open", path, errno)),
+                }
+            }
+            Err(errno) => Err(self.error("create", path, errno)),
+            Ok(()) => {
+                self.note_implied(path);
+                Ok(())
+            }
+        }
+    }
+
+    fn note_implied(&self, path: &EntryPath) {
+        self.implied.lock().unwrap_or_else(PoisonError::into_inner).insert(checksum(&[path.as_bytes()]));
     }
 
     /// Makes an empty file that only its owner can read and write, until [`Destination::finish_file`].
@@ -133,7 +168,7 @@ impl Destination {
     /// [`Error::Io`] if the system knows nothing of the file any more.
     pub fn finish_file(&self, target: FileTarget, entry: &Entry) -> Result<Warnings> {
         let newborn = target.parent.newborn(target.as_fd()).map_err(|errno| target.error("read", errno))?;
-        Ok(apply(target.as_fd(), entry, newborn, &|| target.whole()))
+        Ok(apply(target.as_fd(), self.setting(entry, &|| target.whole()), newborn))
     }
 
     /// Removes a file that turned out not to be restorable. One that is not there is fine.
@@ -155,7 +190,7 @@ impl Destination {
     pub fn make_symlink(&self, path: &EntryPath, entry: &Entry) -> Result<Warnings> {
         let place = self.place_of_other(path)?;
         self.make_at(&place, path, || symlinkat(entry.link_target.as_slice(), &place.parent, place.name.as_slice()))?;
-        Ok(apply_to_link(place.parent.as_fd(), &place.name, entry, &|| self.shown(path)))
+        Ok(apply_to_link(place.parent.as_fd(), &place.name, self.setting(entry, &|| self.shown(path))))
     }
 
     /// Makes a pipe, socket or device, with the entry's metadata. Devices are root's to make.
@@ -174,15 +209,27 @@ impl Destination {
         };
         let place = self.place_of_other(path)?;
         let name = place.name.as_slice();
-        self.make_at(&place, path, || mknodat(&place.parent, name, kind, Mode::RUSR | Mode::WUSR, entry.rdev))?;
+        let make = || match mknodat(&place.parent, name, kind, Mode::RUSR | Mode::WUSR, entry.rdev) {
+            // FUSE: the file system made a file of another kind.
+            Err(Errno::IO) => {
+                let made = statat(&place.parent, name, AtFlags::SYMLINK_NOFOLLOW);
+                if made.is_ok_and(|made| FileType::from_raw_mode(made.st_mode).is_file() && made.st_size == 0) {
+                    unlinkat(&place.parent, name, AtFlags::empty())?;
+                }
+                Err(Errno::IO)
+            }
+            made => made,
+        };
+        self.make_at(&place, path, make)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let node =
             openat(&place.parent, name, flags, Mode::empty()).map_err(|errno| self.error("open", path, errno))?;
         let now = fstat(&node).map_err(|errno| self.error("read", path, errno))?;
         if FileType::from_raw_mode(now.st_mode) != kind {
-            return Err(self.refused(path, "it was replaced while it was restored"));
+            return Err(self.in_the_way(path, "another process replaced it while it was restored"));
         }
-        Ok(apply_to_node(node.as_fd(), entry, &|| self.shown(path)))
+        let newborn = Newborn::of(&now, false);
+        Ok(apply_to_node(node.as_fd(), self.setting(entry, &|| self.shown(path)), newborn))
     }
 
     /// Gives something that was restored already one more name. It has its metadata, or will get it by its first name.
@@ -208,8 +255,35 @@ impl Destination {
     pub fn finish_directory(&self, path: &EntryPath, entry: &Entry) -> Result<Warnings> {
         let directory = self.directory(path)?;
         let now = fstat(directory.as_fd()).map_err(|errno| self.error("read", path, errno))?;
-        let newborn = Newborn { uid: now.st_uid, gid: now.st_gid, has_acl: has_acl(directory.as_fd()) };
-        Ok(apply(directory.as_fd(), entry, newborn, &|| self.shown(path)))
+        let newborn = Newborn::of(&now, has_acl(directory.as_fd()));
+        Ok(apply(directory.as_fd(), self.setting(entry, &|| self.shown(path)), newborn))
+    }
+
+    /// The units to which the file systems of the destination rounded times of what was restored.
+    #[must_use]
+    pub fn rounded_times(&self) -> Vec<&'static str> {
+        self.kept.rounded_to()
+    }
+
+    /// Whether nothing can be written to the destination any more, after an error: its file system was made read-only,
+    /// or is gone.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        // No descriptor is left, or the directory may not be read: it is there all the same.
+        let is_there = |errno| matches!(errno, Errno::MFILE | Errno::NFILE | Errno::ACCESS | Errno::INTR);
+        let directory = match self.beneath.directory(&self.result) {
+            Ok(directory) => directory,
+            Err(errno) => return !is_there(errno),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        if openat(&*directory, c".", flags, Mode::empty()).is_err_and(|errno| !is_there(errno)) {
+            return true;
+        }
+        fstatvfs(&*directory).is_ok_and(|disk| disk.f_flag.contains(StatVfsMountFlags::RDONLY))
+    }
+
+    fn setting<'a>(&'a self, entry: &'a Entry, shown: &'a dyn Fn() -> PathBuf) -> Setting<'a> {
+        Setting { entry, kept: &self.kept, shown }
     }
 
     /// The path a person would use for it.
@@ -220,8 +294,10 @@ impl Destination {
 
     /// Runs something that makes a new name; with `overwrite`, makes room for it first where that is needed.
     fn make_at<T>(&self, place: &Place, path: &EntryPath, make: impl Fn() -> io::Result<T>) -> Result<T> {
+        self.check_end(place, path)?;
         match make() {
-            Err(Errno::EXIST) if self.overwrite => {
+            Err(Errno::EXIST) => {
+                self.check_replaceable(place, path)?;
                 self.clear(place, path)?;
                 make().map_err(|errno| self.error("create", path, errno))
             }
@@ -229,11 +305,39 @@ impl Destination {
         }
     }
 
+    /// Fails if what is in the way of a path stays.
+    fn check_replaceable(&self, place: &Place, path: &EntryPath) -> Result<()> {
+        self.check_spelling(place, path)?;
+        if self.overwrite { Ok(()) } else { Err(self.exists(path)) }
+    }
+
+    /// Fails if what is in the way of a path has another name, which the file system takes for the same. The name of the
+    /// result itself was chosen by the user.
+    fn check_spelling(&self, place: &Place, path: &EntryPath) -> Result<()> {
+        if path.is_root() {
+            return Ok(());
+        }
+        match place.parent.has_as_spelled(&place.name) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.in_the_way(path, "its file system takes the name for that of another file there")),
+            Err(errno) => Err(self.error("list the directory of", path, errno)),
+        }
+    }
+
+    /// Fails if the file system would cut off the end of a name in silence.
+    fn check_end(&self, place: &Place, path: &EntryPath) -> Result<()> {
+        match self.name_ends.are_kept(place.parent.as_fd(), &place.name) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.in_the_way(path, "its file system cuts off the end of the name")),
+            Err(errno) => Err(self.error("create", path, errno)),
+        }
+    }
+
     /// Removes what is in the way, unless it is a directory.
     fn clear(&self, place: &Place, path: &EntryPath) -> Result<()> {
         match unlinkat(&place.parent, place.name.as_slice(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(Errno::ISDIR) => Err(self.refused(path, "a directory is in its place; remove that first")),
+            Err(Errno::ISDIR) => Err(self.in_the_way(path, "a directory is in its place; remove that first")),
             Err(errno) => Err(self.error("replace", path, errno)),
         }
     }
@@ -262,7 +366,7 @@ impl Destination {
 
     /// Where something that is not a directory goes.
     fn place_of_other(&self, path: &EntryPath) -> Result<Place> {
-        self.place(path)?.ok_or_else(|| self.refused(path, "it is a directory; name the file to restore to"))
+        self.place(path)?.ok_or_else(|| self.in_the_way(path, "that is a directory; name the file to restore to"))
     }
 
     /// Makes the directories on the way to a path and opens the last.
@@ -290,10 +394,7 @@ impl Destination {
                 .map_err(|odd| Error::Refused { path: self.shown(path), why: odd.to_string() })?;
             let whole = self.in_base(&ancestor)?;
             match mkdirat(directory.as_fd(), whole.name(), Mode::from_raw_mode(0o777)) {
-                Ok(()) => {
-                    let implied = checksum(&[ancestor.as_bytes()]);
-                    self.implied.lock().unwrap_or_else(PoisonError::into_inner).insert(implied);
-                }
+                Ok(()) => self.note_implied(&ancestor),
                 // Another thread was as fast, or somebody put something there: opening tells.
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(self.error("create", &ancestor, errno)),
@@ -321,6 +422,10 @@ impl Destination {
 
     fn exists(&self, path: &EntryPath) -> Error {
         Error::Exists { path: self.shown(path) }
+    }
+
+    fn in_the_way(&self, path: &EntryPath, why: &str) -> Error {
+        Error::InTheWay { path: self.shown(path), why: why.into() }
     }
 
     fn refused(&self, path: &EntryPath, why: &str) -> Error {

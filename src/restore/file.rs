@@ -4,12 +4,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate, fstatvfs, ftruncate};
+use rustix::fs::{FallocateFlags, fallocate, fstatfs, ftruncate};
 use rustix::io::{Errno, pwrite, retry_on_intr};
 
 use super::beneath::Directory;
 use crate::error::{Error, Result};
 use crate::format::entry::EntryPath;
+
+/// A file of more than this many times the size of its file system is not begun, even if the file system compresses.
+const COMPRESSION_MAX: u64 = 64;
 
 /// A file being restored: its owner's alone until [`Destination::finish_file`](super::Destination::finish_file).
 #[derive(Debug)]
@@ -56,20 +59,32 @@ impl FileTarget {
 
     /// Sets space aside, so that a full disk is known before the work is done. Not for files with holes.
     ///
+    /// Where the file system counts its free space reliably and has less than this, nothing is set aside: asked for more
+    /// than there is, some fill the disk up before they fail, and a snapshot can ask for any number of terabytes.
+    /// Elsewhere free space says little: RAM disks and some FUSE file systems report none at all, and those that compress
+    /// hold more than they have. There a reservation is tried, and only a write tells that there is no room; but a file
+    /// of many times their whole size is not begun.
+    ///
     /// # Errors
     /// [`Error::Io`] if there is not enough; a file system that cannot do this is fine.
     pub fn reserve(&self, bytes: u64) -> Result<()> {
         if bytes == 0 {
             return Ok(());
         }
-        // Asked for more than there is, some file systems fill the disk up before they say so. A snapshot can ask for any
-        // number of terabytes.
-        if fstatvfs(&self.fd).is_ok_and(|disk| bytes > disk.f_bfree.saturating_mul(disk.f_frsize)) {
-            return Err(self.error("set space aside for", Errno::NOSPC));
+        let failed = |errno| Err(self.error("set space aside for", errno));
+        let Ok(disk) = fstatfs(&self.fd) else { return Ok(()) };
+        let is_reliable = is_reliable(disk.f_type as u64) && disk.f_blocks > 0;
+        let block_bytes = u64::try_from(disk.f_bsize).unwrap_or_default();
+        if bytes > (disk.f_bfree as u64).saturating_mul(block_bytes) {
+            let most = (disk.f_blocks as u64).saturating_mul(block_bytes).saturating_mul(COMPRESSION_MAX);
+            let is_hopeless = is_reliable || disk.f_blocks > 0 && bytes > most;
+            return if is_hopeless { failed(Errno::NOSPC) } else { Ok(()) };
         }
         match retry_on_intr(|| fallocate(&self.fd, FallocateFlags::KEEP_SIZE, 0, bytes)) {
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) | Ok(()) => Ok(()),
-            Err(errno) => Err(self.error("set space aside for", errno)),
+            Err(errno) if is_reliable && !matches!(errno, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                failed(errno)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -80,6 +95,19 @@ impl FileTarget {
     pub(super) fn whole(&self) -> PathBuf {
         super::destination::shown_below(&self.shown, &self.path)
     }
+}
+
+/// Whether a file system, by its magic number in `statfs`, neither compresses nor shares blocks by itself, so that a file
+/// takes the space that its bytes do.
+fn is_reliable(magic: u64) -> bool {
+    const EXT: u64 = 0xEF53;
+    const XFS: u64 = 0x5846_5342;
+    const TMPFS: u64 = 0x0102_1994;
+    const FAT: u64 = 0x4D44;
+    const EXFAT: u64 = 0x2011_BAB0;
+    // It reports what the file system beneath it does.
+    const OVERLAY: u64 = 0x794C_7630;
+    matches!(magic, EXT | XFS | TMPFS | FAT | EXFAT | OVERLAY)
 }
 
 impl AsFd for FileTarget {

@@ -20,6 +20,8 @@ mod beneath;
 mod compress;
 mod destination;
 mod file;
+mod kept;
+mod spelling;
 mod unfinished;
 
 #[cfg(test)]

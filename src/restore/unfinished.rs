@@ -90,8 +90,8 @@ impl Unfinished {
         if !self.is_directory && !self.overwrite {
             match renameat_with(CWD, &self.temporary, CWD, &self.target, RenameFlags::NOREPLACE) {
                 // Not every file system can; there is nobody else then, nearly surely.
-                Err(Errno::INVAL | Errno::NOSYS) if self.target.symlink_metadata().is_err() => {}
-                Err(Errno::INVAL | Errno::NOSYS) => return Err(Errno::EXIST),
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if self.target.symlink_metadata().is_err() => {}
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return Err(Errno::EXIST),
                 renamed => return renamed,
             }
         }

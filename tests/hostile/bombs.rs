@@ -60,6 +60,12 @@ fn get(store: &Store, to: &Path) -> Result<GetReport, Error> {
 #[test]
 fn a_file_larger_than_the_disk_is_refused_before_a_byte_of_it_is_written() {
     let folder = super::folder();
+    // Elsewhere it would be tried, and would fill the disk: ext4, XFS, tmpfs, overlays.
+    let magic = rustix::fs::statfs(folder.path()).unwrap().f_type as u64;
+    if ![0xEF53, 0x5846_5342, 0x0102_1994, 0x794C_7630].contains(&magic) {
+        crate::support::skipped("the free space of this file system says little");
+        return;
+    }
     // A terabyte and more, of one chunk.
     let zeros = ChunkId::of(&vec![0; 4 << 20]);
     let pieces: Vec<Piece> = (1..=300_000).map(|n| Piece { id: zeros, end: n << 22 }).collect();

@@ -112,6 +112,7 @@ fn expected<T: std::fmt::Debug>(outcome: &Result<T, Error>) {
                 | Error::NotFound { .. }
                 | Error::Refused { .. }
                 | Error::Exists { .. }
+                | Error::InTheWay { .. }
                 | Error::FormatVersion { .. }
                 | Error::Io { .. })
     );

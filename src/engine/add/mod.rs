@@ -40,6 +40,7 @@ use crossbeam_channel::{Sender, unbounded};
 
 pub use archive::Archives;
 pub use report::{AddReport, AddTotals, ClockBehind, Problem};
+pub(crate) use stream::StopReader;
 pub use writer::{Writer, WriterOptions};
 
 use self::budget::Budget;

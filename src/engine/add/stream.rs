@@ -118,15 +118,15 @@ fn read_on(origin: &Origin, at: u64, free: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// Standard input to be read by whoever reads; ends when the user stops.
+/// Standard input as a reader, blocking or not; it ends when the user stops.
 #[derive(Debug)]
-pub(super) struct StopReader {
+pub(crate) struct StopReader {
     input: io::Stdin,
     stop: Arc<AtomicBool>,
 }
 
 impl StopReader {
-    pub(super) fn new(stop: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(stop: Arc<AtomicBool>) -> Self {
         Self { input: io::stdin(), stop }
     }
 }

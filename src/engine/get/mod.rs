@@ -98,8 +98,10 @@ pub struct GetReport {
     pub bytes: u64,
     /// What is not there, or not whole and therefore not there.
     pub losses: Vec<Loss>,
-    /// What is there but could not be given all its metadata.
+    /// What is there but could not be given all its metadata, or is a file of its own instead of a hard link.
     pub warnings: Vec<String>,
+    /// What holds for all that was restored: the unit to which the destination rounded times.
+    pub notes: Vec<String>,
 }
 
 /// An entry that could not be restored.
@@ -124,6 +126,7 @@ impl GetReport {
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.losses.extend(other.losses);
         self.warnings.extend(other.warnings);
+        self.notes.extend(other.notes);
     }
 }
 
@@ -131,8 +134,9 @@ impl Store {
     /// Restores an entry, and all below it, as `output`.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if no snapshot has the path; [`Error::Exists`] if something is in the way; an I/O error if
-    /// the destination cannot be written. Damage does not fail the whole: see [`GetReport::losses`].
+    /// [`Error::NotFound`] if no snapshot has the path; [`Error::Exists`] or [`Error::InTheWay`] if something is in the
+    /// way of the result itself; an I/O error if the destination cannot be written. Damage, and what is in the way of
+    /// something in the result, do not fail the whole: see [`GetReport::losses`].
     pub fn get(&self, request: &GetRequest, output: &Path, control: &Control) -> Result<GetReport> {
         if request.memory_bytes < MEMORY_BYTES_MIN {
             return Err(Error::Usage(format!("a get needs at least {} MiB of memory", MEMORY_BYTES_MIN >> 20)));
@@ -154,11 +158,14 @@ impl Store {
         let restore = TreeRestore::new(place, limits);
         let root = found.path.clone();
         let restored = found.items(&request.labels).and_then(|items| {
-            restore.run(items.filter_map(|item| match item {
-                Ok(Item { entry, member }) => {
-                    entry.path.below(&root).map(|path| Ok(Placed { path, item: Item { entry, member } }))
+            restore.run(items.filter_map(|item| {
+                match item {
+                    Ok(Item { entry, member }) => entry
+                        .path
+                        .below(&root)
+                        .map(|path| Ok(Placed { path, item: Item { entry, member }, instead_of_link: None })),
+                    Err(error) => Some(Err(error)),
                 }
-                Err(error) => Some(Err(error)),
             }))
         });
         let is_whole = restored.as_ref().is_ok_and(|report| !report.losses.iter().any(|loss| loss.damaged));
@@ -167,7 +174,10 @@ impl Store {
 
     /// What came of reading a snapshot, unless that was removed meanwhile: no damage then, but worth saying.
     pub(super) fn unless_removed<T>(&self, id: SnapshotId, read: Result<T>) -> Result<T> {
-        let is_lost = !matches!(read, Err(Error::Interrupted { .. } | Error::Io { .. } | Error::Exists { .. }));
+        let is_lost = !matches!(
+            read,
+            Err(Error::Interrupted { .. } | Error::Io { .. } | Error::Exists { .. } | Error::InTheWay { .. })
+        );
         match self.storage().size(&ObjectName::Snapshot(id)) {
             Err(Error::NotFound { .. }) if is_lost => Err(Error::Removed { snapshot: id.to_hex() }),
             _ => read,

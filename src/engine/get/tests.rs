@@ -33,7 +33,11 @@ fn restore(shelf: &Shelf, snapshot: SnapshotId, meanwhile: impl Fn(usize)) -> Re
         meanwhile(n);
         // A file that is open could be read on though it is gone.
         store.folder().unwrap().close_files();
-        entry.map(|entry| Placed { path: entry.path.below(&root).unwrap(), item: Item { entry, member: None } })
+        entry.map(|entry| Placed {
+            path: entry.path.below(&root).unwrap(),
+            item: Item { entry, member: None },
+            instead_of_link: None,
+        })
     }))
 }
 

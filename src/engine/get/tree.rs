@@ -8,11 +8,12 @@ use std::collections::HashMap;
 use crossbeam_channel::{Sender, bounded};
 
 use super::resolve::Item;
-use super::window::{Window, Workplace, is_out_of_space};
+use super::window::{Window, Workplace, ends_restore, is_damage};
 use super::{GetReport, Loss};
 use crate::engine::layout::Layout;
 use crate::error::{Error, Result, chain};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
+use crate::format::spelling::quoted;
 use crate::restore::Warnings;
 
 /// What windows may be made of.
@@ -29,6 +30,8 @@ pub(super) struct Placed {
     /// Its path, relative to the destination.
     pub(super) path: EntryPath,
     pub(super) item: Item,
+    /// Set if it would have been a hard link, and cannot be: which, and why not.
+    pub(super) instead_of_link: Option<String>,
 }
 
 /// What names of one file have in common.
@@ -51,9 +54,19 @@ pub(super) struct TreeRestore<'a, 's> {
     /// The first path of each file that has several: by device and inode, and by what makes it the same file, for
     /// somebody may have written a file between the reading of its names, or made the rows up.
     linked: HashMap<Linked, EntryPath>,
-    links: Vec<(EntryPath, EntryPath)>,
+    links: Vec<Link>,
+    /// The directories from the result down to the last entry that were made, the result itself left out.
+    way: Vec<EntryPath>,
+    /// A directory that could not be made: what is in it cannot either.
+    blocked: Option<EntryPath>,
     window: Window,
     report: GetReport,
+}
+
+/// A further name of a file, and the file once more.
+struct Link {
+    first: EntryPath,
+    placed: Placed,
 }
 
 impl<'a, 's> TreeRestore<'a, 's> {
@@ -64,6 +77,8 @@ impl<'a, 's> TreeRestore<'a, 's> {
             directories: Vec::new(),
             linked: HashMap::new(),
             links: Vec::new(),
+            way: Vec::new(),
+            blocked: None,
             window: Window::default(),
             report: GetReport::default(),
         }
@@ -71,6 +86,26 @@ impl<'a, 's> TreeRestore<'a, 's> {
 
     /// Restores entries, whose paths are relative to the destination; a directory comes before what is in it.
     pub(super) fn run(mut self, entries: impl Iterator<Item = Result<Placed>>) -> Result<GetReport> {
+        let place = self.place;
+        self.restore(entries)?;
+        let alone = self.make_links()?;
+        if !alone.is_empty() {
+            self.restore(alone.into_iter().map(Ok))?;
+        }
+        while let Some((path, entry)) = self.directories.pop() {
+            match place.destination.finish_directory(&path, &entry) {
+                Ok(warnings) => self.warn(warnings),
+                Err(error) => self.report.warnings.push(chain(&error)),
+            }
+        }
+        let units = place.destination.rounded_times();
+        self.report.notes.extend(units.into_iter().map(|unit| {
+            format!("modification times were rounded: the file system they are on keeps them in units of {unit}")
+        }));
+        Ok(self.report)
+    }
+
+    fn restore(&mut self, entries: impl Iterator<Item = Result<Placed>>) -> Result<()> {
         let place = self.place;
         let (windows, for_restore) = bounded::<Window>(0);
         let (planned, restored) = std::thread::scope(|scope| {
@@ -88,21 +123,46 @@ impl<'a, 's> TreeRestore<'a, 's> {
         });
         self.report.merge(restored?);
         planned?;
-        if place.control.is_stopped() {
-            return Err(self.interrupted());
-        }
-        for (first, path) in std::mem::take(&mut self.links) {
-            let made = place.destination.make_hard_link(&first, &path);
-            self.report.others += u64::from(made.is_ok());
-            self.note_made(&path, made)?;
-        }
-        while let Some((path, entry)) = self.directories.pop() {
-            match place.destination.finish_directory(&path, &entry) {
-                Ok(warnings) => self.warn(warnings),
-                Err(error) => self.report.warnings.push(chain(&error)),
+        if place.control.is_stopped() { Err(self.interrupted()) } else { Ok(()) }
+    }
+
+    /// Makes the further names of files. What cannot be a link is given back, to be restored as a file of its own: the
+    /// file system has no links, or has them on this file no more, or the first name could not be restored.
+    fn make_links(&mut self) -> Result<Vec<Placed>> {
+        let lost: HashMap<EntryPath, bool> =
+            self.report.losses.iter().map(|loss| (loss.path.clone(), loss.damaged)).collect();
+        let mut alone = Vec::new();
+        for Link { first, mut placed } in std::mem::take(&mut self.links) {
+            if self.place.control.is_stopped() {
+                return Err(self.interrupted());
             }
+            let why = match lost.get(&first) {
+                Some(true) => {
+                    let what = format!("it is another name of {first:?}, whose stored data is damaged");
+                    self.report.losses.push(Loss { path: placed.path, what, damaged: true });
+                    continue;
+                }
+                Some(false) => format!("{first:?} was not restored"),
+                None => match self.place.destination.make_hard_link(&first, &placed.path) {
+                    Ok(()) => {
+                        self.report.others += 1;
+                        continue;
+                    }
+                    Err(error @ Error::Io { .. }) if !ends_restore(&error, self.place.destination, &placed.path) => {
+                        chain(&error)
+                    }
+                    Err(error) => {
+                        self.note_made(&placed.path, Err(error))?;
+                        continue;
+                    }
+                },
+            };
+            // Not counted among names of one file again.
+            placed.item.entry.identity.links = 1;
+            placed.instead_of_link = Some(format!("a hard link to {first:?}: {why}"));
+            alone.push(placed);
         }
-        Ok(self.report)
+        Ok(alone)
     }
 
     /// Makes what has no bytes, and hands the rest on in windows.
@@ -121,7 +181,14 @@ impl<'a, 's> TreeRestore<'a, 's> {
     }
 
     fn take(&mut self, placed: Placed) -> Result<()> {
-        let Placed { path, item: Item { entry, member } } = placed;
+        if placed.instead_of_link.is_none() && !self.is_way_made(&placed.path)? {
+            return Ok(());
+        }
+        let Placed { path, item: Item { entry, member }, instead_of_link } = placed;
+        if let Some(link) = instead_of_link {
+            let shown = self.place.destination.shown(&path);
+            self.report.warnings.push(format!("{} is not {link}; it is restored as a file of its own", quoted(&shown)));
+        }
         let first_name = (entry.kind != EntryKind::Directory && entry.identity.links > 1).then_some(Linked {
             device: entry.identity.device,
             inode: entry.identity.inode,
@@ -133,7 +200,9 @@ impl<'a, 's> TreeRestore<'a, 's> {
         });
         if let Some(identity) = first_name {
             if let Some(first) = self.linked.get(&identity) {
-                self.links.push((first.clone(), path));
+                let item = Item { entry, member };
+                let placed = Placed { path, item, instead_of_link: None };
+                self.links.push(Link { first: first.clone(), placed });
                 return Ok(());
             }
             self.linked.insert(identity, path.clone());
@@ -143,8 +212,14 @@ impl<'a, 's> TreeRestore<'a, 's> {
                 match self.place.destination.make_directory(&path) {
                     // Without the destination itself there is nothing to go on with.
                     Err(error) if path.is_root() => return Err(error),
-                    Err(error) => return self.note_made(&path, Err(error)),
+                    Err(error) => {
+                        self.blocked = Some(path.clone());
+                        return self.note_made(&path, Err(error));
+                    }
                     Ok(()) => {}
+                }
+                if !path.is_root() {
+                    self.way.push(path.clone());
                 }
                 self.report.directories += 1;
                 self.place.control.count(1, 0);
@@ -171,10 +246,44 @@ impl<'a, 's> TreeRestore<'a, 's> {
         }
     }
 
-    /// An entry that cannot be made is a loss; a destination that is in the way, or full, ends the restore.
+    /// Makes the directories on the way to an entry that have none of their own. `false` if one of them could not be made:
+    /// then the entry is lost, and named.
+    fn is_way_made(&mut self, path: &EntryPath) -> Result<bool> {
+        if let Some(blocked) = self.blocked.take_if(|blocked| !path.is_within(blocked)) {
+            drop(blocked);
+        }
+        if self.blocked.is_some() {
+            self.lose_below(path.clone());
+            return Ok(false);
+        }
+        while self.way.last().is_some_and(|last| !path.is_within(last)) {
+            self.way.pop();
+        }
+        let bytes = path.as_bytes();
+        let made = self.way.last().map_or(0, |last| last.as_bytes().len() + 1);
+        let ends = bytes.iter().enumerate().skip(made).filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+        for end in ends {
+            let Ok(above) = EntryPath::new(bytes.get(..end).unwrap_or_default()) else { break };
+            if let Err(error) = self.place.destination.make_way(&above) {
+                self.note_made(&above, Err(error))?;
+                self.lose_below(path.clone());
+                self.blocked = Some(above);
+                return Ok(false);
+            }
+            self.way.push(above);
+        }
+        Ok(true)
+    }
+
+    fn lose_below(&mut self, path: EntryPath) {
+        let what = "the directory it is in could not be restored".to_owned();
+        self.report.losses.push(Loss { path, what, damaged: false });
+    }
+
+    /// An entry that cannot be made is a loss, unless the error ends the restore.
     fn note_made(&mut self, path: &EntryPath, made: Result<()>) -> Result<()> {
         match made {
-            Err(error @ Error::Io { .. }) if !is_out_of_space(&error) => {
+            Err(error) if !ends_restore(&error, self.place.destination, path) => {
                 self.report.losses.push(Loss { path: path.clone(), what: chain(&error), damaged: false });
                 Ok(())
             }
@@ -196,12 +305,12 @@ impl<'a, 's> TreeRestore<'a, 's> {
     }
 
     fn lose(&mut self, path: EntryPath, error: &Error) -> Result<()> {
-        let damaged = !matches!(error, Error::Usage(_) | Error::NotInArchive(_));
+        let damaged = is_damage(error);
         self.report.losses.push(Loss { path, what: chain(error), damaged });
         Ok(())
     }
 
-    fn interrupted(&mut self) -> Error {
+    fn interrupted(&self) -> Error {
         let GetReport { files, bytes, .. } = self.report;
         Error::Interrupted { kept: format!("{files} files ({bytes} bytes) were restored whole and are kept") }
     }

@@ -90,13 +90,16 @@ impl Window {
         // Those of nothing but holes have nothing to wait for.
         let mut empty = self.files.iter().filter(|file| file.remaining.load(Ordering::Relaxed) == 0);
         let made = empty.try_for_each(|file| writer.serve(file, &[], Some(&[])));
-        let fetched = made.and_then(|()| fetch(locator, &mut self.plan, threads, &|| control.is_stopped(), &writer));
+        let mut fetched =
+            made.and_then(|()| fetch(locator, &mut self.plan, threads, &|| control.is_stopped(), &writer));
         let report = writer.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
         for file in &self.files {
             // What is still open was not finished: an error or the user stopped the fetch.
             if let Some(target) = file.target.write().unwrap_or_else(PoisonError::into_inner).take() {
                 drop(target);
-                destination.remove_partial(&file.path)?;
+                let removed = destination.remove_partial(&file.path);
+                // Why the fetch ended matters more.
+                fetched = fetched.and(removed);
             }
         }
         fetched.map(|()| report)
@@ -109,9 +112,36 @@ fn plan_parts(locator: &Locator<'_>, plan: &mut Plan, layout: &Layout, receiver:
     parts.try_for_each(|part| plan.want_part(locator, &part, receiver, part.offset))
 }
 
-pub(super) fn is_out_of_space(error: &Error) -> bool {
-    matches!(error, Error::Io { source, .. }
-        if matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded))
+/// Whether bytes cannot be restored because the store has lost them.
+pub(super) fn is_damage(why: &Error) -> bool {
+    !matches!(
+        why,
+        Error::Io { .. }
+            | Error::Usage(_)
+            | Error::Internal(_)
+            | Error::Exists { .. }
+            | Error::InTheWay { .. }
+            | Error::NotKept { .. }
+            | Error::NotInArchive(_)
+            | Error::Index { .. }
+            | Error::Locked { .. }
+            | Error::Removed { .. }
+            | Error::Interrupted { .. }
+    )
+}
+
+/// Whether an error at one path ends the whole restore: it is the result itself that cannot be made, or nothing more can
+/// be written, because the disk is full or the destination is gone. Anything else costs that path only.
+pub(super) fn ends_restore(error: &Error, destination: &Destination, path: &EntryPath) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    if path.is_root() {
+        return true;
+    }
+    match error {
+        Error::Io { source, .. } => matches!(source.kind(), StorageFull | QuotaExceeded) || destination.is_lost(),
+        Error::Exists { .. } | Error::InTheWay { .. } | Error::Refused { .. } => false,
+        _ => true,
+    }
 }
 
 impl FileState {
@@ -138,7 +168,8 @@ impl FileState {
         };
         if let Err(error) = prepared {
             drop(target);
-            destination.remove_partial(&self.path)?;
+            // Why it could not be prepared matters more.
+            let _ = destination.remove_partial(&self.path);
             return Err(error);
         }
         Ok(target)
@@ -179,8 +210,8 @@ impl Writer<'_> {
                 target.as_ref().map_or(Ok(()), |open| self.write(open, wants, frame))
             });
             match written {
-                // This file cannot be had here; others may.
-                Err(error @ Error::Io { .. }) if !is_out_of_space(&error) => {
+                // This file cannot be restored here; others may.
+                Err(error) if !ends_restore(&error, self.destination, &file.path) => {
                     // Named once, though several threads meet it.
                     if !file.failed.swap(true, Ordering::Relaxed) {
                         let loss = Loss { path: file.path.clone(), what: chain(&error), damaged: false };
@@ -200,7 +231,13 @@ impl Writer<'_> {
         match target {
             Some(open) if file.failed.load(Ordering::Relaxed) => {
                 drop(open);
-                self.destination.remove_partial(&file.path)
+                match self.destination.remove_partial(&file.path) {
+                    Err(error) if !ends_restore(&error, self.destination, &file.path) => {
+                        self.note(|report| report.warnings.push(chain(&error)));
+                        Ok(())
+                    }
+                    removed => removed,
+                }
             }
             Some(open) => {
                 let warnings = self.destination.finish_file(open, &file.entry)?;
@@ -226,7 +263,7 @@ impl Deliver for Writer<'_> {
     fn fail(&self, want: &Want, why: &Error) -> Result<()> {
         let Some(file) = self.files.get(want.receiver as usize) else { return Ok(()) };
         if !file.failed.swap(true, Ordering::Relaxed) {
-            let damaged = matches!(why, Error::Damaged { .. } | Error::NotFound { .. });
+            let damaged = is_damage(why);
             self.note(|report| report.losses.push(Loss { path: file.path.clone(), what: chain(why), damaged }));
         }
         self.serve(file, std::slice::from_ref(want), None)

@@ -38,7 +38,7 @@ fn a_directory_without_a_name_of_its_own_can_be_filled() {
     let at = dir.path().join("d/..");
     let strict = Destination::create(&at, false).unwrap();
     assert!(matches!(strict.make_directory(&EntryPath::default()), Err(Error::Exists { .. })));
-    assert!(matches!(strict.make_file(&EntryPath::default()), Err(Error::Refused { .. })));
+    assert!(matches!(strict.make_file(&EntryPath::default()), Err(Error::InTheWay { .. })));
     let destination = Destination::create(&at, true).unwrap();
     destination.make_directory(&EntryPath::default()).unwrap();
     put(&destination, "x", b"y", &entry(EntryKind::File)).unwrap();
@@ -179,8 +179,19 @@ fn what_exists_is_kept_unless_told_to_overwrite() {
     assert!(at.join("file").is_dir());
     // A directory is never removed for something else.
     for result in [put(&force, "directory", b"", &file), force.make_symlink(&path("directory"), &link("x"))] {
-        assert!(matches!(result, Err(Error::Refused { .. })), "{result:?}");
+        assert!(matches!(result, Err(Error::InTheWay { .. })), "{result:?}");
     }
+}
+
+#[test]
+fn names_with_dots_and_spaces_at_their_ends_come_back_and_their_trial_leaves_nothing() {
+    let (_dir, at, destination) = out(false);
+    for name in ["dot.", "space ", "dots...", "plain", " "] {
+        put(&destination, name, name.as_bytes(), &entry(EntryKind::File)).unwrap();
+        assert_eq!(fs::read(at.join(name)).unwrap(), name.as_bytes());
+    }
+    destination.make_directory(&path("d.")).unwrap();
+    assert_eq!(fs::read_dir(&at).unwrap().count(), 6);
 }
 
 #[test]
