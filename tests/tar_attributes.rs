@@ -119,6 +119,11 @@ fn names_that_are_not_utf_8_are_read_by_every_program_of_an_export() {
     symlink(odd(&format!("{long}?")), folder.join("long-link")).unwrap();
     fs::hard_link(folder.join("plain"), folder.join(odd(&format!("{long}-hard?")))).unwrap();
     let _ = lsetxattr(folder.join("plain"), b"user.caf\xe9".as_slice(), b"\xff", XattrFlags::empty());
+    let touch = |tree: &str| {
+        let touched = run(&bench, &["find", tree, "-exec", "touch", "-h", "-d", "@1700000000", "{}", "+"]);
+        assert!(touched.is_some_and(|output| output.status.success()));
+    };
+    touch("tree");
     bench.ok(["add", "tree"]);
     bench.ok(["export", "--tar", "tree", "-o", "exported.tar"]);
     for (program, words) in [
@@ -132,6 +137,10 @@ fn names_that_are_not_utf_8_are_read_by_every_program_of_an_export() {
             continue;
         };
         assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+        if program == "python3" {
+            // Its tarfile does not set the times of symbolic links.
+            touch("python3/tree");
+        }
         crate::support::assert_same_tree(&bench.path("tree"), &bench.path(program).join("tree"));
     }
     bench.ok(["add", "exported.tar"]);

@@ -68,9 +68,11 @@ fn compressed_files_of_several_streams_are_archives_and_nothing_of_any_is_lost()
     let whole = fs::read(bench.path("two.tar")).unwrap();
     let (a, b) = whole.split_at(whole.len() / 2);
     let garbage = b"bytes behind the end".to_vec();
-    let dictionary = [vec![0x37, 0xa4, 0x30, 0xec], vec![7; 2000]].concat();
-    let with_dictionary =
-        zstd::bulk::Compressor::with_dictionary(1, &dictionary[4..]).unwrap().compress(&whole).unwrap();
+    // A frame that says which dictionary it needs, by a number of one byte behind its descriptor.
+    let mut with_dictionary = zstd_of(&whole);
+    assert_eq!(with_dictionary[4] & 0x23, 0x20, "no window, no dictionary yet");
+    with_dictionary[4] |= 1;
+    with_dictionary.insert(5, 77);
     let seek_table = [vec![7; 12], 0x8f92_eab1_u32.to_le_bytes().to_vec()].concat();
     let named = Kept::File { named: true };
     let quiet = Kept::File { named: false };
