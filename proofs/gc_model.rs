@@ -13,7 +13,7 @@
 //! turn, and must be found.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::collections::HashMap;
+use crate::model::{Model, Steps, assert_finds, assert_holds};
 
 /// A set of packs: bit n is the pack named n. The low two bits of a name are its chunks, the others its filler.
 type Packs = u16;
@@ -391,58 +391,45 @@ impl State {
     }
 }
 
-/// How much may happen.
+/// How much may happen, and what is done wrong.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
+    mistake: Mistake,
     adds: usize,
     gcs: u8,
     failures: u8,
 }
 
-/// Every beginning: what the adds want.
-fn beginnings(bounds: Bounds) -> Vec<State> {
-    let wants = [[1, 3], [2, 3], [3, 3], [2, 1]];
-    let begin = |wants: [Chunks; ADDS]| {
-        let mut adds = wants.map(|want| Add { want, ..Add::default() });
-        adds[bounds.adds..].iter_mut().for_each(|add| add.step = ENDED);
-        let (packs, present, gcs) = (1 << 3, 3, Default::default());
-        let (gcs_left, failures_left) = (bounds.gcs, bounds.failures);
-        State { packs, present, back: 0, record: 0, record_back: 0, adds, gcs, gcs_left, failures_left }
-    };
-    wants.map(begin).to_vec()
-}
+impl Model for Bounds {
+    type State = State;
 
-/// Tries everything. Returns how many states there are, or the way to the first in which a snapshot is not whole.
-fn explore(mistake: Mistake, bounds: Bounds) -> Result<usize, Vec<&'static str>> {
-    let mut numbers: HashMap<State, u32> = HashMap::new();
-    let mut found: Vec<(State, u32, &'static str)> = Vec::new();
-    for state in beginnings(bounds) {
-        numbers.insert(state, found.len() as u32);
-        found.push((state, u32::MAX, "begin"));
+    /// Every beginning: what the adds want.
+    fn beginnings(&self) -> Vec<State> {
+        let wants = [[1, 3], [2, 3], [3, 3], [2, 1]];
+        let begin = |wants: [Chunks; ADDS]| {
+            let mut adds = wants.map(|want| Add { want, ..Add::default() });
+            adds[self.adds..].iter_mut().for_each(|add| add.step = ENDED);
+            let (packs, present, gcs) = (1 << 3, 3, Default::default());
+            let (gcs_left, failures_left) = (self.gcs, self.failures);
+            State { packs, present, back: 0, record: 0, record_back: 0, adds, gcs, gcs_left, failures_left }
+        };
+        wants.map(begin).to_vec()
     }
-    let mut at = 0;
-    while at < found.len() {
-        let state = found[at].0;
+
+    fn steps(&self, state: &State, steps: &mut Steps<State>) {
+        for (what, next) in state.next(self.mistake) {
+            steps.push(next, || what.to_owned());
+        }
+    }
+
+    fn violation(&self, state: &State) -> Option<&'static str> {
+        if !state.is_whole() {
+            return Some("a snapshot is not whole");
+        }
         let is_still = state.gcs[0].step == IDLE && state.adds.iter().all(|add| matches!(add.step, IDLE | ENDED));
-        if !state.is_whole() || (is_still && mistake == Mistake::None && !is_clean(&state.collected())) {
-            let mut way = Vec::new();
-            let mut place = at;
-            while let Some((_, before, what)) = found.get(place) {
-                way.push(*what);
-                place = *before as usize;
-            }
-            way.reverse();
-            return Err(way);
-        }
-        for (what, after) in state.next(mistake) {
-            numbers.entry(after).or_insert_with(|| {
-                found.push((after, at as u32, what));
-                found.len() as u32 - 1
-            });
-        }
-        at += 1;
+        let is_left = is_still && self.mistake == Mistake::None && !is_clean(&state.collected());
+        is_left.then_some("another gc leaves garbage or a record")
     }
-    Ok(found.len())
 }
 
 /// Whether nothing is left that nobody needs.
@@ -457,8 +444,8 @@ fn is_clean(state: &State) -> bool {
 #[test]
 fn no_interleaving_loses_what_a_snapshot_needs() {
     for (adds, gcs, failures, at_least) in [(2, 1, 1, 500_000), (1, 2, 1, 100_000)] {
-        let states = explore(Mistake::None, Bounds { adds, gcs, failures });
-        let states = states.unwrap_or_else(|way| panic!("lost by {way:?}"));
+        let bounds = Bounds { mistake: Mistake::None, adds, gcs, failures };
+        let states = assert_holds(&format!("adds and gc in a folder: {bounds:?}"), &bounds);
         assert!(states > at_least, "only {states} states");
     }
 }
@@ -466,25 +453,20 @@ fn no_interleaving_loses_what_a_snapshot_needs() {
 #[test]
 #[ignore = "takes a gigabyte and, without optimisation, some minutes"]
 fn no_interleaving_of_all_of_it_does() {
-    let states = explore(Mistake::None, Bounds { adds: 2, gcs: 2, failures: 1 });
-    assert!(states.unwrap_or_else(|way| panic!("lost by {way:?}")) > 4_000_000);
+    let bounds = Bounds { mistake: Mistake::None, adds: 2, gcs: 2, failures: 1 };
+    assert!(assert_holds("two adds and two gcs in a folder", &bounds) > 4_000_000);
 }
 
 #[test]
 fn every_mistake_is_found() {
     use Mistake::*;
-    let (one_gc, two_gcs) = (Bounds { adds: 2, gcs: 1, failures: 1 }, Bounds { adds: 1, gcs: 2, failures: 1 });
-    for mistake in [LeaseAfterRecord, ListBeforeRecord, CondemnedName, TrustParent, LeaseEndsEarly, LeasesBeforeRecord]
-    {
-        assert!(explore(mistake, one_gc).is_err(), "{mistake:?} goes unnoticed");
-    }
-    for mistake in [AloneBesideAdds, AddsBesideAlone, AloneWithoutMark] {
-        assert!(explore(mistake, one_gc).is_err(), "{mistake:?} goes unnoticed");
-    }
-    for mistake in [NoWait, NoSecondMark, RecordGoesFirst, NoSettle, NoCopy] {
-        assert!(explore(mistake, one_gc).is_err(), "{mistake:?} goes unnoticed");
-    }
-    for mistake in [ResumeWithoutWait, ResumeWithoutMark, NoLock] {
-        assert!(explore(mistake, two_gcs).is_err(), "{mistake:?} goes unnoticed");
+    let one_gc = [LeaseAfterRecord, ListBeforeRecord, CondemnedName, TrustParent, LeaseEndsEarly, LeasesBeforeRecord];
+    let one_gc = one_gc.into_iter().chain([NoWait, NoSecondMark, RecordGoesFirst, NoSettle, NoCopy]);
+    let one_gc = one_gc.chain([AloneBesideAdds, AddsBesideAlone, AloneWithoutMark]);
+    let one_gc = one_gc.map(|mistake| Bounds { mistake, adds: 2, gcs: 1, failures: 1 });
+    let two_gcs = [ResumeWithoutWait, ResumeWithoutMark, NoLock];
+    let two_gcs = two_gcs.map(|mistake| Bounds { mistake, adds: 1, gcs: 2, failures: 1 });
+    for bounds in one_gc.chain(two_gcs) {
+        assert_finds(bounds.mistake, &bounds, "a snapshot is not whole");
     }
 }

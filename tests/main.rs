@@ -2,6 +2,8 @@
 
 mod add_get;
 mod arrays;
+#[path = "../proofs/bucket/mod.rs"]
+mod bucket_model;
 mod bundle;
 mod bundle_damage;
 mod changing_files;
@@ -18,6 +20,8 @@ mod chunk_xet;
 #[allow(unreachable_pub)]
 mod compress_walk;
 mod damage;
+#[path = "../proofs/delta/mod.rs"]
+mod delta_model;
 mod errors;
 mod every_byte;
 mod few_files;
@@ -32,6 +36,8 @@ mod hostile;
 mod interrupt;
 mod kills;
 mod labels;
+#[path = "../proofs/model/mod.rs"]
+mod model;
 mod names;
 mod new_stores;
 mod odd_files;
