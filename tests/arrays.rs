@@ -163,7 +163,7 @@ fn members_of_an_archive_are_items() {
     bench.write("cut.tar", &bytes[..60_000]);
     bench.expect(3, ["add", "cut.tar"]);
     let error = bench.error(3, ["export", "--arrow", "cut", "cut.tar/"]);
-    assert!(error.contains("cut.tar/in/a was left out") && error.contains("is not whole"), "{error}");
+    assert!(error.contains(r#""cut.tar/in/a" was left out"#) && error.contains("is not whole"), "{error}");
     assert_eq!(items(&bench.path("cut")), []);
 }
 

@@ -234,12 +234,14 @@ fn damage_in_a_store_is_not_spread() {
         std::fs::write(&place, damaged).unwrap();
         let said = bench.error(4, ["bundle", "export", "new.bundle"]);
         assert!(said.contains("damaged at byte") || said.contains("in no pack that can be read"), "{path:?}: {said}");
-        assert!(!bench.path("new.bundle").exists(), "{path:?}");
+        // A snapshot that cannot be read is left out and named, and the others are exported.
+        let is_snapshot = path.starts_with("snapshots");
+        assert_eq!(std::fs::remove_file(bench.path("new.bundle")).is_ok(), is_snapshot, "{path:?}");
         // What is in the bundle is not asked of the store.
         let output = bench.run(["bundle", "export", "good.bundle"]);
         let now = std::fs::read(bench.path("good.bundle")).unwrap();
         assert!(now.starts_with(&good));
-        assert!(output.status.success() || now == good, "{path:?}");
+        assert!(output.status.success() || now == good || is_snapshot, "{path:?}");
         std::fs::write(bench.path("good.bundle"), &good).unwrap();
         std::fs::write(&place, bytes).unwrap();
     }

@@ -95,7 +95,7 @@ fn a_flipped_bit_in_a_frame_costs_the_files_in_that_frame_only() {
     for n in 0..FILES {
         let name = format!("{n:02}");
         let copy = bench.path(format!("copy/{name}"));
-        let is_named = error.contains(&format!("warning: {name} was not restored: "));
+        let is_named = error.contains(&format!("warning: \"{name}\" was not restored: "));
         // Whole, or named and not there.
         assert_eq!(copy.exists(), !is_named, "{name}: {error}");
         lost += usize::from(is_named);
@@ -107,7 +107,7 @@ fn a_flipped_bit_in_a_frame_costs_the_files_in_that_frame_only() {
     assert_eq!(std::fs::read(bench.path("copy/small")).unwrap(), b"one chunk");
     assert_other_is_whole(&bench);
 
-    let lost = (0..FILES).find(|n| error.contains(&format!("{n:02} was not restored"))).unwrap();
+    let lost = (0..FILES).find(|n| error.contains(&format!("\"{n:02}\" was not restored"))).unwrap();
     let lost_path = format!("tree/{lost:02}");
     // A stream ends before the damage; a file or a part that is not whole is not left behind.
     let streamed = bench.run(["get", &lost_path, "-o", "-"]);

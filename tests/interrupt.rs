@@ -81,9 +81,10 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
 fn the_first_signal_asks_and_another_one_ends_the_process() {
     use std::os::unix::process::ExitStatusExt;
     let bench = Bench::new();
-    // What reads standard input to its end, and cannot stop before that.
-    let mut waiting = bench.command(["check-align", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    let stdin = waiting.stdin.take();
+    // A command that waits for somebody to open the other end of a pipe, and cannot stop before that.
+    rustix::fs::mknodat(rustix::fs::CWD, bench.path("pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+        .unwrap();
+    let mut waiting = bench.command(["hash", "--xet", "pipe"]).spawn().unwrap();
     let status = format!("/proc/{}/status", waiting.id());
     let mask = |field: &str| -> u64 {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
@@ -103,7 +104,6 @@ fn the_first_signal_asks_and_another_one_ends_the_process() {
         std::thread::yield_now();
     };
     assert_eq!(ended.signal(), Some(Signal::HUP.as_raw()));
-    drop(stdin);
 }
 
 #[test]

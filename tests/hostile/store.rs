@@ -110,6 +110,8 @@ fn expected<T: std::fmt::Debug>(outcome: &Result<T, Error>) {
         Ok(_)
             | Err(Error::Damaged { .. }
                 | Error::NotFound { .. }
+                | Error::NoSnapshots
+                | Error::NotInArchive(_)
                 | Error::Refused { .. }
                 | Error::Exists { .. }
                 | Error::InTheWay { .. }
