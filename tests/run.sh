@@ -23,6 +23,20 @@ need python3 python3
 need bsdtar libarchive-tools
 need cpio cpio
 
+# Tests of other file systems, of compressed tars and of access control lists use these where they are, and are listed as
+# skipped where they are not.
+optional=(exfatprogs:mkfs.exfat exfat-fuse:mount.exfat-fuse dosfstools:mkfs.vfat e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs acl:setfacl
+  attr:setfattr zstd:zstd xz-utils:xz pigz:pigz lbzip2:lbzip2 pbzip2:pbzip2 tabix:bgzip lz4:lz4 jq:jq)
+missing=()
+for package in "${optional[@]}"; do
+  command -v "${package#*:}" >/dev/null || missing+=("${package%%:*}")
+done
+if [ ${#missing[@]} != 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  step "installing ${missing[*]}"
+  apt-get install -y -qq "${missing[@]}" >/dev/null 2>&1 ||
+    { apt-get update -qq && apt-get install -y -qq "${missing[@]}" >/dev/null 2>&1; } || true
+fi
+
 step "format"
 cargo fmt --check
 

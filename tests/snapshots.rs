@@ -82,6 +82,7 @@ fn the_newest_snapshot_is_the_one_added_last_after_a_clock_that_was_ahead() {
 fn an_add_whose_clock_is_right_says_nothing_and_records_no_order() {
     let bench = Bench::new();
     bench.write("file", "text");
+    bench.ok(["init"]);
     for _ in 0..3 {
         let output = bench.run(["--json", "add", "file"]);
         assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -183,7 +184,7 @@ fn a_snapshot_that_the_system_does_not_let_be_read_is_named_too() {
     if rustix::process::geteuid().is_root() {
         return skipped("a snapshot without permission to read it: root reads everything");
     }
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o0)).unwrap();
     let (out, error) = stderr(&bench, 1, &["snapshots"]);
     assert!(out.lines().count() == 1 && error.contains(&id), "{out} {error}");
     let (out, error) = stderr(&bench, 1, &["get", "two", "-o", "-"]);

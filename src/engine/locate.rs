@@ -4,7 +4,7 @@
 //! or turns out to be so in the middle of the work, it is thrown away and made again. No answer rests on it alone: a
 //! chunk is where its pack's directory says, a recipe is what hashes to its id.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
@@ -160,14 +160,24 @@ impl<'s> Locator<'s> {
         if was_known { self.ask_index(|index| self.reconcile(index).map(|_| ())) } else { Ok(()) }
     }
 
-    /// Asks, and asks once more if what the index named is gone, or if it may have been asked while it was brought up
+    /// Asks again for as long as the index names an object that is gone, each time another one: gcs may delete objects as
+    /// fast as this process looks them up. Also asks once more if the index may have been asked while it was brought up
     /// to date and was between what is gone and what took its place.
     fn ask<T>(&self, question: impl Fn() -> Result<Option<T>>) -> Result<Option<T>> {
-        match question() {
-            Err(Error::NotFound { .. }) => self.refresh()?,
-            Ok(None) => drop(self.refreshing.lock().unwrap_or_else(PoisonError::into_inner)),
-            answer => return answer,
+        let mut gone = BTreeSet::new();
+        loop {
+            match question() {
+                Err(Error::NotFound { what, near }) => {
+                    if !gone.insert(what.clone()) {
+                        return Err(Error::NotFound { what, near });
+                    }
+                    self.refresh()?;
+                }
+                Ok(None) => break,
+                answer => return answer,
+            }
         }
+        drop(self.refreshing.lock().unwrap_or_else(PoisonError::into_inner));
         question()
     }
 

@@ -168,7 +168,8 @@ impl OpenFile {
     /// # Errors
     /// As [`OpenFile::changed_since_open`].
     pub fn difference(&self, end: u64, met_end: bool) -> std::io::Result<Option<Changed>> {
-        let has_more = !met_end && self.read_at(end, &mut [0])? > 0;
+        // A file of the greatest size cannot go on, and the system refuses an offset behind it.
+        let has_more = !met_end && end < i64::MAX as u64 && self.read_at(end, &mut [0])? > 0;
         let changed = self.changed_since_open()?;
         if end >= self.stat.size {
             return Ok(changed.or(has_more.then_some(Changed::HasMore)));

@@ -75,8 +75,8 @@ impl FileTarget {
         let Ok(disk) = fstatfs(&self.fd) else { return Ok(()) };
         let is_reliable = is_reliable(disk.f_type as u64) && disk.f_blocks > 0;
         let block_bytes = u64::try_from(disk.f_bsize).unwrap_or_default();
-        if bytes > (disk.f_bfree as u64).saturating_mul(block_bytes) {
-            let most = (disk.f_blocks as u64).saturating_mul(block_bytes).saturating_mul(COMPRESSION_MAX);
+        if bytes > disk.f_bfree.saturating_mul(block_bytes) {
+            let most = disk.f_blocks.saturating_mul(block_bytes).saturating_mul(COMPRESSION_MAX);
             let is_hopeless = is_reliable || disk.f_blocks > 0 && bytes > most;
             return if is_hopeless { failed(Errno::NOSPC) } else { Ok(()) };
         }

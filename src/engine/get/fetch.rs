@@ -13,7 +13,7 @@ use crate::engine::locate::Locator;
 use crate::error::{Error, Result, chain, same_error};
 use crate::format::directory::ChunkPlace;
 use crate::format::entry::EntryPath;
-use crate::format::id::ChunkId;
+use crate::format::id::{ChunkId, PackId};
 use crate::index::Location;
 use crate::storage::Storage;
 
@@ -48,9 +48,6 @@ pub(super) fn bytes_of<'a>(want: &Want, frame: &'a [u8]) -> &'a [u8] {
     frame.get(start..start + want.length as usize).unwrap_or_default()
 }
 
-/// So often is a chunk looked up again when its pack is gone. gc does not move it that often in the time of a look-up.
-const MOVES_MAX: u32 = 8;
-
 /// Fetches everything in the plan.
 pub(super) fn fetch(
     locator: &Locator<'_>,
@@ -68,7 +65,7 @@ pub(super) fn fetch(
     let ended = AtomicBool::new(false);
     let first_error = Mutex::new(None);
     let work = || {
-        let mut worker = match Worker::new(locator, plan, 0) {
+        let mut worker = match Worker::new(locator, plan, Vec::new()) {
             Ok(worker) => worker,
             Err(error) => return Err(error),
         };
@@ -102,20 +99,21 @@ struct Worker<'a, 's> {
     locator: &'a Locator<'s>,
     storage: &'a dyn Storage,
     plan: &'a Plan,
-    /// How often what is in the plan was moved.
-    moves: u32,
+    /// The packs in which the plan's chunks were looked up before, and which were gone. Each time a gc deletes a pack, the
+    /// next look-up finds another one: a pack that is gone for the second time is lost.
+    gone: Vec<PackId>,
     reader: FrameReader,
     /// Whether chunks of the frame at hand hash to their ids, by ordinal.
     checked: HashMap<u32, bool>,
 }
 
 impl<'a, 's> Worker<'a, 's> {
-    fn new(locator: &'a Locator<'s>, plan: &'a Plan, moves: u32) -> Result<Self> {
+    fn new(locator: &'a Locator<'s>, plan: &'a Plan, gone: Vec<PackId>) -> Result<Self> {
         Ok(Self {
             locator,
             storage: locator.storage(),
             plan,
-            moves,
+            gone,
             reader: FrameReader::new()?,
             checked: HashMap::new(),
         })
@@ -125,8 +123,10 @@ impl<'a, 's> Worker<'a, 's> {
         let wants = self.plan.wants.get(group.clone()).unwrap_or_default();
         let Some(first) = wants.first() else { return Ok(()) };
         if let Err(error) = self.decode(first) {
-            if matches!(error, Error::NotFound { .. }) && self.moves < MOVES_MAX {
-                return self.serve_moved(wants, receiver);
+            let pack = self.plan.packs.get(first.pack as usize).map(|(pack, _)| *pack);
+            if let Some(pack) = pack.filter(|pack| matches!(error, Error::NotFound { .. }) && !self.gone.contains(pack))
+            {
+                return self.serve_moved(pack, wants, receiver);
             }
             return wants.iter().try_for_each(|want| receiver.fail(want, &error));
         }
@@ -149,7 +149,7 @@ impl<'a, 's> Worker<'a, 's> {
     }
 
     /// Serves wants whose pack is gone, from where their chunks are by now.
-    fn serve_moved(&self, wants: &[Want], receiver: &dyn Deliver) -> Result<()> {
+    fn serve_moved(&self, gone: PackId, wants: &[Want], receiver: &dyn Deliver) -> Result<()> {
         let mut moved = Plan::default();
         for want in wants {
             match self.look_up_again(want) {
@@ -158,7 +158,8 @@ impl<'a, 's> Worker<'a, 's> {
             }
         }
         let groups = moved.by_frame();
-        let mut worker = Worker::new(self.locator, &moved, self.moves + 1)?;
+        let gone = self.gone.iter().copied().chain([gone]).collect();
+        let mut worker = Worker::new(self.locator, &moved, gone)?;
         groups.iter().try_for_each(|group| worker.serve(group, receiver))
     }
 
