@@ -90,6 +90,15 @@ pub enum Error {
         /// The file that is locked.
         path: PathBuf,
     },
+    /// A lease was ended by a gc before its holder was done: nothing that the holder was making became visible.
+    #[error("a gc revoked the lease {lease}; no snapshot was made")]
+    Revoked {
+        /// The lease.
+        lease: String,
+    },
+    /// This program broke one of its own rules.
+    #[error("internal error: {0}")]
+    Internal(String),
     /// A cache answered nonsense; the cache can be rebuilt.
     #[error("the index {path:?} cannot be used: {why}")]
     Index {
@@ -164,6 +173,8 @@ impl Error {
             Self::NotFound { near, .. } if !near.is_empty() => Some(format!("did you mean {}?", near.join(", "))),
             Self::Exists { .. } => Some("choose another place; `get` replaces what exists with --force".into()),
             Self::Locked { .. } => Some("wait for the other process to finish, then try again".into()),
+            Self::Revoked { .. } => Some("run the same command again".into()),
+            Self::Internal(_) => Some("report this to the authors of seamstore, with the command that was run".into()),
             Self::Index { .. } => Some("run `store repair --index` to rebuild it from the packs".into()),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull => Some("free some space and run the same command again".into()),

@@ -4,7 +4,9 @@
 //! to back by a writer and becomes visible, whole and durable, when [`ObjectWriter::finish`] returns; before that it is
 //! nowhere. Nothing visible is ever changed, appended to or renamed.
 
+pub mod bucket;
 pub mod bundle;
+pub mod coordination;
 pub mod disk;
 #[cfg(test)]
 pub(crate) mod faulty;
@@ -14,6 +16,7 @@ pub mod scratch;
 
 use std::fmt::Debug;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use bundle::BundleStorage;
@@ -80,6 +83,29 @@ pub trait Storage: Send + Sync + Debug {
 
     /// Removes an object. Removing what is not there is fine.
     fn delete(&self, name: &ObjectName) -> Result<()>;
+
+    /// Keeps a copy of a damaged object out of the way, durably, and says where. Reading it may be what fails, so it is not
+    /// read. Where the storage cannot copy without reading, the object loses its name by this.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such object; the storage's.
+    fn set_aside(&self, name: &ObjectName) -> Result<String> {
+        Err(Error::Internal(format!("{} cannot be set aside: its storage is only read", self.describe(name))))
+    }
+
+    /// What tells this place from every other that may hold a store of the same id: caches are kept by it.
+    ///
+    /// # Errors
+    /// The storage's.
+    fn identity(&self) -> Result<Vec<u8>> {
+        use std::os::unix::ffi::OsStrExt;
+        Ok(self.location().as_os_str().as_bytes().to_vec())
+    }
+
+    /// Where it is, for messages.
+    fn location(&self) -> PathBuf {
+        PathBuf::from("memory")
+    }
 }
 
 /// An object being written. Dropped without `finish`, it leaves nothing behind.
@@ -111,6 +137,16 @@ impl ObjectWriter for Nowhere {
     fn replace(self: Box<Self>, _: &ObjectName) -> Result<()> {
         Ok(())
     }
+}
+
+/// Random bytes of the system.
+pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N]> {
+    use std::io::Read;
+    let mut bytes = [0; N];
+    let source = "/dev/urandom";
+    let read = std::fs::File::open(source).and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(|error| Error::io("read", source, error))?;
+    Ok(bytes)
 }
 
 /// Fills `buffer` from an object at `offset` by reads that may give less than was asked for.
