@@ -1,7 +1,7 @@
 //! Does gc ever delete what a snapshot needs? Every interleaving of a small world is tried.
 //!
 //! The world: two chunks, packs named by what is in them (and a filler), two snapshots to begin with, two adds, `rm` of
-//! any snapshot at any time, gcs that run one after another. Any process dies between any two steps; the power fails,
+//! any snapshot at any time, gcs that run one after another, on a disk that may be full at any time. Any process dies between any two steps; the power fails,
 //! and with it goes what was not synced. The steps are those of `src/engine/gc/mod.rs`, A1 to A6 and G1 to G5.
 //!
 //! Shown, for every state that can be reached: each chunk of each snapshot that is there is in a pack that is there
@@ -54,6 +54,12 @@ enum Mistake {
     NoCopy,
     /// Two gcs at once.
     NoLock,
+    /// gc that cannot announce what it deletes does not look whether an add is at work.
+    AloneBesideAdds,
+    /// An add begins although a gc deletes what it could not announce.
+    AddsBesideAlone,
+    /// gc that cannot announce what it deletes does not ask the snapshots again.
+    AloneWithoutMark,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -98,6 +104,8 @@ struct State {
 
 const IDLE: u8 = 0;
 const ENDED: u8 = 9;
+/// The first step of a gc that has no room for a record and keeps adds from beginning instead.
+const ALONE: u8 = 12;
 
 fn chunks_of(packs: Packs) -> Chunks {
     (0..16).filter(|name| packs >> name & 1 == 1).fold(0, |all, name| all | (name & 3) as Chunks)
@@ -132,6 +140,19 @@ impl State {
 
     fn reached(&self) -> Chunks {
         (0..SLOTS).filter(|slot| self.present >> slot & 1 == 1).fold(0, |all, slot| all | self.set_of(slot))
+    }
+
+    fn is_alone(&self) -> bool {
+        self.gcs.iter().any(|gc| gc.step >= ALONE)
+    }
+
+    /// What a gc deletes that condemned this, having marked if it must.
+    fn doomed(&self, gc: Gc, holds: bool) -> Packs {
+        if holds || (!gc.resumed && self.present & !gc.asked == 0) {
+            return gc.condemned;
+        }
+        let homes = homes(self.packs, self.reached(), gc.condemned);
+        (0..16).filter(|name| homes[*name] == 0).fold(0, |all, name| all | 1 << name) & gc.condemned
     }
 
     fn is_whole(&self) -> bool {
@@ -191,6 +212,8 @@ impl State {
         let read = |step| Add { step, condemned: self.record, ..add };
         let list = |step| Add { step, seen: self.packs, ..add };
         match (add.step, mistake) {
+            // It waits for the lock of store.json.
+            (IDLE, _) if self.is_alone() && mistake != Mistake::AddsBesideAlone => {}
             (IDLE, Mistake::LeaseAfterRecord) => push("add reads the record", read(1), same),
             (1, Mistake::LeaseAfterRecord) => push("add takes a lease", lease(2), same),
             (1, Mistake::ListBeforeRecord) => push("add lists packs", list(2), same),
@@ -269,7 +292,19 @@ impl State {
                     _ => push("gc marks", marked, same),
                 }
             }
-            3 => push("gc copies", Gc { step: 4, ..gc }, &|state| state.packs |= gc.copies),
+            3 => {
+                push("gc copies", Gc { step: 4, ..gc }, &|state| state.packs |= gc.copies);
+                let homes = homes(gc.list, self.reached(), 0);
+                let dead = (0..16).filter(|name| homes[*name] == 0).fold(0, |all, name| all | 1 << name);
+                if self.present == gc.asked && gc.copies != 0 {
+                    match dead & gc.condemned {
+                        0 => push("gc has no room for copies", Gc::default(), same),
+                        condemned => {
+                            push("gc has no room for copies", Gc { step: 4, condemned, copies: 0, ..gc }, same)
+                        }
+                    }
+                }
+            }
             4 => {
                 let waits = if mistake == Mistake::LeasesBeforeRecord { gc.waits } else { 0 };
                 if mistake == Mistake::LeasesBeforeRecord && !gc.resumed {
@@ -279,6 +314,10 @@ impl State {
                 let resumed = gc.resumed && mistake != Mistake::LeasesBeforeRecord;
                 let step = if mistake == Mistake::LeasesBeforeRecord { 6 } else { 5 };
                 push("gc writes the record", Gc { step, waits, resumed, ..gc }, &|state| state.record = gc.condemned);
+                // There is no room for the record: once it holds the lock that every add shares, it needs none.
+                if leases == 0 || mistake == Mistake::AloneBesideAdds {
+                    push("gc is alone", Gc { step: ALONE, ..gc }, same);
+                }
             }
             5 => {
                 let waits = if mistake == Mistake::NoWait { 0 } else { leases };
@@ -291,12 +330,7 @@ impl State {
                     Mistake::ResumeWithoutMark => gc.resumed,
                     _ => false,
                 };
-                let doomed = if holds || (!gc.resumed && self.present & !gc.asked == 0) {
-                    gc.condemned
-                } else {
-                    let homes = homes(self.packs, self.reached(), gc.condemned);
-                    (0..16).filter(|name| homes[*name] == 0).fold(0, |all, name| all | 1 << name) & gc.condemned
-                };
+                let doomed = self.doomed(gc, holds);
                 push("gc asks the snapshots", Gc { step: 8, doomed, ..gc }, same);
             }
             8 => push("gc settles", Gc { step: 10, ..gc }, &|state| {
@@ -317,6 +351,21 @@ impl State {
                 state.record = 0;
             }),
             11 => push("gc ends", Gc::default(), &|state| state.record_back = 0),
+            ALONE => {
+                let doomed = self.doomed(gc, mistake == Mistake::AloneWithoutMark);
+                push("gc asks the snapshots alone", Gc { step: 13, doomed, ..gc }, same);
+            }
+            13 => push("gc settles alone", Gc { step: 14, ..gc }, &|state| {
+                if mistake != Mistake::NoSettle {
+                    state.back = 0;
+                }
+            }),
+            14 if gc.doomed & self.packs != 0 => {
+                for name in (0..16).filter(|name| (gc.doomed & self.packs) >> name & 1 == 1) {
+                    push("gc deletes alone", gc, &|state| state.packs &= !(1 << name));
+                }
+            }
+            14 => push("gc ends", Gc::default(), same),
             _ => {}
         }
         if gc.step != IDLE {
@@ -427,6 +476,9 @@ fn every_mistake_is_found() {
     let (one_gc, two_gcs) = (Bounds { adds: 2, gcs: 1, failures: 1 }, Bounds { adds: 1, gcs: 2, failures: 1 });
     for mistake in [LeaseAfterRecord, ListBeforeRecord, CondemnedName, TrustParent, LeaseEndsEarly, LeasesBeforeRecord]
     {
+        assert!(explore(mistake, one_gc).is_err(), "{mistake:?} goes unnoticed");
+    }
+    for mistake in [AloneBesideAdds, AddsBesideAlone, AloneWithoutMark] {
         assert!(explore(mistake, one_gc).is_err(), "{mistake:?} goes unnoticed");
     }
     for mistake in [NoWait, NoSecondMark, RecordGoesFirst, NoSettle, NoCopy] {

@@ -145,6 +145,13 @@ impl Error {
         Self::NotFound { what: what.into(), near: Vec::new() }
     }
 
+    /// Whether a disk has no room left: no bytes, no files, or no more of either for this user.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+
     /// What the user can do about it, in one line, where there is something to do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -176,8 +183,15 @@ impl Error {
             Self::Revoked { .. } => Some("run the same command again".into()),
             Self::Internal(_) => Some("report this to the authors of seamstore, with the command that was run".into()),
             Self::Index { .. } => Some("run `store repair --index` to rebuild it from the packs".into()),
+            Self::Io { action: "lock", source, .. } if source.kind() == io::ErrorKind::Unsupported => Some(
+                "this file system has no locks, without which gc cannot see whether an add is at work; copy the store to one                  that has, and run gc there"
+                    .into(),
+            ),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull => Some("free some space and run the same command again".into()),
+                io::ErrorKind::QuotaExceeded => {
+                    Some("free some space, or ask for a larger quota, and run the same command again".into())
+                }
                 io::ErrorKind::ReadOnlyFilesystem => Some("mount it so that it can be written, or choose another place".into()),
                 io::ErrorKind::PermissionDenied => {
                     Some("check the permissions of that path, or run as its owner".into())

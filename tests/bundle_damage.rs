@@ -94,7 +94,7 @@ impl Case {
     /// Where the objects of a bundle are.
     fn places(&self, bytes: &[u8]) -> Vec<ObjectPlace> {
         std::fs::write(self.path("y.bundle"), bytes).unwrap();
-        let file = BundleFile::open(&SystemDisk, &self.path("y.bundle")).unwrap();
+        let file = BundleFile::open(&SystemDisk::PRIVATE, &self.path("y.bundle")).unwrap();
         decode_objects(find(&file).unwrap().index.unwrap()).unwrap()
     }
 
@@ -214,7 +214,7 @@ fn an_end_that_never_came_to_the_disk_is_passed_over() {
     // when all before it is on the disk.
     let appended = &case.both[case.one.len()..];
     std::fs::write(case.path("y.bundle"), &case.both).unwrap();
-    let found = find(&BundleFile::open(&SystemDisk, &case.path("y.bundle")).unwrap()).unwrap();
+    let found = find(&BundleFile::open(&SystemDisk::PRIVATE, &case.path("y.bundle")).unwrap()).unwrap();
     let index_at = found.index_at as usize - case.one.len();
     let stages = [0..index_at, index_at..appended.len() - 128, appended.len() - 128..appended.len()];
     for seed in 0..60 {
@@ -294,7 +294,7 @@ fn nothing_is_cut_off_that_may_be_a_generation() {
 fn forged(path: &Path, store: &Store, forge: &dyn Fn(&mut Vec<ObjectPlace>) -> Option<Vec<u8>>) {
     let _ = std::fs::remove_file(path);
     let storage = store.storage();
-    let mut writer = BundleWriter::create(Arc::new(SystemDisk), path, BundleId([5; 16])).unwrap();
+    let mut writer = BundleWriter::create(Arc::new(SystemDisk::PRIVATE), path, BundleId([5; 16])).unwrap();
     let kinds = [ObjectKind::Pack, ObjectKind::Recipes, ObjectKind::Snapshot];
     let listed = kinds.into_iter().flat_map(|kind| storage.list(kind).unwrap());
     for name in std::iter::once(ObjectName::Config).chain(listed.map(|object| object.name)) {

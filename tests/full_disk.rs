@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::support::{Bench, assert_same_tree, noise};
-use crate::system::{Mount, files_below, give_to_nobody, is_root};
+use crate::system::{Mount, files_below, give_to_nobody, is_root, wait_until};
 
 /// Fails unless an error says that there is no space left, and that this can be helped.
 fn assert_no_space(error: &str) {
@@ -213,4 +213,86 @@ fn a_store_on_a_read_only_disk_can_be_read() {
         let run = |arguments: &[&str]| bench.run([&["--store", "mounted"], arguments].concat());
         assert_works_read_only(&bench, &run, "Read-only file system", "hint: mount it so that it can be written");
     }
+}
+
+/// The ids of snapshots of this path.
+fn ids_of(bench: &Bench, store: &str, name: &str) -> Vec<String> {
+    let snapshots = bench.json(["--store", store, "snapshots"]);
+    let of_it = |snapshot: &&serde_json::Value| snapshot.to_string().contains(&format!("\"{name}\""));
+    let id = |snapshot: &serde_json::Value| snapshot["id"].as_str().unwrap().to_owned();
+    snapshots.as_array().unwrap().iter().filter(of_it).map(id).collect()
+}
+
+#[test]
+fn a_gc_on_a_full_disk_frees_what_is_dead_and_then_rewrites_what_is_nearly_dead() {
+    let bench = Bench::new();
+    let Some(_disk) = Mount::small(bench.path("disk"), 12 << 20) else { return };
+    bench.write("dead", noise(1, 2_000_000));
+    bench.write("tree/small", noise(2, 200_000));
+    bench.write("tree/large", noise(3, 2_000_000));
+    let store = "disk/s";
+    bench.ok(["--store", store, "add", "dead"]);
+    bench.ok(["--store", store, "add", "tree"]);
+    bench.ok(["--store", store, "add", "tree/small"]);
+    fill(&bench.path("disk"), 0);
+    for name in ["dead", "tree"] {
+        bench.ok(["--store", store, "rm", &ids_of(&bench, store, name)[0]]);
+        fill(&bench.path("disk"), 0);
+    }
+    let report = bench.json(["--store", store, "gc"]);
+    // Both packs go; what was needed of the second is in a new one.
+    assert_eq!((report["packs"].as_u64(), report["new_packs"].as_u64()), (Some(2), Some(1)), "{report}");
+    assert!(report["freed_bytes"].as_u64().unwrap() > 3_500_000, "{report}");
+    bench.ok(["--store", store, "verify", "--full"]);
+    assert!(bench.run(["--store", store, "get", "tree/small", "-o", "-"]).stdout == noise(2, 200_000));
+    assert_eq!(files_below(&bench.path("disk/s/tmp")).len() + files_below(&bench.path("disk/s/condemned")).len(), 0);
+}
+
+#[test]
+fn a_gc_on_a_disk_without_room_for_a_file_frees_what_is_dead() {
+    let bench = Bench::new();
+    let Some(_disk) = Mount::with(bench.path("disk"), "nr_inodes=60") else { return };
+    bench.write("dead", noise(1, 2_000_000));
+    bench.write("kept", b"kept");
+    for name in ["dead", "kept"] {
+        bench.ok(["--store", "disk/s", "add", name]);
+    }
+    bench.ok(["--store", "disk/s", "rm", &ids_of(&bench, "disk/s", "dead")[0]]);
+    let ballast = (0..60).take_while(|n| std::fs::write(bench.path(format!("disk/{n}")), b"").is_ok()).count();
+    assert!(ballast > 0 && ballast < 60);
+    assert!(!bench.path("disk/s/gc.lock").exists(), "there is not even that yet");
+    let report = bench.json(["--store", "disk/s", "gc"]);
+    assert_eq!(report["packs"], 1, "{report}");
+    bench.ok(["--store", "disk/s", "verify", "--full"]);
+    assert!(bench.run(["--store", "disk/s", "get", "kept", "-o", "-"]).stdout == b"kept");
+}
+
+#[test]
+fn a_gc_on_a_full_disk_waits_for_adds_that_may_rely_on_what_it_deletes() {
+    let bench = Bench::new();
+    let Some(_disk) = Mount::small(bench.path("disk"), 12 << 20) else { return };
+    let bytes = noise(1, 2_000_000);
+    bench.write("old", &bytes);
+    bench.write("kept", b"kept");
+    bench.ok(["--store", "disk/s", "add", "old"]);
+    bench.ok(["--store", "disk/s", "add", "kept"]);
+    let old = ids_of(&bench, "disk/s", "old").remove(0);
+    let mut command = bench.command(["--store", "disk/s", "add", "-", "--name", "stream"]);
+    let mut adding = command.stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let leases = || files_below(&bench.path("disk/s/leases")).len();
+    assert!(wait_until(&mut adding, || leases() == 1));
+    bench.ok(["--store", "disk/s", "rm", &old]);
+    fill(&bench.path("disk"), 0);
+    // It cannot be told, so nothing is deleted without waiting.
+    assert_no_space(&bench.error(1, ["--store", "disk/s", "gc", "--no-wait"]));
+    let mut collecting =
+        bench.command(["--store", "disk/s", "gc"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    assert!(collecting.try_wait().unwrap().is_none());
+    std::fs::remove_file(bench.path("disk/ballast")).unwrap();
+    std::io::Write::write_all(&mut adding.stdin.take().unwrap(), &bytes).unwrap();
+    assert!(adding.wait().unwrap().success());
+    let output = collecting.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    bench.ok(["--store", "disk/s", "verify", "--full"]);
+    assert!(bench.run(["--store", "disk/s", "get", "stream", "-o", "-"]).stdout == bytes);
 }

@@ -54,7 +54,7 @@ fn an_interrupted_add_of_a_stream_ends_at_once() {
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains("interrupted: no snapshot was made"), "{error}");
     drop(stdin);
-    assert_eq!(bench.json(["snapshots"]).as_array().unwrap().len(), 0);
+    assert!(!bench.path(".store").exists(), "a store that was made for an add that came to nothing goes with it");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::init::SettingsArgs;
+use super::init::{SettingsArgs, made};
 use super::labels::LabelArgs;
 use super::{Context, Exit, size};
 use crate::engine::Store;
@@ -92,8 +92,15 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         (1, None) => return Err(Error::Usage("say with --name what standard input is to be called".to_owned())),
         _ => return Err(Error::Usage("standard input can be given once only".to_owned())),
     };
-    let store = Store::open_or_init(&context.store, args.settings.settings()?)?;
+    // Before a store is made for them.
+    for path in &paths {
+        path.symlink_metadata().map_err(|source| Error::io("read", path, source))?;
+    }
+    let (store, new) = Store::open_or_begin(&context.store, args.settings.settings()?)?;
     args.settings.check(&store)?;
+    if new.is_some() {
+        context.report.note(&made(&store));
+    }
     let request = AddRequest {
         paths: paths.clone(),
         stdin_name,
@@ -105,7 +112,14 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         archives: Archives { recognise: !args.no_tar, stdin_is_tar: args.tar, keep_compressed: !args.drop_compressed },
     };
     let totals = |is_ended: &dyn Fn() -> bool| measure(&paths, is_ended);
-    let report = context.report.progress(&context.control, totals, || store.add(&request, &context.control))?;
+    let added = context.report.progress(&context.control, totals, || store.add(&request, &context.control));
+    let report = match (added, new) {
+        (Err(error), Some(new)) => {
+            store.unmake(&new);
+            return Err(error);
+        }
+        (added, _) => added?,
+    };
     for problem in &report.problems {
         context.report.warning(&format!("{:?} {}", problem.path, problem.sentence()));
     }

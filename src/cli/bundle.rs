@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::get::parse_selector;
+use super::init::made;
 use super::report::STDOUT;
 use super::{Context, Exit, size};
 use crate::engine::Store;
@@ -167,6 +168,9 @@ fn import(args: &ImportArgs, context: &Context) -> Result<Exit> {
     let report = context.report.progress(&context.control, |_| None, work)?;
     let BundleImportReport { snapshots, new_snapshots, packs, recipes_files, added_bytes, .. } = report;
     let BundleImportReport { made_store, other_profile, damaged, .. } = report;
+    if made_store {
+        context.report.note(&made(&Store::open(&context.store)?));
+    }
     for (name, what) in &damaged {
         context.report.warning(&format!("{name} was passed over: {what}"));
     }

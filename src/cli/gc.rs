@@ -3,10 +3,12 @@
 use serde::Serialize;
 
 use super::size::human;
+use super::time::utc;
 use super::{Context, Exit};
 use crate::engine::gc::{GcReport, GcRequest};
 use crate::error::Result;
 use crate::format::name::ObjectName;
+use crate::storage::local::Holder;
 
 /// Free the space of what no snapshot needs any more.
 ///
@@ -93,9 +95,7 @@ pub(super) fn parse_percent(text: &str) -> Result<f64, String> {
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let request =
         GcRequest { dry_run: args.dry_run, max_waste: args.max_waste, no_wait: args.no_wait, ..GcRequest::default() };
-    let waiting = |adds: usize| {
-        context.report.note(&format!("waiting for {adds} add{} to end", if adds == 1 { "" } else { "s" }));
-    };
+    let waiting = |adds: &[Holder]| context.report.note(&waiting_for(adds));
     let report = context.open()?.gc(&request, &context.control, &waiting)?;
     for (name, what) in &report.damaged {
         context.report.warning(&format!("{name}: {what}"));
@@ -110,6 +110,28 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         context.report.note(&summary(&report, args.dry_run));
     }
     Ok(if report.damaged.is_empty() && report.lost_chunks == 0 { Exit::Fine } else { Exit::Damaged })
+}
+
+/// So many adds are named; of more, the number is enough.
+const NAMED_MAX: usize = 4;
+
+/// Which adds gc waits for, in a line.
+fn waiting_for(adds: &[Holder]) -> String {
+    let mut text = format!("waiting for {} add{} to end", adds.len(), if adds.len() == 1 { "" } else { "s" });
+    for (n, add) in adds.iter().take(NAMED_MAX).enumerate() {
+        text.push_str(if n == 0 { ": " } else { ", " });
+        text.push_str(&add.process.map_or_else(|| "a process".to_owned(), |id| format!("process {id}")));
+        if let Some(host) = &add.host {
+            text.push_str(&format!(" on {host}"));
+        }
+        if let Some(since) = add.since_ns {
+            text.push_str(&format!(" since {} UTC", utc(since)));
+        }
+    }
+    if adds.len() > NAMED_MAX {
+        text.push_str(&format!(", and {} more", adds.len() - NAMED_MAX));
+    }
+    text
 }
 
 /// What happened, or would, in a line.

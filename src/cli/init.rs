@@ -78,8 +78,14 @@ impl SettingsArgs {
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let store = Store::init(&context.store, args.settings.settings()?)?;
+    context.report.note(&made(&store));
+    Ok(Exit::Fine)
+}
+
+/// That a store was made, and with what, in a line.
+pub(super) fn made(store: &Store) -> String {
     let settings = store.settings();
-    context.report.note(&format!(
+    format!(
         "made store {} in {:?}: profile {}, frames of {} bytes, {} level {}",
         store.id(),
         store.root(),
@@ -87,6 +93,5 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         settings.frames.frame_bytes(),
         settings.frames.codec(),
         settings.frames.level()
-    ));
-    Ok(Exit::Fine)
+    )
 }

@@ -7,6 +7,7 @@ mod commit;
 pub mod control;
 #[cfg(test)]
 mod crash;
+mod create;
 pub mod export;
 mod frames;
 pub mod gc;
@@ -37,10 +38,11 @@ use crate::pack::frame::FrameSettings;
 use crate::pack::writer::PACK_BYTES_TARGET;
 use crate::storage::bundle::BundleFlaw;
 use crate::storage::disk::{Disk, SystemDisk};
-use crate::storage::{LocalStorage, Put, Storage};
+use crate::storage::{LocalStorage, Storage};
 
 use self::medium::Medium;
 
+pub use create::NewStore;
 pub use locate::Locator;
 
 /// What a new store is made with.
@@ -82,50 +84,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// Makes a store in a directory that is empty or not there yet.
-    ///
-    /// # Errors
-    /// [`Error::Exists`] if there is a store, or anything else, already.
-    pub fn init(root: &Path, settings: Settings) -> Result<Self> {
-        Self::init_on(Arc::new(SystemDisk), root, settings)
-    }
-
-    /// As [`Store::init`], on another disk.
-    ///
-    /// # Errors
-    /// As [`Store::init`].
-    pub fn init_on(disk: Arc<dyn Disk>, root: &Path, settings: Settings) -> Result<Self> {
-        let config = StoreConfig::new(
-            random_id()?,
-            settings.profile.name(),
-            settings.frames.frame_bytes() as u32,
-            settings.frames.codec().to_string(),
-            settings.frames.level(),
-        );
-        Self::init_with(disk, root, &config)
-    }
-
-    /// Makes a store of this configuration.
-    fn init_with(disk: Arc<dyn Disk>, root: &Path, config: &StoreConfig) -> Result<Self> {
-        // Temporary files are of somebody who is making this store right now, or was killed doing so.
-        let is_other = |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != "tmp");
-        if std::fs::read_dir(root).is_ok_and(|mut entries| entries.any(is_other)) {
-            return Err(Error::Exists { path: root.to_owned() });
-        }
-        let storage = LocalStorage::create_on(Arc::clone(&disk), root.to_owned())?;
-        match storage.put_if_absent(&ObjectName::Config, &config.to_bytes())? {
-            Put::Created => Self::open_on(disk, root),
-            Put::Present => Err(Error::Exists { path: root.join("store.json") }),
-        }
-    }
-
     /// Opens a store: a directory, or a bundle, which is one file and can only be read.
     ///
     /// # Errors
     /// [`Error::NotAStore`], [`Error::FormatVersion`], or [`Error::Damaged`] if `store.json` is not as it was written;
     /// [`Error::BundleDamaged`] if it cannot be told where the objects of a bundle are.
     pub fn open(root: &Path) -> Result<Self> {
-        Self::open_on(Arc::new(SystemDisk), root)
+        Self::open_on(Arc::new(SystemDisk::like(root)), root)
     }
 
     /// As [`Store::open`], on another disk.
@@ -160,21 +125,6 @@ impl Store {
             .map_err(|e| bad(format!("its frame settings: {e}")))?;
         let settings = Settings { profile, frames };
         Ok(Self { root: root.to_owned(), medium, config, settings, pack_bytes: PACK_BYTES_TARGET })
-    }
-
-    /// Opens a store, or makes one where there is none yet.
-    ///
-    /// # Errors
-    /// As [`Store::open`] and [`Store::init`].
-    pub fn open_or_init(root: &Path, settings: Settings) -> Result<Self> {
-        match Self::open(root) {
-            Err(Error::NotAStore { .. }) => match Self::init(root, settings) {
-                // Somebody else was as fast; or there is something that is no store.
-                Err(Error::Exists { .. }) => Self::open(root),
-                made => made,
-            },
-            opened => opened,
-        }
     }
 
     /// The directory the store is in, or the bundle that it is.

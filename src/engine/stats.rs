@@ -128,8 +128,6 @@ pub struct ExtensionStats {
     pub stored_bytes: u64,
 }
 
-/// How often all is counted if snapshots are removed meanwhile.
-const ATTEMPTS_MAX: usize = 8;
 /// How many extensions are reported.
 const EXTENSIONS_MAX: usize = 12;
 /// Extensions longer than this are no extensions.
@@ -192,18 +190,29 @@ impl Store {
         self.unless_removing(|| self.count(control))
     }
 
-    /// Counts again if snapshots were removed meanwhile.
+    /// Counts again for as long as others change the store meanwhile and something was missing for it.
     fn unless_removing<T>(&self, count: impl Fn() -> Result<T>) -> Result<T> {
-        for _ in 1..ATTEMPTS_MAX {
-            let listed = self.snapshot_ids()?.into_iter().collect::<BTreeSet<_>>();
-            match count() {
-                // It, or what it needed, was removed since it was listed.
-                Err(Error::NotFound { .. }) => {}
-                Err(Error::Damaged { .. }) if self.snapshot_ids()?.into_iter().collect::<BTreeSet<_>>() != listed => {}
-                counted => return counted,
+        let mut before = None;
+        loop {
+            let counted = count();
+            if !matches!(counted, Err(Error::NotFound { .. } | Error::Damaged { .. })) {
+                return counted;
             }
+            let now = Some(self.object_names()?);
+            if now == before {
+                return counted;
+            }
+            before = now;
         }
-        count()
+    }
+
+    /// All objects that somebody may remove.
+    pub(super) fn object_names(&self) -> Result<BTreeSet<ObjectName>> {
+        let mut names = BTreeSet::new();
+        for kind in [ObjectKind::Pack, ObjectKind::Recipes, ObjectKind::Snapshot] {
+            names.extend(self.storage().list(kind)?.into_iter().map(|listed| listed.name));
+        }
+        Ok(names)
     }
 
     fn count(&self, control: &Control) -> Result<DedupStats> {

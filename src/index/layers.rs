@@ -184,7 +184,7 @@ impl Layers {
         let extent = Extent { bytes, base_blocks: bytes.div_ceil(BLOCK_BYTES as u64), in_top: Vec::new() };
         Ok(Self {
             path: path.to_owned(),
-            disk: Arc::new(SystemDisk),
+            disk: Arc::new(SystemDisk::PRIVATE),
             shows_base: shows_base && base.is_some(),
             base,
             seen,

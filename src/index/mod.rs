@@ -79,7 +79,7 @@ impl Default for IndexOptions {
             directory_cache_bytes: 64 << 20,
             table_cache_bytes: 32 << 20,
             in_memory: false,
-            disk: Arc::new(SystemDisk),
+            disk: Arc::new(SystemDisk::PRIVATE),
         }
     }
 }

@@ -4,19 +4,21 @@
 //! [`SystemDisk`] is the real one. What is here decides nothing: order, names and what to do about errors are
 //! [`super::local`]'s.
 
+mod system;
+
 use std::ffi::OsString;
 use std::fmt::Debug;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Advice, CWD, OFlags, RenameFlags};
+pub use self::system::SystemDisk;
 
 /// A file system.
 pub trait Disk: Send + Sync + Debug {
-    /// Makes a file that was not there, to write to.
+    /// Makes a file that was not there, to write to. The file is locked from the moment that it has this name until it is
+    /// closed or its process ends. Where there are no locks, it is made without one.
     fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>>;
 
     /// Opens a file that is changed in place, and makes it if it is not there: for caches, never for objects.
@@ -52,14 +54,20 @@ pub trait Disk: Send + Sync + Debug {
     /// Whether the path is a directory.
     fn is_dir(&self, path: &Path) -> io::Result<bool>;
 
-    /// Removes a file unless a living process holds its lock; says whether it did.
+    /// Removes a file unless a living process holds its lock; says whether it did. A file of [`Disk::create`] is never
+    /// removed while its maker is writing it, however the two are timed.
     fn remove_unlocked(&self, path: &Path) -> io::Result<bool>;
 
-    /// Takes the lock of a file that is made if it is not there, and never removed; until what comes back is dropped or
-    /// the process ends. `None` if somebody else has it. An error where there are no locks.
-    fn hold(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
-        SystemDisk.hold(path)
-    }
+    /// Locks a file exclusively, until the returned value is dropped or the process ends. The file is created if it does
+    /// not exist. `None` if another process holds a lock on it; an error where there are no locks.
+    fn hold(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>>;
+
+    /// Locks an existing file exclusively, as [`Disk::hold`] does. The file is not created.
+    fn hold_existing(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>>;
+
+    /// Locks an existing file shared with others, and waits while another process holds it exclusively. `None` where there
+    /// are no locks.
+    fn share(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>>;
 }
 
 /// A lock that is held.
@@ -74,10 +82,6 @@ pub trait WriteFile: Send + Debug {
 
     /// Makes the bytes durable.
     fn sync(&mut self) -> io::Result<()>;
-
-    /// Takes the file's lock, until the file is closed or its process ends. Says whether the file, once locked, still
-    /// has a name: a sweep may have been faster.
-    fn lock(&mut self) -> io::Result<bool>;
 
     /// Suggests that the bytes from `offset` on be taken to the disk soon.
     fn start_writeback(&mut self, offset: u64, bytes: u64);
@@ -107,148 +111,15 @@ pub trait ReadFile: Send + Sync + Debug {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
 }
 
-/// The operating system's file system.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemDisk;
-
-impl Disk for SystemDisk {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
-        Ok(Box::new(OpenOptions::new().write(true).create_new(true).open(path)?))
-    }
-
-    fn open_to_change(&self, path: &Path) -> io::Result<Box<dyn ChangeFile>> {
-        Ok(Box::new(OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?))
-    }
-
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
-        Ok(Arc::new(open_to_read(path)?))
-    }
-
-    fn make_dir(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir(path)
-    }
-
-    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-            // Some network and FUSE file systems know no flags.
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
-                fs::hard_link(from, to)?;
-                fs::remove_file(from)
-            }
-            renamed => Ok(renamed?),
+/// Appends all of the bytes to a file.
+pub(super) fn write_all(file: &mut dyn WriteFile, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
         }
     }
-
-    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
-    }
-
-    fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::hard_link(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()?;
-        // XFS says that a directory is synced even if it has given up meanwhile, after an error of its log, say, and
-        // its last names are lost. But from then on it opens nothing.
-        File::open(path).map(drop)
-    }
-
-    fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
-        fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect()
-    }
-
-    fn file_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
-        let metadata = fs::metadata(path)?;
-        Ok(metadata.is_file().then_some(metadata.len()))
-    }
-
-    fn is_dir(&self, path: &Path) -> io::Result<bool> {
-        Ok(fs::metadata(path)?.is_dir())
-    }
-
-    fn remove_unlocked(&self, path: &Path) -> io::Result<bool> {
-        let file = open_to_read(path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            // Where locks are not to be had, writers could not take one either: nothing is known to be stale.
-            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => return Ok(false),
-        }
-        fs::remove_file(path)?;
-        Ok(true)
-    }
-
-    fn hold(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(file))),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
-    }
-}
-
-/// Opens a file without waiting: a pipe in a file's place would otherwise be waited on for ever.
-fn open_to_read(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)
-}
-
-impl WriteFile for File {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Write::write(self, bytes)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.sync_all()
-    }
-
-    fn lock(&mut self) -> io::Result<bool> {
-        match self.try_lock() {
-            Ok(()) => Ok(self.metadata()?.nlink() > 0),
-            Err(TryLockError::WouldBlock) => Ok(false),
-            // A file system without locks: work without. Sweeping leaves such files alone.
-            Err(TryLockError::Error(_)) => Ok(true),
-        }
-    }
-
-    fn start_writeback(&mut self, offset: u64, bytes: u64) {
-        start_writeback(self, offset, bytes);
-    }
-}
-
-/// On Linux this begins to write dirty pages and waits for nothing. It is a hint: its failure means nothing.
-fn start_writeback(file: &File, offset: u64, bytes: u64) {
-    let _ = rustix::fs::fadvise(file, offset, std::num::NonZeroU64::new(bytes), Advice::DontNeed);
-}
-
-impl ChangeFile for File {
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.write_all_at(bytes, offset)
-    }
-
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.set_len(bytes)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.sync_data()
-    }
-
-    fn start_writeback(&self, offset: u64, bytes: u64) {
-        start_writeback(self, offset, bytes);
-    }
-
-    fn file(&self) -> &File {
-        self
-    }
-}
-
-impl ReadFile for File {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        FileExt::read_at(self, buffer, offset)
-    }
+    Ok(())
 }

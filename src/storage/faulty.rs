@@ -14,6 +14,9 @@ use rustix::io::Errno;
 
 use super::disk::{ChangeFile, Disk, Held, ReadFile, SystemDisk, WriteFile};
 
+/// No command of a test asks for more than this after something failed.
+const OPERATIONS_MAX: usize = 100_000;
+
 /// What can be asked of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Op {
@@ -31,7 +34,8 @@ pub(crate) enum Op {
     IsDir,
     Sweep,
     Hold,
-    Lock,
+    HoldExisting,
+    Share,
     Write,
     Sync,
     WriteAt,
@@ -57,7 +61,8 @@ impl Op {
             Self::IsDir => "is folder",
             Self::Sweep => "sweep",
             Self::Hold => "hold",
-            Self::Lock => "lock",
+            Self::HoldExisting => "hold alone",
+            Self::Share => "share",
             Self::Write => "write",
             Self::Sync => "sync",
             Self::WriteAt => "write into",
@@ -73,7 +78,8 @@ impl Op {
 
     /// Whether a process that is killed before it leaves another disk than one that is killed after it.
     pub(crate) fn changes(self) -> bool {
-        !matches!(self, Self::Open | Self::Names | Self::FileBytes | Self::IsDir | Self::Lock | Self::Read)
+        use Op::{FileBytes, HoldExisting, IsDir, Names, Open, Read, Share};
+        !matches!(self, Open | Names | FileBytes | IsDir | HoldExisting | Share | Read)
     }
 
     /// Whether it may find the disk full.
@@ -87,8 +93,8 @@ impl Op {
 
     /// Whether it may open a file too many.
     pub(crate) fn opens(self) -> bool {
-        use Op::{Create, Hold, Names, Open, OpenToChange, Sweep, SyncDir};
-        matches!(self, Create | OpenToChange | Open | SyncDir | Names | Sweep | Hold)
+        use Op::{Create, Hold, HoldExisting, Names, Open, OpenToChange, Share, Sweep, SyncDir};
+        matches!(self, Create | OpenToChange | Open | SyncDir | Names | Sweep | Hold | HoldExisting | Share)
     }
 
     pub(crate) fn is_sync(self) -> bool {
@@ -135,8 +141,6 @@ struct Plan {
 struct State {
     asked: Vec<Asked>,
     plan: Option<Plan>,
-    /// This many files are swept away between their creation and their lock.
-    sweeps: usize,
 }
 
 /// The disk. Clones are the same one.
@@ -146,6 +150,8 @@ pub(crate) struct FaultyDisk {
     unsynced: bool,
     /// Every write takes one byte, and is interrupted before it does.
     stutters: bool,
+    /// Whatever takes a file or bytes fails with this.
+    full: Option<Errno>,
     state: Arc<Mutex<State>>,
 }
 
@@ -158,6 +164,11 @@ impl FaultyDisk {
         Self { stutters: true, ..Self::default() }
     }
 
+    /// The same disk without room.
+    pub(crate) fn full(self, errno: Errno) -> Self {
+        Self { full: Some(errno), ..self }
+    }
+
     /// After `well` operations of those that are `among`, the next meets this.
     pub(crate) fn fault(&self, fault: Fault, well: usize, among: fn(Op) -> bool) {
         self.state().plan = Some(Plan { fault, among, left: well, struck: None, since: Vec::new() });
@@ -168,11 +179,6 @@ impl FaultyDisk {
         let disk = Self::unsynced();
         disk.fault(Fault::Killed, changes, Op::changes);
         disk
-    }
-
-    /// So many files are swept away from now on as soon as they are made.
-    pub(crate) fn sweep_away(&self, files: usize) {
-        self.state().sweeps = files;
     }
 
     /// The operation that met the fault, if it came to that.
@@ -209,18 +215,21 @@ impl FaultyDisk {
         let asked = Asked { op, path: path.to_owned(), from: from.map(Path::to_owned) };
         let mut state = self.state();
         state.asked.push(asked.clone());
-        let Some(plan) = &mut state.plan else { return Ok(false) };
+        let full = self.full.filter(|_| matches!(op, Op::Create | Op::Write | Op::WriteAt | Op::SetLen));
+        let unless_full = |short| full.map_or(Ok(short), |errno| Err(errno.into()));
+        let Some(plan) = &mut state.plan else { return unless_full(false) };
         let killed = || io::Error::other("killed");
         if plan.struck.is_some() {
             plan.since.push(asked);
-            return if plan.fault == Fault::Killed { Err(killed()) } else { Ok(false) };
+            assert!(plan.since.len() < OPERATIONS_MAX, "it asks for ever after {:?}", plan.struck);
+            return if plan.fault == Fault::Killed { Err(killed()) } else { unless_full(false) };
         }
         if !(plan.among)(op) {
-            return Ok(false);
+            return unless_full(false);
         }
         if plan.left > 0 {
             plan.left -= 1;
-            return Ok(false);
+            return unless_full(false);
         }
         plan.struck = Some(asked);
         match plan.fault {
@@ -239,61 +248,69 @@ impl FaultyDisk {
 impl Disk for FaultyDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
         self.ask(Op::Create, path, None)?;
-        let file = SystemDisk.create(path)?;
+        let file = SystemDisk::PRIVATE.create(path)?;
         Ok(Box::new(FaultyFile { disk: self.clone(), path: path.to_owned(), file, interrupted: false }))
     }
     fn open_to_change(&self, path: &Path) -> io::Result<Box<dyn ChangeFile>> {
         self.ask(Op::OpenToChange, path, None)?;
-        let file = SystemDisk.open_to_change(path)?;
+        let file = SystemDisk::PRIVATE.open_to_change(path)?;
         Ok(Box::new(FaultyFile { disk: self.clone(), path: path.to_owned(), file, interrupted: false }))
     }
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
         self.ask(Op::Open, path, None)?;
-        let file = SystemDisk.open(path)?;
+        let file = SystemDisk::PRIVATE.open(path)?;
         Ok(Arc::new(FaultyFile { disk: self.clone(), path: path.to_owned(), file, interrupted: false }))
     }
     fn make_dir(&self, path: &Path) -> io::Result<()> {
         self.ask(Op::MakeDir, path, None)?;
-        SystemDisk.make_dir(path)
+        SystemDisk::PRIVATE.make_dir(path)
     }
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.ask(Op::RenameNew, to, Some(from))?;
-        SystemDisk.rename_new(from, to)
+        SystemDisk::PRIVATE.rename_new(from, to)
     }
     fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.ask(Op::RenameOver, to, Some(from))?;
-        SystemDisk.rename_over(from, to)
+        SystemDisk::PRIVATE.rename_over(from, to)
     }
     fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.ask(Op::Link, to, Some(from))?;
-        SystemDisk.link_new(from, to)
+        SystemDisk::PRIVATE.link_new(from, to)
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.ask(Op::Remove, path, None)?;
-        SystemDisk.remove(path)
+        SystemDisk::PRIVATE.remove(path)
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.sync(Op::SyncDir, path, || SystemDisk.sync_dir(path))
+        self.sync(Op::SyncDir, path, || SystemDisk::PRIVATE.sync_dir(path))
     }
     fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
         self.ask(Op::Names, path, None)?;
-        SystemDisk.names(path)
+        SystemDisk::PRIVATE.names(path)
     }
     fn file_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
         self.ask(Op::FileBytes, path, None)?;
-        SystemDisk.file_bytes(path)
+        SystemDisk::PRIVATE.file_bytes(path)
     }
     fn is_dir(&self, path: &Path) -> io::Result<bool> {
         self.ask(Op::IsDir, path, None)?;
-        SystemDisk.is_dir(path)
+        SystemDisk::PRIVATE.is_dir(path)
     }
     fn remove_unlocked(&self, path: &Path) -> io::Result<bool> {
         self.ask(Op::Sweep, path, None)?;
-        SystemDisk.remove_unlocked(path)
+        SystemDisk::PRIVATE.remove_unlocked(path)
     }
     fn hold(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
         self.ask(Op::Hold, path, None)?;
-        SystemDisk.hold(path)
+        SystemDisk::PRIVATE.hold(path)
+    }
+    fn hold_existing(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
+        self.ask(Op::HoldExisting, path, None)?;
+        SystemDisk::PRIVATE.hold_existing(path)
+    }
+    fn share(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
+        self.ask(Op::Share, path, None)?;
+        SystemDisk::PRIVATE.share(path)
     }
 }
 
@@ -323,19 +340,6 @@ impl WriteFile for FaultyFile<Box<dyn WriteFile>> {
     fn sync(&mut self) -> io::Result<()> {
         let file = &mut self.file;
         self.disk.sync(Op::Sync, &self.path, || file.sync())
-    }
-    fn lock(&mut self) -> io::Result<bool> {
-        self.disk.ask(Op::Lock, &self.path, None)?;
-        let is_swept = {
-            let mut state = self.disk.state();
-            let is_swept = state.sweeps > 0;
-            state.sweeps = state.sweeps.saturating_sub(1);
-            is_swept
-        };
-        if is_swept {
-            assert!(SystemDisk.remove_unlocked(&self.path)?);
-        }
-        self.file.lock()
     }
     fn start_writeback(&mut self, offset: u64, bytes: u64) {
         if !self.disk.unsynced {

@@ -1,7 +1,7 @@
 //! Objects as files below one directory: how does a file become visible whole and durable?
 //!
 //! ```text
-//! write tmp/<unique>, locked   bytes go to a file that is no object
+//! write tmp/<unique>           bytes go to a file that is no object; it is locked since it has a name
 //! fsync the file               its bytes are durable before it has a name
 //! rename, never replacing      it is visible, whole
 //! fsync the directory          its name is durable: only now is it said to be stored
@@ -26,11 +26,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-pub use self::lease::{Lease, Sole};
+pub use self::lease::{Alone, Holder, Lease, Sole};
 use self::writer::LocalWriter;
 use super::disk::{Disk, ReadFile, SystemDisk, WriteFile};
 use super::{Listed, ObjectWriter, Put, Storage, fill};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, same_error};
 use crate::format::name::{ObjectKind, ObjectName};
 
 /// Files kept open for reading. Small enough for a limit of 64 open files to leave room for the rest.
@@ -49,8 +49,8 @@ struct Inner {
     open: Mutex<Vec<(ObjectName, Arc<dyn ReadFile>)>>,
     /// Directories below the root whose own names this process has made durable.
     durable: Mutex<HashSet<PathBuf>>,
-    /// The directory whose sync failed.
-    lost: OnceLock<PathBuf>,
+    /// The directory whose sync failed, and why.
+    lost: OnceLock<(PathBuf, io::Error)>,
     temporaries: AtomicU64,
 }
 
@@ -66,7 +66,8 @@ impl LocalStorage {
     /// # Errors
     /// [`Error::NotAStore`] if there is no such directory.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
-        Self::open_on(Arc::new(SystemDisk), root.into())
+        let root = root.into();
+        Self::open_on(Arc::new(SystemDisk::like(&root)), root)
     }
 
     /// The storage in a directory that is made, with those above it, if it is not there.
@@ -74,7 +75,8 @@ impl LocalStorage {
     /// # Errors
     /// [`Error::NotAStore`] if something else is in the way; [`Error::Io`].
     pub fn create(root: impl Into<PathBuf>) -> Result<Self> {
-        Self::create_on(Arc::new(SystemDisk), root.into())
+        let root = root.into();
+        Self::create_on(Arc::new(SystemDisk::like(&root)), root)
     }
 
     /// As [`Self::open`], on another disk.
@@ -122,8 +124,8 @@ impl LocalStorage {
         self.inner.open_files().clear();
     }
 
-    /// Removes what processes that are gone left half written; says how many files. A temporary file is locked by the
-    /// process that writes it, so one that can be locked is nobody's.
+    /// Removes what processes that are gone left half written; says how many files. A temporary file is locked from the
+    /// moment that it has its name until it is an object or its process ends, so one that can be locked is nobody's.
     ///
     /// # Errors
     /// [`Error::Io`] if the temporaries cannot be listed. One that cannot be removed is left.
@@ -291,7 +293,7 @@ impl Inner {
     fn check_lost(&self) -> Result<()> {
         match self.lost.get() {
             None => Ok(()),
-            Some(path) => Err(Error::io("sync", path, io::Error::other("an earlier sync of it failed"))),
+            Some((path, error)) => Err(Error::io("sync", path, same_error(error))),
         }
     }
 
@@ -302,7 +304,7 @@ impl Inner {
     fn sync_folder(&self, folder: &Path) -> Result<()> {
         self.check_lost()?;
         self.with_files(|| self.disk.sync_dir(folder)).map_err(|e| {
-            let _ = self.lost.set(folder.to_owned());
+            let _ = self.lost.set((folder.to_owned(), same_error(&e)));
             Error::io("sync", folder, e)
         })
     }
@@ -338,30 +340,12 @@ impl Inner {
         self.create_locked(&self.tmp(), "tmp")
     }
 
-    /// A new file of a name of its own, locked by this process as long as it is open.
+    /// A new file with a name of its own, which this process holds locked as long as the file is open.
     fn create_locked(&self, folder: &Path, end: &str) -> Result<(PathBuf, Box<dyn WriteFile>)> {
         make_dir(&*self.disk, folder)?;
-        // A sweep may take a file between its creation and its lock. That it does so again and again is not to be
-        // expected, but no reason to try for ever.
-        for _ in 0..16 {
-            let path = self.unique(folder, end);
-            let mut file = match self.with_files(|| self.disk.create(&path)) {
-                Ok(file) => file,
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(e) => return Err(Error::io("create", path, e)),
-            };
-            match file.lock() {
-                Ok(true) => return Ok((path, file)),
-                Ok(false) => {
-                    let _ = self.disk.remove(&path);
-                }
-                Err(e) => {
-                    let _ = self.disk.remove(&path);
-                    return Err(Error::io("lock", path, e));
-                }
-            }
-        }
-        Err(Error::io("create", folder, io::Error::other("files in it vanish at once")))
+        let path = self.unique(folder, end);
+        let file = self.with_files(|| self.disk.create(&path)).map_err(|e| Error::io("create", &path, e))?;
+        Ok((path, file))
     }
 }
 

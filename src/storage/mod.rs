@@ -78,7 +78,7 @@ pub trait Storage: Send + Sync + Debug {
 
     /// The disk on which a cache of what is in the storage is kept.
     fn cache_disk(&self) -> Arc<dyn Disk> {
-        Arc::new(SystemDisk)
+        Arc::new(SystemDisk::PRIVATE)
     }
 
     /// Removes an object. Removing what is not there is fine.

@@ -1,7 +1,6 @@
 //! Small stores that ask for more than there is: memory, space, paths. Each costs little and says why it is refused.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use seamstore::format::config::StoreConfig;
 use seamstore::format::id::{ChunkId, RecipesFileId, SnapshotId};
@@ -65,12 +64,10 @@ fn a_file_larger_than_the_disk_is_refused_before_a_byte_of_it_is_written() {
     let zeros = ChunkId::of(&vec![0; 4 << 20]);
     let pieces: Vec<Piece> = (1..=300_000).map(|n| Piece { id: zeros, end: n << 22 }).collect();
     let store = store(&folder.path().join("store"), std::slice::from_ref(&pieces), &[file("big", &pieces)]);
-    let begin = Instant::now();
     let error = get(&store, &folder.path().join("out")).unwrap_err();
     let full = matches!(&error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull);
     assert!(full, "{error}");
     assert!(!folder.path().join("out/big").exists());
-    assert!(begin.elapsed() < Duration::from_secs(60), "writing it would have taken {:?}", begin.elapsed());
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl Store {
     /// [`Error::Usage`] if the bundle is of another store; [`Error::Locked`] if somebody else appends to it;
     /// [`Error::NotAStore`] if something else has the name; [`Error::Interrupted`]. What was there is there then.
     pub fn export_bundle(&self, request: &BundleExport, file: &Path, control: &Control) -> Result<BundleExportReport> {
-        self.export_bundle_on(Arc::new(SystemDisk), request, file, control)
+        self.export_bundle_on(Arc::new(SystemDisk::PRIVATE), request, file, control)
     }
 
     /// As [`Store::export_bundle`], on another disk.
@@ -131,7 +131,7 @@ impl Store {
         control: &Control,
     ) -> Result<BundleExportReport> {
         // Nothing is written before there is an object to write.
-        let writer = BundleWriter::stream(Arc::new(SystemDisk), out, name, random_bundle()?)?;
+        let writer = BundleWriter::stream(Arc::new(SystemDisk::PRIVATE), out, name, random_bundle()?)?;
         self.export_into(request, None, &std::env::temp_dir(), control, || Ok(writer))
     }
 

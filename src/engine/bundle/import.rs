@@ -13,10 +13,10 @@ use super::copy::{check_stopped, copy_object, copy_pack};
 use super::export::open_source;
 use crate::catalog::recipe::{RecipesFile, RecipesWriter};
 use crate::catalog::snapshot::Snapshot;
-use crate::engine::Store;
 use crate::engine::control::Control;
 use crate::engine::gc::filler;
 use crate::engine::locate::{Locator, listed};
+use crate::engine::{NewStore, Store};
 use crate::error::{Error, Result};
 use crate::format::entry::Content;
 use crate::format::id::{PackId, RecipesFileId, SnapshotId};
@@ -59,7 +59,7 @@ impl Store {
     /// As [`Store::open`] of the bundle and of the store; [`Error::ReadOnly`] if that is a bundle itself; [`Error::Io`];
     /// [`Error::Interrupted`]. What was taken over until then is whole, and the next import goes on.
     pub fn import_bundle(root: &Path, file: &Path, control: &Control) -> Result<BundleImportReport> {
-        Self::import_bundle_on(Arc::new(SystemDisk), root, file, control)
+        Self::import_bundle_on(Arc::new(SystemDisk::like(root)), root, file, control)
     }
 
     /// As [`Store::import_bundle`], on another disk.
@@ -73,15 +73,24 @@ impl Store {
         control: &Control,
     ) -> Result<BundleImportReport> {
         let bundle = open_source(&*disk, file)?;
+        let new = NewStore::before(root);
         let (store, made_store) = match Self::open_on(Arc::clone(&disk), root) {
             Err(Error::NotAStore { .. }) => (Self::init_with(disk, root, &bundle.config)?, true),
             opened => (opened?, false),
         };
-        let folder = store.folder()?;
+        let imported = store.import(&bundle, made_store, control);
+        if imported.is_err() && made_store {
+            store.unmake(&new);
+        }
+        imported
+    }
+
+    fn import(&self, bundle: &Store, made_store: bool, control: &Control) -> Result<BundleImportReport> {
+        let (store, folder) = (self, self.folder()?);
         store.sweep();
         // In this order, or gc may delete what this relies on: see `engine::gc`.
         let lease = store.lease()?;
-        let locator = Locator::open_without(root, folder, store.condemned()?)?;
+        let locator = Locator::open_without(store.root(), folder, store.condemned()?)?;
         let report = BundleImportReport {
             made_store,
             other_profile: store.settings.profile != bundle.settings.profile,

@@ -151,7 +151,7 @@ impl Disk for RecordingDisk {
         let file = self.step(
             "create",
             path,
-            || SystemDisk.create(path),
+            || SystemDisk::PRIVATE.create(path),
             |log, below, _| {
                 number = log.files + 1;
                 new_file(log, below)
@@ -161,7 +161,7 @@ impl Disk for RecordingDisk {
     }
     fn open_to_change(&self, path: &Path) -> io::Result<Box<dyn ChangeFile>> {
         let is_known = self.below(path).is_some_and(|below| self.lock().names.contains_key(below));
-        let act = || SystemDisk.open_to_change(path);
+        let act = || SystemDisk::PRIVATE.open_to_change(path);
         let file =
             self.step("make", path, act, |log, below, _| if is_known { Vec::new() } else { new_file(log, below) })?;
         let node = self.below(path).and_then(|below| self.lock().names.get(below).copied());
@@ -169,50 +169,61 @@ impl Disk for RecordingDisk {
         Ok(Box::new(RecordedChanges { disk: self.clone(), path: path.to_owned(), number, file }))
     }
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
-        SystemDisk.open(path)
+        SystemDisk::PRIVATE.open(path)
     }
     fn make_dir(&self, path: &Path) -> io::Result<()> {
         let name = |_: &mut Log, below: &Path, (): &()| vec![Effect::Name(below.to_owned(), Some(Node::Directory))];
-        self.step("mkdir", path, || SystemDisk.make_dir(path), name)
+        self.step("mkdir", path, || SystemDisk::PRIVATE.make_dir(path), name)
     }
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.move_name("rename to", from, to, || SystemDisk.rename_new(from, to))
+        self.move_name("rename to", from, to, || SystemDisk::PRIVATE.rename_new(from, to))
     }
     fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.move_name("replace", from, to, || SystemDisk.rename_over(from, to))
+        self.move_name("replace", from, to, || SystemDisk::PRIVATE.rename_over(from, to))
     }
     fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         let source = self.below(from).map(Path::to_owned).unwrap_or_default();
         let name = |log: &mut Log, below: &Path, (): &()| {
             vec![Effect::Name(below.to_owned(), log.names.get(&source).copied())]
         };
-        self.step("link", to, || SystemDisk.link_new(from, to), name)
+        self.step("link", to, || SystemDisk::PRIVATE.link_new(from, to), name)
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.step("remove", path, || SystemDisk.remove(path), |_, below, ()| vec![Effect::Name(below.to_owned(), None)])
+        self.step(
+            "remove",
+            path,
+            || SystemDisk::PRIVATE.remove(path),
+            |_, below, ()| vec![Effect::Name(below.to_owned(), None)],
+        )
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.step("sync folder", path, || Ok(()), |_, below, ()| vec![Effect::SyncDirectory(below.to_owned())])
     }
     fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
-        SystemDisk.names(path)
+        SystemDisk::PRIVATE.names(path)
     }
     fn file_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
-        SystemDisk.file_bytes(path)
+        SystemDisk::PRIVATE.file_bytes(path)
     }
     fn is_dir(&self, path: &Path) -> io::Result<bool> {
-        SystemDisk.is_dir(path)
+        SystemDisk::PRIVATE.is_dir(path)
     }
     fn remove_unlocked(&self, path: &Path) -> io::Result<bool> {
         let name = |_: &mut Log, below: &Path, removed: &bool| {
             if *removed { vec![Effect::Name(below.to_owned(), None)] } else { Vec::new() }
         };
-        self.step("sweep", path, || SystemDisk.remove_unlocked(path), name)
+        self.step("sweep", path, || SystemDisk::PRIVATE.remove_unlocked(path), name)
     }
     fn hold(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
         let is_known = self.below(path).is_some_and(|below| self.lock().names.contains_key(below));
-        let act = || SystemDisk.hold(path);
+        let act = || SystemDisk::PRIVATE.hold(path);
         self.step("hold", path, act, |log, below, _| if is_known { Vec::new() } else { new_file(log, below) })
+    }
+    fn hold_existing(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
+        self.step("hold alone", path, || SystemDisk::PRIVATE.hold_existing(path), |_, _, _| Vec::new())
+    }
+    fn share(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
+        SystemDisk::PRIVATE.share(path)
     }
 }
 
@@ -236,9 +247,6 @@ impl WriteFile for RecordedFile {
     fn sync(&mut self) -> io::Result<()> {
         let number = self.number;
         self.disk.step("sync", &self.path, || Ok(()), |_, _, ()| vec![Effect::SyncFile(number)])
-    }
-    fn lock(&mut self) -> io::Result<bool> {
-        self.file.lock()
     }
     fn start_writeback(&mut self, _: u64, _: u64) {}
 }

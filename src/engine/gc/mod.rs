@@ -33,6 +33,12 @@
 //! ([`settle_snapshots`](crate::storage::LocalStorage::settle_snapshots)), or it might be back with its packs gone.
 //! Leases and `gc.lock` are locks of the kernel: they end with their process.
 //!
+//! On a full disk there is no room for the record. Then G2 to G5 become: lock `store.json` exclusively, see that there is no
+//! lease; G4; release. Every add shares that lock from before A1 until after A6, so
+//!
+//! 5. an add that began before has ended before G4, as in 3; one that begins later gets the lock when G4 is over, so its A3
+//!    lists nothing that G4 deleted. A crash in between releases the lock: what was deleted by then was needed by nobody.
+//!
 //! Readers take no lease. One whose pack is gone looks its chunk up again: it is elsewhere, unless the snapshot itself
 //! was removed. The model of all this, and what it catches, is in `proofs/`.
 
@@ -58,6 +64,7 @@ use crate::format::condemned::{CONDEMNED_MAX, Condemned};
 use crate::format::id::{CondemnedId, SnapshotId};
 use crate::format::name::{ObjectKind, ObjectName};
 use crate::storage::Storage;
+use crate::storage::local::{Holder, Sole};
 
 pub(super) use record::filler;
 
@@ -136,13 +143,13 @@ impl GcReport {
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Store {
-    /// Frees what no snapshot needs. Others may add and read meanwhile; `waiting` is told once how many adds must end
-    /// before the last step.
+    /// Frees what no snapshot needs. Others may add and read meanwhile. `waiting` is called with the adds that must end
+    /// before the next step, once for each time that gc begins to wait.
     ///
     /// # Errors
     /// [`Error::Locked`] if another gc is at work; [`Error::Damaged`] if it cannot be told what a snapshot needs: nothing
     /// is deleted then; [`Error::Interrupted`]; the storage's. After any of them, and after a crash, the next gc goes on.
-    pub fn gc(&self, request: &GcRequest, control: &Control, waiting: &dyn Fn(usize)) -> Result<GcReport> {
+    pub fn gc(&self, request: &GcRequest, control: &Control, waiting: &dyn Fn(&[Holder])) -> Result<GcReport> {
         if request.dry_run {
             return Collection::new(self, request, control).rehearse();
         }
@@ -150,7 +157,7 @@ impl Store {
             return Err(Error::Usage("only a dry run can take snapshots for removed".to_owned()));
         }
         let folder = self.folder()?;
-        let sole = folder.sole()?;
+        let sole = self.sole()?;
         self.sweep();
         // Those of processes that are gone are removed by looking at them.
         let _ = folder.leases();
@@ -159,6 +166,22 @@ impl Store {
         // A cache, which would find out by itself.
         let _ = self.locator().and_then(super::Locator::close);
         collected
+    }
+}
+
+impl Store {
+    /// Takes the sole right to delete and to move away. On a disk that has no room even for the file whose lock this is, the
+    /// index goes: it is a cache.
+    pub(super) fn sole(&self) -> Result<Sole> {
+        let folder = self.folder()?;
+        match folder.sole() {
+            Err(error) if error.is_out_of_space() => {
+                let index = self.root.join(super::locate::INDEX_FILE);
+                folder.cache_disk().remove(&index).map_err(|_| error)?;
+                folder.sole()
+            }
+            sole => sole,
+        }
     }
 }
 
@@ -183,7 +206,7 @@ impl<'a> Collection<'a> {
         Marking { storage, control, without, gone, last, first: None, ids_max: IDS_MAX }
     }
 
-    fn run(mut self, waiting: &dyn Fn(usize)) -> Result<GcReport> {
+    fn run(mut self, waiting: &dyn Fn(&[Holder])) -> Result<GcReport> {
         let storage = self.store.storage();
         let nothing = Condemned::default();
         let (records, pending) = self.pending()?;
@@ -195,19 +218,80 @@ impl<'a> Collection<'a> {
             self.carry_out(&pending, None)?;
             records.iter().try_for_each(|record| storage.delete(record))?;
         }
-        let marked = self.marking(&nothing, &nothing).mark()?;
-        let condemned = self.condemn(&marked, &nothing, storage)?;
-        if condemned.is_empty() {
-            return Ok(self.report);
+        let damaged = self.report.damaged.len();
+        loop {
+            let freed = self.report.packs + self.report.recipes_files;
+            self.report.damaged.truncate(damaged);
+            let marked = self.marking(&nothing, &nothing).mark()?;
+            let (condemned, full) = self.condemn(&marked, &nothing, storage)?;
+            if condemned.is_empty() {
+                return match full {
+                    Some(error) if freed == 0 => Err(error),
+                    _ => Ok(self.report),
+                };
+            }
+            if !self.announce_and_delete(&condemned, &marked, waiting)? {
+                return Ok(self.report);
+            }
+            // What was wholly dead is gone, so there may be room now for copies of what is left of nearly dead packs.
+            if full.is_none() || self.report.packs + self.report.recipes_files == freed {
+                return Ok(self.report);
+            }
         }
+    }
+
+    /// G2 to G5. `false` if adds must end first and it is not to wait for them.
+    fn announce_and_delete(
+        &mut self,
+        condemned: &Condemned,
+        marked: &Marked,
+        waiting: &dyn Fn(&[Holder]),
+    ) -> Result<bool> {
+        let storage = self.store.storage();
         let bytes = condemned.encode();
         let record = ObjectName::Condemned(CondemnedId::of(&bytes));
-        storage.put_if_absent(&record, &bytes)?;
-        if self.wait(&condemned, waiting)? {
-            self.carry_out(&condemned, Some(&marked))?;
-            storage.delete(&record)?;
+        match storage.put_if_absent(&record, &bytes) {
+            Err(error) if error.is_out_of_space() => return self.delete_alone(condemned, marked, waiting, error),
+            put => put?,
+        };
+        if !self.wait(condemned, waiting)? {
+            return Ok(false);
         }
-        Ok(self.report)
+        self.carry_out(condemned, Some(marked))?;
+        storage.delete(&record)?;
+        Ok(true)
+    }
+
+    /// G4 without G2, once no add is at work and none can begin. `full` is why nothing can be announced.
+    fn delete_alone(
+        &mut self,
+        condemned: &Condemned,
+        marked: &Marked,
+        waiting: &dyn Fn(&[Holder]),
+        full: Error,
+    ) -> Result<bool> {
+        let storage = self.store.folder()?;
+        loop {
+            if let Some(_alone) = storage.alone()? {
+                return self.carry_out(condemned, Some(marked)).map(|()| true);
+            }
+            if self.request.no_wait {
+                return Err(full);
+            }
+            if self.wait(condemned, waiting)? {
+                // An add may be about to take its lease, or about to end.
+                self.check_stopped()?;
+                std::thread::park_timeout(LOOK_EVERY);
+            }
+        }
+    }
+
+    fn check_stopped(&self) -> Result<()> {
+        if self.control.is_stopped() {
+            let kept = "nothing was deleted; the next gc deletes what is condemned".to_owned();
+            return Err(Error::Interrupted { kept });
+        }
+        Ok(())
     }
 
     /// What a run would do if nobody else did anything.
@@ -228,7 +312,7 @@ impl<'a> Collection<'a> {
         }
         let rehearsal = Rehearsal(self.store.storage());
         let marked = self.marking(&gone, &nothing).mark()?;
-        let condemned = self.condemn(&marked, &gone, &rehearsal)?;
+        let (condemned, _) = self.condemn(&marked, &gone, &rehearsal)?;
         listed_in(&marked, &condemned).for_each(|container| self.report.count_deleted(container));
         Ok(self.report)
     }
@@ -253,8 +337,14 @@ impl<'a> Collection<'a> {
         Ok((records, all))
     }
 
-    /// What can go: what is home to nothing, and what is home to little once that is written elsewhere.
-    fn condemn(&mut self, marked: &Marked, gone: &Condemned, target: &dyn Storage) -> Result<Condemned> {
+    /// What can go: what is home to nothing, and what is home to little once that is written elsewhere. On a full disk, where
+    /// that cannot be written, only the former; and the error.
+    fn condemn(
+        &mut self,
+        marked: &Marked,
+        gone: &Condemned,
+        target: &dyn Storage,
+    ) -> Result<(Condemned, Option<Error>)> {
         let mut condemned = Condemned::default();
         let all = || marked.recipes.iter().chain(&marked.packs);
         for container in all() {
@@ -283,8 +373,10 @@ impl<'a> Collection<'a> {
             condemned.insert(*name);
         }
         let report = &mut self.report;
-        (report.new_recipes_files, report.new_recipes_bytes) = (recipes.written, recipes.bytes);
-        (report.new_packs, report.new_pack_bytes) = (packs.written, packs.bytes);
+        report.new_recipes_files += recipes.written;
+        report.new_recipes_bytes += recipes.bytes;
+        report.new_packs += packs.written;
+        report.new_pack_bytes += packs.bytes;
         report.damaged.extend(packs.left.iter().map(|(name, error)| (*name, crate::error::chain(error))));
         while condemned.len() > CONDEMNED_MAX {
             condemned.packs.pop_last();
@@ -293,11 +385,11 @@ impl<'a> Collection<'a> {
         report.lost_chunks = marked.lost_chunks;
         let kept = marked.packs.iter().filter(|container| !condemned.contains(container.name));
         report.waste_bytes = kept.map(Container::waste).sum();
-        Ok(condemned)
+        Ok((condemned, recipes.full.or(packs.full)))
     }
 
     /// Waits for the end of all adds that may not know what is condemned. `false` if it is not to wait, and there are.
-    fn wait(&mut self, condemned: &Condemned, waiting: &dyn Fn(usize)) -> Result<bool> {
+    fn wait(&mut self, condemned: &Condemned, waiting: &dyn Fn(&[Holder])) -> Result<bool> {
         let storage = self.store.folder()?;
         let mut leases = storage.leases()?;
         if leases.is_empty() {
@@ -307,7 +399,7 @@ impl<'a> Collection<'a> {
             (self.report.condemned, self.report.leases) = (condemned.len() as u64, leases.len() as u64);
             return Ok(false);
         }
-        waiting(leases.len());
+        waiting(&leases.iter().map(|lease| storage.holder(lease)).collect::<Vec<_>>());
         loop {
             let mut held = Vec::new();
             for lease in leases {
@@ -318,10 +410,7 @@ impl<'a> Collection<'a> {
             if held.is_empty() {
                 return Ok(true);
             }
-            if self.control.is_stopped() {
-                let kept = "nothing was deleted; the next gc deletes what is condemned".to_owned();
-                return Err(Error::Interrupted { kept });
-            }
+            self.check_stopped()?;
             leases = held;
             std::thread::park_timeout(LOOK_EVERY);
         }

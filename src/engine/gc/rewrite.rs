@@ -30,6 +30,22 @@ pub(in crate::engine) struct Rewritten {
     pub(in crate::engine) bytes: u64,
     /// What could not be rewritten, and why.
     pub(in crate::engine) left: Vec<(ObjectName, Error)>,
+    /// That the disk is full. What was written by then stays and nothing is rewritten: the next gc chooses.
+    pub(in crate::engine) full: Option<Error>,
+}
+
+impl Rewritten {
+    /// Gives up what was to be rewritten if the disk is full.
+    fn unless_full(mut self, result: Result<()>) -> Result<Self> {
+        match result {
+            Err(error) if error.is_out_of_space() => {
+                self.from.clear();
+                self.full = Some(error);
+            }
+            result => result?,
+        }
+        Ok(self)
+    }
 }
 
 /// Writes what some packs are home to into new packs, in `target`, under none of the names that are `taken`.
@@ -41,22 +57,8 @@ pub(in crate::engine) fn rewrite_packs(
     taken: &BTreeSet<PackId>,
 ) -> Result<Rewritten> {
     let mut copier = Copier::new(marking, target, settings, taken)?;
-    for container in sparse {
-        let ObjectName::Pack(pack) = container.name else { continue };
-        match copier.copy(pack, container) {
-            Ok(()) => {
-                copier.done.from.insert(container.name);
-            }
-            // What was copied of it is there twice; the next gc chooses.
-            Err(error @ (Error::Damaged { .. } | Error::NotFound { .. })) => {
-                copier.done.left.push((container.name, error));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    copier.end_frame()?;
-    copier.end_pack()?;
-    Ok(copier.done)
+    let copied = copier.copy_all(sparse);
+    copier.done.unless_full(copied)
 }
 
 /// Writes the recipes that some files are home to into one new file, in `target`.
@@ -66,8 +68,18 @@ pub(in crate::engine) fn rewrite_recipes(
     target: &dyn Storage,
 ) -> Result<Rewritten> {
     let mut done = Rewritten::default();
+    let copied = copy_recipes(marking, sparse, target, &mut done);
+    done.unless_full(copied)
+}
+
+fn copy_recipes(
+    marking: &Marking<'_>,
+    sparse: &[&Container],
+    target: &dyn Storage,
+    done: &mut Rewritten,
+) -> Result<()> {
     if sparse.is_empty() {
-        return Ok(done);
+        return Ok(());
     }
     let mut writer = RecipesWriter::begin(target.writer()?)?;
     for container in sparse {
@@ -77,7 +89,7 @@ pub(in crate::engine) fn rewrite_recipes(
     if let Some(written) = writer.finish(target)? {
         (done.written, done.bytes) = (1, written.bytes);
     }
-    Ok(done)
+    Ok(())
 }
 
 struct Copier<'a> {
@@ -121,6 +133,25 @@ impl<'a> Copier<'a> {
             encoded: Vec::new(),
             done: Rewritten::default(),
         })
+    }
+
+    /// Copies what these packs are home to.
+    fn copy_all(&mut self, sparse: &[&Container]) -> Result<()> {
+        for container in sparse {
+            let ObjectName::Pack(pack) = container.name else { continue };
+            match self.copy(pack, container) {
+                Ok(()) => {
+                    self.done.from.insert(container.name);
+                }
+                // What was copied of it is there twice; the next gc chooses.
+                Err(error @ (Error::Damaged { .. } | Error::NotFound { .. })) => {
+                    self.done.left.push((container.name, error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.end_frame()?;
+        self.end_pack()
     }
 
     /// Copies what a pack is home to.
@@ -198,9 +229,10 @@ impl<'a> Copier<'a> {
 
     fn end_pack(&mut self) -> Result<()> {
         if let Some(pack) = self.pack.take() {
-            self.done.written += 1;
-            self.done.bytes += pack.bytes();
+            let bytes = pack.bytes();
             pack.finish_unlike(self.taken)?;
+            self.done.written += 1;
+            self.done.bytes += bytes;
         }
         Ok(())
     }

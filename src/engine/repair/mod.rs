@@ -95,8 +95,8 @@ impl Store {
         let _sole = if request.dry_run {
             None
         } else {
-            match folder.sole() {
-                Err(Error::Io { .. }) => None,
+            match self.sole() {
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::Unsupported => None,
                 sole => Some(sole?),
             }
         };

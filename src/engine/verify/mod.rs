@@ -38,9 +38,6 @@ use crate::storage::{Listed, Storage};
 /// How many lost files are listed; the rest are counted.
 pub const LOST_FILES_MAX: usize = 100_000;
 
-/// How often all is looked at if files seem lost while objects are removed.
-const ATTEMPTS_MAX: usize = 3;
-
 /// How much of a store is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Depth {
@@ -161,12 +158,16 @@ impl Store {
         let threads = rayon::ThreadPoolBuilder::new().num_threads(request.threads.max(1)).build();
         let threads = threads.map_err(|e| Error::io("start threads for", self.root(), std::io::Error::other(e)))?;
         threads.install(|| {
-            let mut attempts = 1;
+            let mut before = None;
             loop {
                 let findings = find(self.storage(), request.depth, control)?;
-                if findings.vanished && findings.report.lost_files > 0 && attempts < ATTEMPTS_MAX {
-                    attempts += 1;
-                    continue;
+                // Others removed what was being looked at: what seems lost may be needed by nobody, or be elsewhere.
+                if findings.vanished && findings.report.lost_files > 0 {
+                    let now = Some(self.object_names()?);
+                    if now != before {
+                        before = now;
+                        continue;
+                    }
                 }
                 let bundle = self.medium.bundle().map(|bundle| bundle.check(request.depth == Depth::Full));
                 return Ok(VerifyReport { bundle_damages: bundle.transpose()?.unwrap_or_default(), ..findings.report });

@@ -15,7 +15,6 @@ use std::ffi::OsString;
 use std::fs::TryLockError;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,7 +27,7 @@ use crate::format::bundle::{
 };
 use crate::format::id::ByteHasher;
 use crate::format::name::ObjectName;
-use crate::storage::disk::{ChangeFile, Disk};
+use crate::storage::disk::{ChangeFile, Disk, WriteFile, write_all};
 
 /// Writes are gathered up to this many bytes.
 const WRITE_BUFFER_BYTES: usize = 1 << 20;
@@ -41,7 +40,7 @@ enum Sink<'w> {
     /// A bundle that is there.
     Append(Box<dyn ChangeFile>),
     /// A file that will be one, and the name that it will have.
-    New { file: Box<dyn ChangeFile>, temporary: PathBuf },
+    New { file: Box<dyn WriteFile>, temporary: PathBuf },
     /// Somebody who takes it front to back.
     Stream(&'w mut dyn Write),
 }
@@ -92,17 +91,9 @@ impl<'w> BundleWriter<'w> {
     /// [`Error::Io`].
     pub fn create(disk: Arc<dyn Disk>, path: &Path, bundle: BundleId) -> Result<Self> {
         sweep(&*disk, folder_of(path));
-        // A sweep may take a file between its making and its lock; not again and again.
-        for _ in 0..16 {
-            let temporary = temporary_beside(path);
-            let failed = |action, source| Error::io(action, &temporary, source);
-            let file = disk.open_to_change(&temporary).map_err(|e| failed("create", e))?;
-            let is_ours = lock(&*file, &temporary).is_ok();
-            if is_ours && file.file().metadata().map_err(|e| failed("inspect", e))?.nlink() > 0 {
-                return Self::begin(disk, path, Sink::New { file, temporary }, bundle);
-            }
-        }
-        Err(Error::io("create", path, io::Error::other("files beside it vanish at once")))
+        let temporary = temporary_beside(path);
+        let file = disk.create(&temporary).map_err(|source| Error::io("create", &temporary, source))?;
+        Self::begin(disk, path, Sink::New { file, temporary }, bundle)
     }
 
     /// Begins a bundle that goes to `out`, which `name` is said to be.
@@ -292,15 +283,17 @@ impl<'w> BundleWriter<'w> {
         self.touched = true;
         let (written, path) = match &mut self.sink {
             Sink::Append(file) => (file.write_at(bytes, self.sent), &self.path),
-            Sink::New { file, temporary } => (file.write_at(bytes, self.sent), &*temporary),
+            Sink::New { file, temporary } => (write_all(&mut **file, bytes), &*temporary),
             Sink::Stream(out) => (out.write_all(bytes), &self.path),
         };
         written.map_err(|source| Error::io("write", path, source))?;
         self.sent += bytes.len() as u64;
         let waiting = self.sent - self.hinted;
         if waiting >= WRITEBACK_BYTES {
-            if let Sink::Append(file) | Sink::New { file, .. } = &self.sink {
-                file.start_writeback(self.hinted, waiting);
+            match &mut self.sink {
+                Sink::Append(file) => file.start_writeback(self.hinted, waiting),
+                Sink::New { file, .. } => file.start_writeback(self.hinted, waiting),
+                Sink::Stream(_) => {}
             }
             self.hinted = self.sent;
         }

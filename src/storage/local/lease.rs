@@ -1,23 +1,30 @@
 //! Who is adding to this store, and who alone may delete from it? Files that are locked as long as their process lives.
 //!
-//! A *lease* is an empty file below `leases/`, locked (`flock`) by the add that made it. When the process ends, however
-//! it ends, the kernel gives the lock back; so a lease that can be locked is nobody's, and there is never one that a
-//! person must clear. `gc.lock` is one file that is never removed, so that its lock is one for all.
+//! A *lease* is a file below `leases/` that the add which made it holds locked (`flock`). When the process ends, however
+//! it ends, the kernel releases the lock; so a lease that can be locked has no owner, and no lease is left that a person
+//! must clear. `gc.lock` is one file that is never removed, so that its lock is one for all.
 //!
-//! Invariant: a lease that [`LocalStorage::lease`] returned is seen by every [`LocalStorage::leases`] that begins
-//! afterwards, until it is dropped. (One that was taken for a dead one between its making and its lock is made again
-//! under another name.)
+//! Invariants: a lease that [`LocalStorage::lease`] returned is seen by every [`LocalStorage::leases`] that begins
+//! afterwards, until it is dropped. Whoever has a lease also shares the lock of `store.json`; so while one process holds
+//! that lock exclusively ([`LocalStorage::alone`]), no lease begins.
+//!
+//! A lease says who took it, for messages ([`Holder`]). Nothing depends on that: it is not synced, and may be missing, cut
+//! off or nonsense.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Inner, LocalStorage};
 use crate::error::{Error, Result};
-use crate::format::name::ObjectKind;
-use crate::storage::disk::{Held, WriteFile};
+use crate::format::name::{ObjectKind, ObjectName};
+use crate::storage::disk::{Held, WriteFile, write_all};
 
 const END: &str = "lease";
+
+/// No lease says more than this many bytes.
+const HOLDER_BYTES_MAX: usize = 512;
 
 /// A lease that is held. Dropped, it has ended.
 pub struct Lease {
@@ -25,6 +32,21 @@ pub struct Lease {
     path: PathBuf,
     /// Open, and so locked.
     _file: Box<dyn WriteFile>,
+    /// The shared lock of `store.json`; `None` where there are no locks.
+    _present: Option<Box<dyn Held>>,
+}
+
+/// Who has a lease, as far as the lease says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The lease.
+    pub lease: PathBuf,
+    /// The name of the host.
+    pub host: Option<String>,
+    /// The id of the process there.
+    pub process: Option<u32>,
+    /// When it was taken, in nanoseconds since 1970 by that host's clock.
+    pub since_ns: Option<i64>,
 }
 
 impl std::fmt::Debug for Lease {
@@ -35,7 +57,7 @@ impl std::fmt::Debug for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // One that cannot be removed is removed by the next gc: it can be locked from now on.
+        // One that cannot be removed is removed by the next gc, which can lock it from then on.
         let _ = self.inner.disk.remove(&self.path);
     }
 }
@@ -46,18 +68,55 @@ pub struct Sole {
     _held: Box<dyn Held>,
 }
 
+/// The certainty that no lease is held or taken.
+#[derive(Debug)]
+pub struct Alone {
+    _held: Box<dyn Held>,
+}
+
 impl LocalStorage {
     fn leases_folder(&self) -> PathBuf {
         self.inner.root.join("leases")
     }
 
-    /// Takes a lease: from now on gc waits for its end before it deletes what it has not announced before.
+    /// Takes a lease: from now on gc waits for its end before it deletes what it has not announced before. Waits while
+    /// another process is [alone](Self::alone).
     ///
     /// # Errors
-    /// [`Error::Io`] if no file can be made.
+    /// [`Error::NotAStore`] if `store.json` is gone; [`Error::Io`] if no file can be made.
     pub fn lease(&self) -> Result<Lease> {
-        let (path, file) = self.inner.create_locked(&self.leases_folder(), END)?;
-        Ok(Lease { inner: Arc::clone(&self.inner), path, _file: file })
+        let config = self.inner.path(&ObjectName::Config);
+        let present = self.inner.with_files(|| self.inner.disk.share(&config)).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => {
+                Error::NotAStore { path: self.inner.root.clone(), why: "its store.json was removed".to_owned() }
+            }
+            _ => Error::io("lock", &config, e),
+        })?;
+        let (path, mut file) = self.inner.create_locked(&self.leases_folder(), END)?;
+        // For messages only, so that a full disk is no reason to fail.
+        let _ = write_all(&mut *file, this_process().as_bytes());
+        Ok(Lease { inner: Arc::clone(&self.inner), path, _file: file, _present: present })
+    }
+
+    /// Keeps leases from being taken, if none is held. `None` if one is.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where there are no locks, or `store.json` cannot be locked.
+    pub fn alone(&self) -> Result<Option<Alone>> {
+        let path = self.inner.path(&ObjectName::Config);
+        let held = self.inner.with_files(|| self.inner.disk.hold_existing(&path));
+        let Some(held) = held.map_err(|e| Error::io("lock", path, e))? else { return Ok(None) };
+        // A lease may share the lock of a store.json that was replaced since.
+        Ok(self.leases()?.is_empty().then_some(Alone { _held: held }))
+    }
+
+    /// What a lease says of its holder.
+    #[must_use]
+    pub fn holder(&self, lease: &Path) -> Holder {
+        let mut bytes = vec![0; HOLDER_BYTES_MAX];
+        let read = self.inner.with_files(|| self.inner.disk.open(lease)).and_then(|file| file.read_at(0, &mut bytes));
+        bytes.truncate(read.unwrap_or_default());
+        Holder::parse(lease, &bytes)
     }
 
     /// The leases that are held; those of processes that are gone are removed.
@@ -141,15 +200,40 @@ impl LocalStorage {
     }
 }
 
+/// What a lease of this process says: host, process and time, each on a line.
+fn this_process() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{host}\n{}\n{}\n", std::process::id(), since.as_nanos())
+}
+
+impl Holder {
+    /// Takes from the bytes of a lease what makes sense.
+    fn parse(lease: &Path, bytes: &[u8]) -> Self {
+        let text = std::str::from_utf8(bytes).unwrap_or_default();
+        // A line without its end was not written whole.
+        let mut lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+        let is_name = |name: &&str| !name.is_empty() && name.chars().all(|c| c.is_ascii_graphic());
+        Self {
+            lease: lease.to_owned(),
+            host: lines.next().filter(is_name).map(str::to_owned),
+            process: lines.next().and_then(|line| line.parse().ok()),
+            since_ns: lines.next().and_then(|line| line.parse().ok()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::storage::Storage;
 
     #[test]
     fn a_lease_is_seen_until_it_is_dropped_and_a_dead_one_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let storage = LocalStorage::open(folder.path()).unwrap();
+        storage.put_if_absent(&ObjectName::Config, b"{}").unwrap();
         let other = LocalStorage::open(folder.path()).unwrap();
         assert_eq!(other.leases().unwrap(), Vec::<PathBuf>::new());
         let lease = storage.lease().unwrap();
@@ -176,10 +260,56 @@ mod tests {
     fn the_sole_right_is_one_persons_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let storage = LocalStorage::open(folder.path()).unwrap();
+        storage.put_if_absent(&ObjectName::Config, b"{}").unwrap();
         let other = LocalStorage::open(folder.path()).unwrap();
         let sole = storage.sole().unwrap();
         assert!(matches!(other.sole(), Err(Error::Locked { .. })));
         drop(sole);
         other.sole().unwrap();
+    }
+
+    #[test]
+    fn a_lease_says_who_took_it_and_one_that_says_nonsense_is_a_lease_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = LocalStorage::open(folder.path()).unwrap();
+        storage.put_if_absent(&ObjectName::Config, b"{}").unwrap();
+        let lease = storage.lease().unwrap();
+        let holder = storage.holder(&lease.path);
+        assert_eq!(holder.process, Some(std::process::id()));
+        assert!(holder.host.is_some() && holder.since_ns > Some(1_700_000_000_000_000_000), "{holder:?}");
+        let unknown = Holder { lease: lease.path.clone(), host: None, process: None, since_ns: None };
+        for nonsense in [&b""[..], b"\xff\xfe\n1\n2\n", b"\x1b[31mred\nx\n-\n", b"host", &[b'a'; 4096]] {
+            std::fs::write(&lease.path, nonsense).unwrap();
+            assert_eq!(storage.holder(&lease.path), unknown, "{nonsense:?}");
+            assert_eq!(storage.leases().unwrap(), std::slice::from_ref(&lease.path));
+        }
+        // A write that was cut short says as much as it says.
+        std::fs::write(&lease.path, "host\n12").unwrap();
+        assert_eq!(storage.holder(&lease.path), Holder { host: Some("host".to_owned()), ..unknown });
+    }
+
+    #[test]
+    fn nobody_is_alone_beside_a_lease_and_no_lease_begins_while_somebody_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = LocalStorage::open(folder.path()).unwrap();
+        storage.put_if_absent(&ObjectName::Config, b"{}").unwrap();
+        let lease = storage.lease().unwrap();
+        assert!(storage.alone().unwrap().is_none());
+        // Also if store.json, whose lock the lease shares, was replaced meanwhile.
+        let config = folder.path().join("store.json");
+        std::fs::remove_file(&config).unwrap();
+        storage.put_if_absent(&ObjectName::Config, b"{}").unwrap();
+        assert!(storage.alone().unwrap().is_none());
+        drop(lease);
+        let alone = storage.alone().unwrap().unwrap();
+        assert!(storage.alone().unwrap().is_none());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| storage.lease());
+            assert_eq!(storage.leases().unwrap(), Vec::<PathBuf>::new());
+            // The store is removed: what waited finds none.
+            std::fs::remove_file(&config).unwrap();
+            drop(alone);
+            assert!(matches!(waiting.join().unwrap(), Err(Error::NotAStore { .. })));
+        });
     }
 }

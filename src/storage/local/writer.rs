@@ -1,13 +1,13 @@
 //! How is one file written, from its first byte until it is an object? See [`super`] for the order and why.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
 
 use super::Inner;
 use crate::error::{Error, Result};
 use crate::format::name::ObjectName;
-use crate::storage::disk::WriteFile;
+use crate::storage::disk::{WriteFile, write_all};
 use crate::storage::{ObjectWriter, Put};
 
 /// Small writes are gathered up to this many bytes.
@@ -42,22 +42,13 @@ impl LocalWriter {
         Ok(Self { inner, path, file: Some(file), buffer: Vec::new(), written: 0, begun: 0, failed: false })
     }
 
-    fn write_through(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    fn write_through(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(file) = self.file.as_mut().filter(|_| !self.failed) else {
             return Err(io::Error::other("an earlier write to it failed"));
         };
         self.failed = true;
-        while !bytes.is_empty() {
-            match file.write(bytes) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    bytes = bytes.get(count..).unwrap_or_default();
-                    self.written += count as u64;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
+        write_all(&mut **file, bytes)?;
+        self.written += bytes.len() as u64;
         self.failed = false;
         let waiting = self.written - self.begun;
         if waiting >= WRITEBACK_BYTES {
@@ -67,15 +58,28 @@ impl LocalWriter {
         Ok(())
     }
 
-    /// Makes the bytes durable, and the directory that is to have them; says where.
-    fn prepare(&mut self, name: &ObjectName) -> Result<PathBuf> {
+    /// Makes the bytes durable, and the directory that is to have them.
+    fn prepare(&mut self, path: &Path) -> Result<()> {
         self.flush()?;
         if let Some(file) = self.file.as_mut() {
             file.sync().map_err(|e| Error::io("sync", &self.path, e))?;
         }
-        let path = self.inner.path(name);
-        self.inner.make_durable(path.parent().unwrap_or(&self.inner.root))?;
-        Ok(path)
+        self.inner.make_durable(path.parent().unwrap_or(&self.inner.root))
+    }
+
+    /// Makes the file durable and visible at a path below the root, unless something is there.
+    pub(super) fn finish_at(mut self, path: &Path) -> Result<Put> {
+        self.prepare(path)?;
+        let put = match self.inner.disk.rename_new(&self.path, path) {
+            Ok(()) => {
+                self.file = None;
+                Put::Created
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Put::Present,
+            Err(e) => return Err(Error::io("create", path, e)),
+        };
+        self.inner.sync_parent(path)?;
+        Ok(put)
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -99,22 +103,14 @@ impl ObjectWriter for LocalWriter {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>, name: &ObjectName) -> Result<Put> {
-        let path = self.prepare(name)?;
-        let put = match self.inner.disk.rename_new(&self.path, &path) {
-            Ok(()) => {
-                self.file = None;
-                Put::Created
-            }
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Put::Present,
-            Err(e) => return Err(Error::io("create", path, e)),
-        };
-        self.inner.sync_parent(&path)?;
-        Ok(put)
+    fn finish(self: Box<Self>, name: &ObjectName) -> Result<Put> {
+        let path = self.inner.path(name);
+        self.finish_at(&path)
     }
 
     fn replace(mut self: Box<Self>, name: &ObjectName) -> Result<()> {
-        let path = self.prepare(name)?;
+        let path = self.inner.path(name);
+        self.prepare(&path)?;
         self.inner.disk.rename_over(&self.path, &path).map_err(|e| Error::io("replace", &path, e))?;
         self.file = None;
         self.inner.forget(name);

@@ -1,0 +1,130 @@
+//! How does a store begin? And how does one go away again to which nothing came?
+//!
+//! Invariant: what [`Store::unmake`] removes was made by this process and holds nothing, and nobody adds to it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Settings, Store, locate, random_id};
+use crate::error::{Error, Result};
+use crate::format::config::StoreConfig;
+use crate::format::name::{ObjectKind, ObjectName};
+use crate::storage::disk::{Disk, SystemDisk};
+use crate::storage::{LocalStorage, Put, Storage};
+
+/// The directories below a store's root that this program makes.
+const FOLDERS: [&str; 6] = ["tmp", "leases", "packs", "recipes", "snapshots", "condemned"];
+
+/// That a store was made just now, with what was made for it.
+#[derive(Debug)]
+pub struct NewStore {
+    /// The root and the directories above it that were not there, deepest first.
+    directories: Vec<PathBuf>,
+}
+
+impl NewStore {
+    /// What is missing before a store is made at this path.
+    pub(super) fn before(root: &Path) -> Self {
+        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && path.symlink_metadata().is_err();
+        Self { directories: root.ancestors().take_while(is_missing).map(Path::to_owned).collect() }
+    }
+
+    /// Removes those of the directories that are empty.
+    fn remove_directories(&self) {
+        self.directories.iter().take_while(|directory| fs::remove_dir(directory).is_ok()).for_each(drop);
+    }
+}
+
+impl Store {
+    /// Makes a store in a directory that is empty or not there yet.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if there is a store, or anything else, already.
+    pub fn init(root: &Path, settings: Settings) -> Result<Self> {
+        Self::init_on(Arc::new(SystemDisk::like(root)), root, settings)
+    }
+
+    /// As [`Store::init`], on another disk.
+    ///
+    /// # Errors
+    /// As [`Store::init`].
+    pub fn init_on(disk: Arc<dyn Disk>, root: &Path, settings: Settings) -> Result<Self> {
+        let config = StoreConfig::new(
+            random_id()?,
+            settings.profile.name(),
+            settings.frames.frame_bytes() as u32,
+            settings.frames.codec().to_string(),
+            settings.frames.level(),
+        );
+        Self::init_with(disk, root, &config)
+    }
+
+    /// Makes a store of this configuration.
+    pub(super) fn init_with(disk: Arc<dyn Disk>, root: &Path, config: &StoreConfig) -> Result<Self> {
+        // Temporary files belong to a process that is making this store right now, or was killed doing so.
+        let is_other = |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != "tmp");
+        if std::fs::read_dir(root).is_ok_and(|mut entries| entries.any(is_other)) {
+            return Err(Error::Exists { path: root.to_owned() });
+        }
+        let storage = LocalStorage::create_on(Arc::clone(&disk), root.to_owned())?;
+        match storage.put_if_absent(&ObjectName::Config, &config.to_bytes())? {
+            Put::Created => Self::open_on(disk, root),
+            Put::Present => Err(Error::Exists { path: root.join("store.json") }),
+        }
+    }
+
+    /// Opens a store, or makes one where there is none yet.
+    ///
+    /// # Errors
+    /// As [`Store::open`] and [`Store::init`].
+    pub fn open_or_init(root: &Path, settings: Settings) -> Result<Self> {
+        Self::open_or_begin(root, settings).map(|(store, _)| store)
+    }
+
+    /// As [`Store::open_or_init`]. If it made the store, it also says so, for [`Store::unmake`].
+    ///
+    /// # Errors
+    /// As [`Store::open_or_init`].
+    pub fn open_or_begin(root: &Path, settings: Settings) -> Result<(Self, Option<NewStore>)> {
+        match Self::open(root) {
+            Err(Error::NotAStore { .. }) => {}
+            opened => return opened.map(|store| (store, None)),
+        }
+        let new = NewStore::before(root);
+        match Self::init(root, settings) {
+            // Another process was faster; or there is something that is no store.
+            Err(Error::Exists { .. }) => Self::open(root).map(|store| (store, None)),
+            Err(error) => {
+                new.remove_directories();
+                Err(error)
+            }
+            Ok(store) => Ok((store, Some(new))),
+        }
+    }
+
+    /// Removes a store that this process made and that holds nothing, with the directories made for it. Says whether it
+    /// did: a store that somebody adds to stays, and so does one that holds anything.
+    pub fn unmake(&self, new: &NewStore) -> bool {
+        let Ok(folder) = self.folder() else { return false };
+        // Whoever has opened it by now and is about to add waits for this, and then finds no store.
+        let Ok(Some(_alone)) = folder.alone() else { return false };
+        let kinds = [ObjectKind::Pack, ObjectKind::Recipes, ObjectKind::Snapshot, ObjectKind::Condemned];
+        if !kinds.iter().all(|kind| folder.list(*kind).is_ok_and(|listed| listed.is_empty())) {
+            return false;
+        }
+        self.sweep();
+        // What is not empty is not this store's.
+        let _ = fs::remove_file(self.root.join(locate::INDEX_FILE));
+        for name in FOLDERS {
+            let path = self.root.join(name);
+            let below = fs::read_dir(&path).into_iter().flatten().flatten();
+            below.for_each(|entry| drop(fs::remove_dir(entry.path())));
+            let _ = fs::remove_dir(path);
+        }
+        // Last: until then it is a store without anything in it.
+        let removed = fs::remove_file(self.root.join(ObjectName::Config.path())).is_ok();
+        new.remove_directories();
+        removed
+    }
+}
