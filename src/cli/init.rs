@@ -88,7 +88,7 @@ pub(super) fn made(store: &Store) -> String {
     format!(
         "made store {} in {:?}: profile {}, frames of {} bytes, {} level {}",
         store.id(),
-        store.root(),
+        store.location(),
         settings.profile,
         settings.frames.frame_bytes(),
         settings.frames.codec(),

@@ -97,7 +97,7 @@ impl Context {
     /// Says what is wrong with a bundle that can be read all the same.
     fn warn_of_flaws(&self, store: &Store) {
         for flaw in store.bundle_flaws() {
-            self.report.warning(&format!("bundle {:?} at byte {}: {}", store.root(), flaw.offset, flaw.what));
+            self.report.warning(&format!("bundle {:?} at byte {}: {}", store.location(), flaw.offset, flaw.what));
         }
     }
 }

@@ -18,7 +18,10 @@ use crate::format::name::{ObjectKind, ObjectName};
 use crate::format::recipe::Piece;
 use crate::index::{Index, IndexOptions, IndexStatistics, Location, RecipeRow, Reconciled};
 use crate::pack::reader::read_directory;
-use crate::storage::Storage;
+use crate::storage::disk::Disk;
+use crate::storage::{CacheDirectory, Storage};
+
+use super::Store;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +35,7 @@ pub struct Locator<'s> {
     /// Another one once it turned out to be damaged.
     index: RwLock<Arc<Index>>,
     index_path: PathBuf,
+    disk: Arc<dyn Disk>,
     storage: &'s dyn Storage,
     /// Recipes files that were opened: there are few, and each keeps its footer only.
     recipes_files: Mutex<HashMap<RecipesFileId, Arc<RecipesFile<'s>>>>,
@@ -53,16 +57,16 @@ impl<'s> Locator<'s> {
     ///
     /// # Errors
     /// The store cannot be listed, or no index can be made.
-    pub fn open(root: &Path, storage: &'s dyn Storage) -> Result<Self> {
-        Self::open_without(root, storage, Condemned::default())
+    pub fn open(store: &'s Store) -> Result<Self> {
+        Self::open_without(store, store.storage(), Condemned::default())
     }
 
     /// As [`Locator::open`], but what is condemned is not there: an add may not rely on it.
     ///
     /// # Errors
     /// As [`Locator::open`].
-    pub(super) fn open_without(root: &Path, storage: &'s dyn Storage, condemned: Condemned) -> Result<Self> {
-        let open = |options| Self::open_with(root, storage, &options, condemned.clone());
+    pub(super) fn open_without(store: &Store, storage: &'s dyn Storage, condemned: Condemned) -> Result<Self> {
+        let open = |options| Self::open_with(store.caches(), storage, &options, condemned.clone());
         match open(IndexOptions::default()) {
             // Damaged: make it again.
             Err(Error::Index { .. }) => open(IndexOptions { fresh: true, ..IndexOptions::default() }),
@@ -78,17 +82,24 @@ impl<'s> Locator<'s> {
     ///
     /// # Errors
     /// As [`Locator::open`].
-    pub fn rebuild(root: &Path, storage: &'s dyn Storage) -> Result<Self> {
+    pub fn rebuild(store: &'s Store) -> Result<Self> {
         let options = IndexOptions { fresh: true, ..IndexOptions::default() };
-        Self::open_with(root, storage, &options, Condemned::default())
+        Self::open_with(store.caches(), store.storage(), &options, Condemned::default())
     }
 
-    fn open_with(root: &Path, storage: &'s dyn Storage, options: &IndexOptions, condemned: Condemned) -> Result<Self> {
-        let options = IndexOptions { disk: storage.cache_disk(), ..options.clone() };
-        let index_path = root.join(INDEX_FILE);
+    fn open_with(
+        caches: &CacheDirectory,
+        storage: &'s dyn Storage,
+        options: &IndexOptions,
+        condemned: Condemned,
+    ) -> Result<Self> {
+        let options = IndexOptions { disk: Arc::clone(caches.disk()), ..options.clone() };
+        // Where no index is kept, there is nothing below this.
+        let index_path = caches.directory().unwrap_or(Path::new("/dev/null")).join(INDEX_FILE);
         let mut locator = Self {
             index: RwLock::new(Arc::new(Index::open(&index_path, &options)?)),
             index_path,
+            disk: options.disk,
             storage,
             recipes_files: Mutex::default(),
             kept_recipes: KeptRecipes::default(),
@@ -119,7 +130,7 @@ impl<'s> Locator<'s> {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have been as fast.
         if Arc::ptr_eq(&index, damaged) {
-            let options = IndexOptions { fresh: true, disk: self.storage.cache_disk(), ..IndexOptions::default() };
+            let options = IndexOptions { fresh: true, disk: Arc::clone(&self.disk), ..IndexOptions::default() };
             let fresh = Index::open(&self.index_path, &options)?;
             self.reconcile(&fresh)?;
             *index = Arc::new(fresh);

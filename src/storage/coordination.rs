@@ -17,8 +17,8 @@
 
 use std::fmt::Debug;
 
-use super::{Listed, Storage};
-use crate::error::Result;
+use super::{Holder, Listed, Storage};
+use crate::error::{Error, Result};
 use crate::format::condemned::Condemned;
 use crate::format::id::SnapshotId;
 use crate::format::name::ObjectName;
@@ -57,6 +57,14 @@ pub trait Coordination: Send + Sync + Debug {
     /// [`crate::Error::ReadOnly`]; [`crate::Error::Locked`] where another gc is at work and this one cannot help it; the
     /// storage's.
     fn collect(&self) -> Result<Box<dyn Collection>>;
+
+    /// Removes a store that this process made just now, if it holds nothing and nobody changes it; says whether it did.
+    ///
+    /// # Errors
+    /// The storage's.
+    fn unmake(&self) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 /// What a gc announced and did not delete yet.
@@ -65,12 +73,22 @@ pub struct Pending {
     /// The objects.
     pub condemned: Condemned,
     /// Announcements that cannot be read, and why.
-    pub unreadable: Vec<(ObjectName, String)>,
+    pub unreadable: Vec<(ObjectName, Error)>,
+}
+
+impl Pending {
+    /// All that is announced.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if some of it cannot be read: what it lists cannot be known.
+    pub fn known(self) -> Result<Condemned> {
+        self.unreadable.into_iter().next().map_or(Ok(self.condemned), |(_, error)| Err(error))
+    }
 }
 
 /// A change of a store, under a lease. Dropped, the lease ends; what was written and not committed is found again by the
 /// next session or deleted by the next collection.
-pub trait Session: Send + Sync + Debug {
+pub trait Session: Send + Debug {
     /// Where this session reads and writes objects. A snapshot that is written here is visible to others only once it is
     /// committed (in a folder: as soon as it is written).
     fn storage(&self) -> &dyn Storage;
@@ -86,42 +104,46 @@ pub trait Session: Send + Sync + Debug {
     fn commit(&self, snapshots: &[SnapshotId]) -> Result<()>;
 }
 
-/// A process that holds a lease, for messages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeaseHolder {
-    /// The lease, as a person would find it.
-    pub lease: String,
-    /// What its holder said of itself, if it did.
-    pub holder: Option<String>,
-}
-
 /// A gc at work. Dropped, it stops where it is, and the next one carries on.
 pub trait Collection: Debug {
     /// Where to mark from: every snapshot that is visible, and every one that was committed by a session that was waited
     /// for.
     fn storage(&self) -> &dyn Storage;
 
-    /// What is announced and not deleted yet.
-    fn pending(&self) -> &Condemned;
+    /// What is announced and not deleted yet, `None` if nothing was announced.
+    fn pending(&self) -> Option<&Condemned>;
 
-    /// Where to copy what is needed out of objects that are to go.
+    /// Announcements of an earlier gc that cannot be read. Nothing is deleted by them, and they are withdrawn.
+    fn take_unreadable(&mut self) -> Vec<(ObjectName, Error)> {
+        Vec::new()
+    }
+
+    /// Prepares to copy what is needed out of objects that are to go.
     ///
     /// # Errors
     /// As [`Coordination::begin`].
-    fn copies(&mut self) -> Result<&dyn Storage>;
+    fn begin_copies(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Where to copy it, once that was prepared.
+    fn copies(&self) -> &dyn Storage;
 
     /// Announces that these objects will be deleted, durably, and makes the copies part of the store. [`Self::pending`] says
     /// what is announced then: if another gc was faster, what it announced; and in a bucket also what no record lists.
     ///
+    /// Where there is no room to announce anything, the collection waits until no session is at work, and keeps others from
+    /// beginning; unless it is not to wait.
+    ///
     /// # Errors
     /// The storage's. Nothing is announced then, or this.
-    fn announce(&mut self, condemned: &Condemned) -> Result<()>;
+    fn announce(&mut self, condemned: &Condemned, is_to_wait: bool) -> Result<()>;
 
     /// The sessions that may not know of the announcement and have not ended. To be asked until there is none.
     ///
     /// # Errors
     /// The storage's.
-    fn waits_for(&mut self) -> Result<Vec<LeaseHolder>>;
+    fn waits_for(&mut self) -> Result<Vec<Holder>>;
 
     /// Deletes these, in this order, of what is announced, and withdraws the announcement; says what else was deleted that
     /// no record listed. To be called once no session is waited for.

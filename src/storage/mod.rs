@@ -4,12 +4,15 @@
 //! to back by a writer and becomes visible, whole and durable, when [`ObjectWriter::finish`] returns; before that it is
 //! nowhere. Nothing visible is ever changed, appended to or renamed.
 
+mod backend;
 pub mod bucket;
 pub mod bundle;
+mod caches;
 pub mod coordination;
 pub mod disk;
 #[cfg(test)]
 pub(crate) mod faulty;
+mod holder;
 pub mod local;
 pub mod memory;
 pub mod scratch;
@@ -17,14 +20,16 @@ pub mod scratch;
 use std::fmt::Debug;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 
+pub use backend::Backend;
 pub use bundle::BundleStorage;
+pub use caches::CacheDirectory;
+pub use coordination::{Coordination, Session};
+pub use holder::Holder;
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
 pub use scratch::ScratchStorage;
 
-use self::disk::{Disk, SystemDisk};
 use crate::error::{Error, Result};
 use crate::format::name::{ObjectKind, ObjectName};
 
@@ -76,11 +81,6 @@ pub trait Storage: Send + Sync + Debug {
         Ok(())
     }
 
-    /// The disk on which a cache of what is in the storage is kept.
-    fn cache_disk(&self) -> Arc<dyn Disk> {
-        Arc::new(SystemDisk::PRIVATE)
-    }
-
     /// Removes an object. Removing what is not there is fine.
     fn delete(&self, name: &ObjectName) -> Result<()>;
 
@@ -106,6 +106,18 @@ pub trait Storage: Send + Sync + Debug {
     fn location(&self) -> PathBuf {
         PathBuf::from("memory")
     }
+
+    /// Directories of this machine that hold it: an add leaves them out.
+    fn own_directories(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// Removes what writers that are gone left half written. What is being written now is left alone.
+    fn sweep(&self) {}
+
+    /// Closes all files kept open for reading, as any read of others may.
+    #[cfg(test)]
+    fn close_files(&self) {}
 }
 
 /// An object being written. Dropped without `finish`, it leaves nothing behind.

@@ -32,7 +32,6 @@ mod writer;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -52,12 +51,15 @@ use super::Store;
 use super::commit::PacksDurable;
 use super::control::Control;
 use super::labels::{Labeller, Labelling};
-use super::locate::Locator;
+use super::locate::{Locator, listed};
 use crate::catalog::snapshot::{Root, Snapshot, SnapshotInfo, read_info};
 use crate::chunk::finder::Finder;
 use crate::error::{Error, Result};
 use crate::format::entry::EntryPath;
+use crate::format::id::SnapshotId;
+use crate::format::name::{ObjectKind, ObjectName};
 use crate::ingest::{self, Metadata, Walk, WalkOptions, Walked};
+use crate::storage::Storage;
 
 /// What to add, and how.
 #[derive(Debug, Clone)]
@@ -147,12 +149,11 @@ impl Store {
         if request.memory_bytes < MEMORY_BYTES_MIN {
             return Err(Error::Usage(format!("an add needs at least {} MiB of memory", MEMORY_BYTES_MIN >> 20)));
         }
-        self.folder()?;
+        self.check_writable()?;
         self.sweep();
-        // In this order, or gc may delete what this add relies on: see `engine::gc`.
-        let lease = self.lease()?;
-        let condemned = self.condemned()?;
-        let locator = Locator::open_without(self.root(), self.storage(), condemned)?;
+        // First, or gc may delete what this add relies on: see `engine::gc`.
+        let session = self.coordination().begin()?;
+        let locator = Locator::open_without(self, session.storage(), session.pending().clone())?;
         let (jobs, for_jobs) = unbounded();
         let (frames, for_frames) = unbounded();
         let (to_pack, for_packer) = unbounded();
@@ -173,7 +174,7 @@ impl Store {
             small: Pool::default(),
         };
         let mut info = describe(request);
-        let parent = if from.is_some() { None } else { parent_of(self, &info)? };
+        let parent = if from.is_some() { None } else { parent_of(session.storage(), &info)? };
         info.parent = parent.as_ref().map(Snapshot::id);
         let report = std::thread::scope(|scope| {
             for _ in 0..request.threads.max(1) {
@@ -181,15 +182,25 @@ impl Store {
                 scope.spawn(move || worker::run(tools, &queues));
             }
             drop(queues);
-            let storage = self.storage();
-            let locator = &locator;
+            let (storage, locator) = (session.storage(), &locator);
             let packing = Packing { storage, pack_bytes: self.pack_bytes, condemned: &locator.condemned().packs };
             scope.spawn(move || packer::run(&packing, &for_packer, &events));
             // Dropping the conductor closes the queues, and with them ends every thread of the scope.
             let (parent, tools) = (parent.as_ref(), &tools);
             let (given, ready) = from.map(|from| (from.given, from.ready)).unzip();
-            let setting =
-                Setting { store: self, locator, parent, info, request, labeller, control, tools, budget, given };
+            let setting = Setting {
+                store: self,
+                session: &*session,
+                locator,
+                parent,
+                info,
+                request,
+                labeller,
+                control,
+                tools,
+                budget,
+                given,
+            };
             let conductor = Conductor::new(setting, Ends { jobs, frames, to_pack, events: for_conductor })?;
             if let Some(ready) = ready {
                 // A writer that is not there any more has hung up its queue as well.
@@ -200,7 +211,7 @@ impl Store {
         // What was packed is worth knowing even if the add failed. That it could not be noted is no failure of the add: the
         // snapshot is there, and the index is a cache that the next to open it brings up to date or makes again.
         let _ = locator.close();
-        drop(lease);
+        drop(session);
         let report = report?;
         Ok(AddReport { duration: begun.elapsed(), ..report })
     }
@@ -215,8 +226,8 @@ fn walk(store: &Store, paths: &[PathBuf]) -> Result<Walk> {
             Err(source) => Err(Error::io("read", disk, source)),
         })
         .collect::<Result<_>>()?;
-    let own = std::fs::metadata(store.root()).map_err(|source| Error::io("read", store.root(), source))?;
-    Walk::new(roots, WalkOptions { skip: vec![(own.dev(), own.ino())] })
+    let skip = store.caches().left_out(store.storage().own_directories())?;
+    Walk::new(roots, WalkOptions { skip })
 }
 
 /// How many files and bytes an add of these paths will meet; `None` if it is ended before it knows.
@@ -252,14 +263,15 @@ fn describe(request: &AddRequest) -> SnapshotInfo {
 }
 
 /// The newest snapshot of the same paths on the same host.
-fn parent_of<'s>(store: &'s Store, info: &SnapshotInfo) -> Result<Option<Snapshot<'s>>> {
+fn parent_of<'s>(storage: &'s dyn Storage, info: &SnapshotInfo) -> Result<Option<Snapshot<'s>>> {
     let entry_paths = |info: &SnapshotInfo| -> BTreeSet<EntryPath> {
         info.roots.iter().map(|root| EntryPath::from_given(Path::new(OsStr::from_bytes(&root.0)))).collect()
     };
     let wanted = entry_paths(info);
     let same = |other: &SnapshotInfo| other.host == info.host && entry_paths(other) == wanted;
     // A snapshot that cannot be read is no parent; that it is damaged is for verify to say.
-    let known = store.snapshot_ids()?.into_iter().filter_map(|id| Some((id, read_info(store.storage(), id).ok()?)));
+    let ids: Vec<SnapshotId> = listed(storage, ObjectKind::Snapshot, ObjectName::snapshot)?;
+    let known = ids.into_iter().filter_map(|id| Some((id, read_info(storage, id).ok()?)));
     let newest = known.filter(|(_, other)| same(other)).max_by_key(|(id, other)| (other.time_ns, *id));
-    Ok(newest.and_then(|(id, _)| Snapshot::open(store.storage(), id).ok()))
+    Ok(newest.and_then(|(id, _)| Snapshot::open(storage, id).ok()))
 }

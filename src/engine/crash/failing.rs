@@ -184,7 +184,7 @@ impl Prepared {
         self.stage.collect(&store).unwrap();
         stage::assert_whole(&store, case);
         self.stage.compare_all(&store, &self.due, &copies, case);
-        stage::assert_tidy(store.root(), case);
+        stage::assert_tidy(&store.location(), case);
     }
 }
 

@@ -197,7 +197,7 @@ impl Stage {
                 assert!(rebuilt.unreadable.is_empty(), "{:?}", rebuilt.unreadable);
             }
             Step::Condemn => {
-                let _adding = store.folder()?.lease()?;
+                let _adding = store.coordination().begin()?;
                 let request = GcRequest { max_waste: 0.0, no_wait: true, ..GcRequest::default() };
                 let report = store.gc(&request, &Control::default(), &|_| {})?;
                 assert!(report.condemned > 0 && report.packs == 0, "{report:?}");

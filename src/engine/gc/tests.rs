@@ -9,6 +9,8 @@ use super::*;
 use crate::Settings;
 use crate::engine::add::AddRequest;
 use crate::engine::get::{GetRequest, Selector};
+use crate::format::id::CondemnedId;
+use crate::format::name::ObjectKind;
 use crate::storage::faulty::{Fault, FaultyDisk, Op};
 use rustix::io::Errno;
 
@@ -193,7 +195,7 @@ fn an_add_gives_nothing_a_condemned_name_and_relies_on_nothing_condemned() {
     shelf.remove(two);
     let store = shelf.store();
     // Somebody is adding, so that gc stops in the middle.
-    let lease = store.folder().unwrap().lease().unwrap();
+    let lease = store.coordination().begin().unwrap();
     let report = shelf.gc(&no_wait());
     assert_eq!((report.condemned, report.leases, report.packs), (4, 1, 0), "2 packs, 2 recipes files");
     let condemned = store.condemned().unwrap();
@@ -251,11 +253,11 @@ fn what_an_add_came_to_need_is_spared() {
     shelf.remove(one);
     shelf.remove(two);
     let store = shelf.store();
-    let lease = store.folder().unwrap().lease().unwrap();
+    let lease = store.coordination().begin().unwrap();
     assert!(shelf.gc(&no_wait()).condemned > 0);
     // An add that began before the record was written does not see it.
     let records = store.storage().list(ObjectKind::Condemned).unwrap();
-    let record = super::record::read(store.storage(), &records[0]).unwrap();
+    let record = crate::storage::local::read_record(store.storage(), &records[0]).unwrap();
     store.storage().delete(&records[0].name).unwrap();
     let again = shelf.add(name);
     store.storage().put_if_absent(&records[0].name, &record.encode()).unwrap();
@@ -273,7 +275,7 @@ fn a_dry_run_reckons_with_what_is_condemned_already() {
     let [(one, name, files), (two, ..)] = two_trees(&shelf);
     shelf.remove(one);
     shelf.remove(two);
-    let lease = shelf.store().folder().unwrap().lease().unwrap();
+    let lease = shelf.store().coordination().begin().unwrap();
     assert_eq!(shelf.gc(&no_wait()).condemned, 4);
     // Stored a second time, with a chunk more than the condemned pack has: by itself the worse home.
     let again = shelf.add(name);
@@ -291,7 +293,7 @@ fn a_dry_run_reckons_with_what_is_condemned_already() {
 #[test]
 fn one_gc_at_a_time() {
     let shelf = Shelf::new();
-    let sole = shelf.store().folder().unwrap().sole().unwrap();
+    let sole = shelf.store().coordination().collect().unwrap();
     let refused = shelf.store().gc(&GcRequest::default(), &Control::default(), &|_| {}).unwrap_err();
     assert!(matches!(refused, Error::Locked { .. }), "{refused:?}");
     shelf.gc(&dry());

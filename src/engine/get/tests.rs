@@ -32,7 +32,7 @@ fn restore(shelf: &Shelf, snapshot: SnapshotId, meanwhile: impl Fn(usize)) -> Re
     restore.run(entries.enumerate().map(|(n, entry)| {
         meanwhile(n);
         // A file that is open could be read on though it is gone.
-        store.folder().unwrap().close_files();
+        store.storage().close_files();
         entry.map(|entry| Placed { path: entry.path.below(&root).unwrap(), item: Item { entry, member: None } })
     }))
 }

@@ -11,10 +11,10 @@ fn an_index_that_is_damaged_while_it_is_open_is_made_again() {
     shelf.write("big", &noise(9, 8_000_000));
     let id = shelf.add("big");
     let store = shelf.store();
-    let path = store.root().join(INDEX_FILE);
+    let path = store.caches().directory().unwrap().join(INDEX_FILE);
     // Nothing is kept in memory, so that the damage is met.
     let options = IndexOptions { table_cache_bytes: 0, directory_cache_bytes: 0, ..IndexOptions::default() };
-    let open = || Locator::open_with(store.root(), store.storage(), &options, Condemned::default()).unwrap();
+    let open = || Locator::open_with(store.caches(), store.storage(), &options, Condemned::default()).unwrap();
     let (locator, other) = (open(), open());
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     let bytes = std::fs::read(&path).unwrap();

@@ -10,7 +10,7 @@ use crate::engine::trial::{Key, Numbers, Trial, hash_of};
 use crate::format::name::ObjectKind;
 use crate::pack::reader::read_directory;
 use crate::storage::faulty::FaultyDisk;
-use crate::storage::{LocalStorage, Storage};
+use crate::storage::{Backend, LocalStorage, Storage};
 
 const REQUEST: RepairRequest = RepairRequest { depth: Depth::Stored, dry_run: false, threads: 2 };
 
@@ -234,7 +234,7 @@ fn a_repair_that_is_cut_short_anywhere_costs_nothing_and_is_gone_on_with() {
         let opened = trial.open();
         let disk = FaultyDisk::killed_after(operations);
         let storage = LocalStorage::open_on(Arc::new(disk.clone()), trial.root()).unwrap();
-        let store = Store { medium: storage.into(), ..opened };
+        let store = Store { backend: Backend::folder(storage), ..opened };
         let ended = store.repair(&REQUEST, &Control::default());
         drop(store);
         assert!(trial.readable().is_superset(&before), "ended at operation {operations}");

@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 use crate::format::bucket::{LANES, Nonce, ObjectKey, Record, Slot, StoredObject, gc_key};
 use crate::format::condemned::{CONDEMNED_MAX, Condemned};
 use crate::format::name::ObjectName;
-use crate::storage::coordination::{Collection, LeaseHolder, Session};
-use crate::storage::{Listed, Storage, random_bytes};
+use crate::storage::coordination::{Collection, Session};
+use crate::storage::{Holder, Listed, Storage, random_bytes};
 
 /// A generation with more ends than this is closed though nothing is to be deleted: every reader reads them all.
 const ENDS_MAX: usize = 256;
@@ -41,7 +41,6 @@ pub(super) struct BucketCollection {
     storage: BucketStorage,
     copying: Option<BucketSession>,
     announced: Option<Announced>,
-    nothing: Condemned,
     /// Since when it waits.
     waiting_since: Option<Instant>,
 }
@@ -57,7 +56,6 @@ impl BucketCollection {
             storage: BucketStorage::scoped(Arc::clone(history), Scope::Collection(generation), None),
             copying: None,
             announced: None,
-            nothing: Condemned::default(),
             waiting_since: None,
         };
         if let Some(record) = collection.records().get(&collection.key("condemned"))? {
@@ -149,22 +147,28 @@ impl Collection for BucketCollection {
         &self.storage
     }
 
-    fn pending(&self) -> &Condemned {
-        self.announced.as_ref().map_or(&self.nothing, |announced| &announced.names)
+    fn pending(&self) -> Option<&Condemned> {
+        self.announced.as_ref().map(|announced| &announced.names)
     }
 
-    fn copies(&mut self) -> Result<&dyn Storage> {
-        let session = match self.copying.take() {
-            Some(session) => session,
-            None => BucketSession::begin(&self.history, 0)?,
-        };
+    /// Takes a lease of this generation, which is ended before G3.
+    fn begin_copies(&mut self) -> Result<()> {
+        if self.copying.is_some() {
+            return Ok(());
+        }
+        let session = BucketSession::begin(&self.history, self.generation)?;
         if session.generation() != self.generation {
             return Err(Error::Locked { path: self.records().describe(&self.key("condemned")).into() });
         }
-        Ok(self.copying.insert(session).storage())
+        self.copying = Some(session);
+        Ok(())
     }
 
-    fn announce(&mut self, condemned: &Condemned) -> Result<()> {
+    fn copies(&self) -> &dyn Storage {
+        self.copying.as_ref().map_or(&self.storage as &dyn Storage, Session::storage)
+    }
+
+    fn announce(&mut self, condemned: &Condemned, _: bool) -> Result<()> {
         // Before G3, or this gc would wait for itself.
         if let Some(session) = self.copying.take() {
             session.commit(&[])?;
@@ -182,7 +186,7 @@ impl Collection for BucketCollection {
         self.adopt(record)
     }
 
-    fn waits_for(&mut self) -> Result<Vec<LeaseHolder>> {
+    fn waits_for(&mut self) -> Result<Vec<Holder>> {
         let Some(hash) = self.announced.as_ref().map(|announced| announced.hash) else { return Ok(Vec::new()) };
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
         let is_patient = since.elapsed() < self.options.revoke_after;
@@ -195,7 +199,7 @@ impl Collection for BucketCollection {
                     continue;
                 }
                 if is_patient {
-                    held.push(LeaseHolder { lease: self.records().describe(&slot.lease()), holder: Some(holder) });
+                    held.push(Holder::parse(self.records().describe(&slot.lease()).as_ref(), holder.as_bytes()));
                 } else {
                     // If it committed meanwhile, that stands.
                     self.records().decide(&slot.end(), &Record::Revoked, &self.nonce)?;

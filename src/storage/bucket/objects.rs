@@ -10,7 +10,7 @@ use super::records::Records;
 use crate::error::{Error, Result};
 use crate::format::bucket::{ObjectKey, Slot, StoredObject};
 use crate::format::name::{ObjectKind, ObjectName};
-use crate::storage::{Listed, ObjectWriter, Put, Storage, fill};
+use crate::storage::{Listed, ObjectWriter, Put, Storage, fill, random_bytes};
 
 /// What is read: the newest state, or that of one generation.
 #[derive(Debug, Clone, Copy)]
@@ -120,13 +120,17 @@ impl BucketStorage {
     }
 
     fn writing(&self) -> Result<&Arc<Writing>> {
-        self.writing.as_ref().ok_or_else(|| Error::Internal("objects of a bucket are written in a session".to_owned()))
+        in_session(self.writing.as_ref())
     }
 
     /// Puts an object under a key of its own.
     fn put(&self, name: &ObjectName, bytes: &[u8]) -> Result<()> {
         put(&self.history, self.writing()?, name, bytes)
     }
+}
+
+fn in_session(writing: Option<&Arc<Writing>>) -> Result<&Arc<Writing>> {
+    writing.ok_or_else(|| Error::Internal("objects of a bucket are written in a session".to_owned()))
 }
 
 fn put(history: &History, writing: &Writing, name: &ObjectName, bytes: &[u8]) -> Result<()> {
@@ -153,6 +157,8 @@ impl Storage for BucketStorage {
     /// Decides `store.json`. Any other object has a key of its own.
     fn put_if_absent(&self, name: &ObjectName, bytes: &[u8]) -> Result<Put> {
         if *name == ObjectName::Config {
+            // Whoever makes the store first names the instance, too.
+            self.records().decide_bytes(super::INSTANCE, &random_bytes::<16>()?)?;
             let found = self.records().decide_bytes(&name.path(), bytes)?;
             return Ok(if found.is_none() { Put::Created } else { Put::Present });
         }
@@ -161,7 +167,7 @@ impl Storage for BucketStorage {
     }
 
     fn writer(&self) -> Result<Box<dyn ObjectWriter>> {
-        let (history, writing) = (Arc::clone(&self.history), Arc::clone(self.writing()?));
+        let (history, writing) = (Arc::clone(&self.history), self.writing.clone());
         Ok(Box::new(BucketWriter { history, writing, bytes: Vec::new(), view: self.view()? }))
     }
 
@@ -243,7 +249,7 @@ impl Storage for BucketStorage {
 #[derive(Debug)]
 struct BucketWriter {
     history: Arc<History>,
-    writing: Arc<Writing>,
+    writing: Option<Arc<Writing>>,
     bytes: Vec<u8>,
     view: Arc<View>,
 }
@@ -255,16 +261,21 @@ impl ObjectWriter for BucketWriter {
     }
 
     fn finish(self: Box<Self>, name: &ObjectName) -> Result<Put> {
-        put(&self.history, &self.writing, name, &self.bytes)?;
+        put(&self.history, in_session(self.writing.as_ref())?, name, &self.bytes)?;
         Ok(Put::Created)
     }
 
-    /// A key of its own takes the place of those that had the name.
+    /// A key of its own takes the place of those that had the name. Only `store.json` is overwritten.
     fn replace(self: Box<Self>, name: &ObjectName) -> Result<()> {
+        if *name == ObjectName::Config {
+            let key = name.path();
+            return self.history.records.retry("replace", &key, |bucket| bucket.put(&key, &self.bytes));
+        }
+        let writing = in_session(self.writing.as_ref())?;
         let mut keys = self.view.keys(name);
-        keys.extend(self.writing.written().objects.iter().map(|object| object.key).filter(|key| key.name == *name));
-        put(&self.history, &self.writing, name, &self.bytes)?;
-        self.writing.written().removed.extend(keys);
+        keys.extend(writing.written().objects.iter().map(|object| object.key).filter(|key| key.name == *name));
+        put(&self.history, writing, name, &self.bytes)?;
+        writing.written().removed.extend(keys);
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ use crate::format::condemned::Condemned;
 use crate::format::id::SnapshotId;
 use crate::format::name::ObjectName;
 use crate::storage::coordination::Session;
+use crate::storage::holder::this_process;
 use crate::storage::random_bytes;
 
 /// A lease that is held.
@@ -32,8 +33,7 @@ impl BucketSession {
         let nonce: Nonce = random_bytes()?;
         let [lane, ..] = nonce;
         let lane = lane % LANES;
-        let holder = format!("process {} on {}", std::process::id(), host());
-        let lease = Record::Lease(holder);
+        let lease = Record::Lease(this_process());
         let mut generation = history.done()?;
         while generation < at_least {
             generation += 1;
@@ -161,8 +161,4 @@ fn announced(history: &History, generation: u64) -> Result<Vec<u8>> {
         Record::Condemned(_) => Ok(bytes),
         other => Err(unexpected(&key, &other)),
     }
-}
-
-fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -62,13 +62,13 @@ impl Process {
     /// A whole gc.
     fn collect(&self) -> Result<()> {
         let mut collection = self.coordination.collect()?;
-        if !collection.pending().is_empty() {
+        if collection.pending().is_some() {
             while !collection.waits_for()?.is_empty() {}
             let delete = unneeded(&*collection)?;
             collection.carry_out(&delete)?;
         }
         let all = unneeded_of(collection.storage(), &everything(collection.storage())?)?;
-        collection.announce(&all)?;
+        collection.announce(&all, true)?;
         while !collection.waits_for()?.is_empty() {}
         let delete = unneeded(&*collection)?;
         collection.carry_out(&delete).map(drop)
@@ -104,7 +104,7 @@ fn unneeded_of(storage: &dyn Storage, packs: &Condemned) -> Result<Condemned> {
 }
 
 fn unneeded(collection: &dyn Collection) -> Result<Vec<ObjectName>> {
-    let left = unneeded_of(collection.storage(), collection.pending())?;
+    let left = unneeded_of(collection.storage(), &collection.pending().cloned().unwrap_or_default())?;
     Ok(left.packs.into_iter().map(ObjectName::Pack).collect())
 }
 

@@ -105,14 +105,19 @@ fn two_gcs_at_once_decide_the_same_and_copies_of_both_are_not_lost() {
     let mut first = one.coordination.collect().unwrap();
     let mut second = two.coordination.collect().unwrap();
     // Each takes the other's copy for superfluous: they condemn each other's.
-    first.copies().unwrap().put_if_absent(&pack(3), &[3; 100]).unwrap();
-    second.copies().unwrap().put_if_absent(&pack(4), &[4; 100]).unwrap();
+    first.begin_copies().unwrap();
+    first.copies().put_if_absent(&pack(3), &[3; 100]).unwrap();
+    second.begin_copies().unwrap();
+    second.copies().put_if_absent(&pack(4), &[4; 100]).unwrap();
     let condemned = |n: u8| Condemned { packs: [PackId([n; 32])].into(), ..Condemned::default() };
-    first.announce(&condemned(2)).unwrap();
+    first.announce(&condemned(2), true).unwrap();
     // The second's copy was written and not committed, so it is condemned; the second's own list is not what counts.
-    assert!(second.announce(&condemned(1)).is_ok());
+    assert!(second.announce(&condemned(1), true).is_ok());
     assert_eq!(first.pending(), second.pending());
-    assert!(first.pending().packs.contains(&PackId([2; 32])) && !first.pending().packs.contains(&PackId([1; 32])));
+    assert!(
+        first.pending().unwrap().packs.contains(&PackId([2; 32]))
+            && !first.pending().unwrap().packs.contains(&PackId([1; 32]))
+    );
     while !second.waits_for().unwrap().is_empty() {}
     let delete = unneeded(&*second).unwrap();
     second.carry_out(&delete).unwrap();
@@ -159,7 +164,7 @@ pub(super) fn assert_no_gap(bucket: &MemoryBucket) {
 fn with_closed_lanes(bucket: &MemoryBucket) {
     let gc = Process::new(bucket);
     let mut collection = gc.coordination.collect().unwrap();
-    collection.announce(&Condemned { packs: [PackId([1; 32])].into(), ..Condemned::default() }).unwrap();
+    collection.announce(&Condemned { packs: [PackId([1; 32])].into(), ..Condemned::default() }, true).unwrap();
     collection.waits_for().unwrap();
 }
 
@@ -191,7 +196,7 @@ fn what_is_announced_is_spared_if_a_session_that_was_waited_for_needs_it() {
     let session = writer.coordination.begin().unwrap();
     let mut collection = gc.coordination.collect().unwrap();
     let all = everything(collection.storage()).unwrap();
-    collection.announce(&all).unwrap();
+    collection.announce(&all, true).unwrap();
     assert_eq!(collection.waits_for().unwrap().len(), 1);
     // It did not know.
     assert!(session.storage().list(ObjectKind::Pack).unwrap().iter().any(|listed| listed.name == pack(1)));
@@ -214,8 +219,9 @@ fn a_reader_reads_on_where_a_gc_died_before_it_said_that_it_was_done() {
     assert_eq!(reader.packs(), [1, 2]);
     // What it needs of pack 1 is copied to pack 3; its reader knows that both have it.
     let mut collection = gc.coordination.collect().unwrap();
-    collection.copies().unwrap().put_if_absent(&pack(3), &[3; 100]).unwrap();
-    collection.announce(&Condemned { packs: [PackId([1; 32])].into(), ..Condemned::default() }).unwrap();
+    collection.begin_copies().unwrap();
+    collection.copies().put_if_absent(&pack(3), &[3; 100]).unwrap();
+    collection.announce(&Condemned { packs: [PackId([1; 32])].into(), ..Condemned::default() }, true).unwrap();
     while !collection.waits_for().unwrap().is_empty() {}
     gc.way.plan("put if absent", "done", BucketFault::Refused, usize::MAX);
     assert!(collection.carry_out(&[pack(1)]).is_err());
@@ -236,7 +242,7 @@ fn a_removal_is_not_forgotten_by_the_next_ledger() {
     // A gc that died while it closed lanes: some are open, some are not.
     gc.way.plan("put if absent", "leases/0/7/", BucketFault::Refused, usize::MAX);
     let mut collection = gc.coordination.collect().unwrap();
-    collection.announce(&Condemned { packs: [PackId([9; 32])].into(), ..Condemned::default() }).unwrap();
+    collection.announce(&Condemned { packs: [PackId([9; 32])].into(), ..Condemned::default() }, true).unwrap();
     bucket.put_if_absent(&gc_key(1, "condemned"), &Record::Condemned(Vec::new()).encode(&[1; 16])).unwrap();
     let mut collection = gc.coordination.collect().unwrap();
     assert!(collection.waits_for().is_err());

@@ -51,10 +51,10 @@ fn step(actor: &mut Actor, random: &mut Random, next: &mut u8, committed: &mut B
             }
         },
         Actor::Collector(collection, _) => {
-            if collection.pending().is_empty() {
+            if collection.pending().is_none() {
                 let all = unneeded_of(collection.storage(), &everything(collection.storage())?)?;
-                collection.announce(&all)?;
-                return Ok(!collection.pending().is_empty());
+                collection.announce(&all, true)?;
+                return Ok(collection.pending().is_some());
             }
             if collection.waits_for()?.is_empty() {
                 let delete = unneeded(&**collection)?;
@@ -69,7 +69,7 @@ fn step(actor: &mut Actor, random: &mut Random, next: &mut u8, committed: &mut B
 #[test]
 fn whatever_is_lost_late_or_repeated_no_visible_snapshot_loses_a_pack() {
     let (mut met, mut snapshots, mut collections, mut revoked) = (std::collections::BTreeMap::new(), 0, 0, 0);
-    for seed in 0..150 {
+    for seed in 0..40 {
         let mut random = Random(seed << 20);
         let bucket = MemoryBucket::new();
         let mut actors: Vec<Actor> = Vec::new();
@@ -153,8 +153,8 @@ fn whatever_is_lost_late_or_repeated_no_visible_snapshot_loses_a_pack() {
         }
     }
     let all: Vec<usize> = met.values().copied().collect();
-    assert!(met.len() == 6 && all.iter().all(|times| *times > 100), "{met:?}");
-    assert!(snapshots > 300 && collections > 300 && revoked > 20, "{snapshots}, {collections}, {revoked}");
+    assert!(met.len() == 6 && all.iter().all(|times| *times > 30), "{met:?}");
+    assert!(snapshots > 80 && collections > 80 && revoked > 5, "{snapshots}, {collections}, {revoked}");
 }
 
 impl Process {
