@@ -130,6 +130,7 @@ fn wrong_usage_is_code_2() {
 fn a_path_that_is_not_there_fails_the_add() {
     let bench = Bench::new();
     bench.write("data", b"data");
+    bench.ok(["init"]);
     let error = bench.error(1, ["add", "data", "absent"]);
     assert!(error.contains("cannot read \"absent\""), "{error}");
     assert_eq!(bench.json(["snapshots"]).as_array().unwrap().len(), 0);
@@ -174,6 +175,7 @@ fn on_a_terminal(bench: &Bench, command_line: &str) -> Option<String> {
 fn progress_is_for_terminals_only() {
     let bench = Bench::new();
     bench.write("big", noise(2, 40_000_000));
+    bench.ok(["init"]);
     let output = bench.run(["add", "big"]);
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(output.stdout.is_empty(), "an add has no data");
