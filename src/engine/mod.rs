@@ -21,6 +21,8 @@ pub mod remove;
 pub mod repair;
 pub mod stats;
 #[cfg(test)]
+mod tests;
+#[cfg(test)]
 mod trial;
 pub mod verify;
 

@@ -4,6 +4,7 @@
 use super::*;
 use crate::engine::gc::GcRequest;
 use crate::engine::gc::tests::{Shelf, files_in, noise};
+use crate::engine::trial::{Kind, on_every_backend};
 
 /// Twelve files that a second tree has too, with others between them; so each pack is half needed by the second alone.
 fn half_needed(shelf: &Shelf) -> (SnapshotId, SnapshotId) {
@@ -37,11 +38,10 @@ fn restore(shelf: &Shelf, snapshot: SnapshotId, meanwhile: impl Fn(usize)) -> Re
     }))
 }
 
-#[test]
-fn chunks_that_gc_moves_are_found_again() {
+fn chunks_that_gc_moves_are_found_again(kind: Kind) {
     // Before anything is planned, and at every file.
     for at in 0..12 {
-        let shelf = Shelf::new();
+        let shelf = Shelf::on(kind);
         let (both, kept) = half_needed(&shelf);
         let collect = |n| {
             if n == at {
@@ -59,9 +59,8 @@ fn chunks_that_gc_moves_are_found_again() {
     }
 }
 
-#[test]
-fn a_snapshot_that_is_gone_is_not_called_damaged() {
-    let shelf = Shelf::new();
+fn a_snapshot_that_is_gone_is_not_called_damaged(kind: Kind) {
+    let shelf = Shelf::on(kind);
     let (both, kept) = half_needed(&shelf);
     let report = restore(&shelf, kept, |n| {
         if n == 6 {
@@ -75,3 +74,5 @@ fn a_snapshot_that_is_gone_is_not_called_damaged() {
     let said = shelf.store().unless_removed(kept, report).unwrap_err();
     assert_eq!(said.to_string(), format!("snapshot {kept} was removed while it was read"));
 }
+
+on_every_backend!(chunks_that_gc_moves_are_found_again, a_snapshot_that_is_gone_is_not_called_damaged,);

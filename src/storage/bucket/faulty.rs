@@ -45,6 +45,8 @@ struct State {
     random: u64,
     /// Of a thousand operations so many meet a fault.
     faults_per_thousand: u64,
+    /// What is there is seen at once, as by clusters that are consistent.
+    consistent: bool,
     left: Option<usize>,
     operations: usize,
     changes: usize,
@@ -84,6 +86,13 @@ impl FaultyBucket {
             let mut state = bucket.state();
             (state.random, state.faults_per_thousand) = (seed, faults_per_thousand);
         }
+        bucket
+    }
+
+    /// As [`Self::seeded`], of a cluster that shows at once what is there.
+    pub(crate) fn seeded_consistent(inner: &MemoryBucket, seed: u64, faults_per_thousand: u64) -> Self {
+        let bucket = Self::seeded(inner, seed, faults_per_thousand);
+        bucket.state().consistent = true;
         bucket
     }
 
@@ -166,6 +175,7 @@ impl FaultyBucket {
             let faults: &[BucketFault] = match action {
                 "put" | "delete" => &[Refused, AnswerLost, Late, Twice],
                 "put if absent" => &[Refused, AnswerLost, Late, Twice, NothingLanded],
+                _ if state.consistent => &[Refused],
                 _ => &[Refused, Stale],
             };
             let place = state.below(faults.len() as u64) as usize;
