@@ -24,12 +24,12 @@ pub enum Error {
         source: io::Error,
     },
     /// Stored bytes are not what was written.
-    #[error("{file} is damaged at byte {offset}: {what}")]
+    #[error("{file} is damaged{}: {what}", at_byte(.offset))]
     Damaged {
-        /// The damaged object, by its path in the store.
+        /// The damaged object, by its path in the store; or the kind of objects that should have had what is lost.
         file: String,
-        /// Where in it, in bytes from its start.
-        offset: u64,
+        /// Where in it, in bytes from its start; `None` where no place is to blame.
+        offset: Option<u64>,
         /// What was expected there and what was found.
         what: String,
     },
@@ -137,7 +137,12 @@ impl Error {
 
     /// Damage at a byte of a stored object.
     pub fn damaged(file: impl Into<String>, offset: u64, what: impl Into<String>) -> Self {
-        Self::Damaged { file: file.into(), offset, what: what.into() }
+        Self::Damaged { file: file.into(), offset: Some(offset), what: what.into() }
+    }
+
+    /// Damage that has no place: an object as a whole, or something that no object has.
+    pub fn damaged_whole(file: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::Damaged { file: file.into(), offset: None, what: what.into() }
     }
 
     /// Something that is not there, with no near names.
@@ -201,6 +206,11 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// The place of damage, for messages.
+fn at_byte(offset: &Option<u64>) -> String {
+    offset.map_or_else(String::new, |offset| format!(" at byte {offset}"))
 }
 
 /// What the system answered, once more: such errors are no copies.

@@ -257,7 +257,7 @@ impl<'s> Locator<'s> {
     /// # Errors
     /// [`Error::Damaged`] if no pack has it, or it has another length.
     pub(super) fn locate(&self, id: &ChunkId, length: u64) -> Result<(Location, ChunkPlace)> {
-        let lost = |what: String| Error::damaged("packs", 0, what);
+        let lost = |what: String| Error::damaged_whole("packs", what);
         let found = self.ask(|| self.ask_index(|index| index.find(id, &|pack| self.load_directory(pack))))?;
         let location = found.ok_or_else(|| lost(format!("chunk {id} is in no pack that can be read")))?;
         let place = location
@@ -325,14 +325,14 @@ impl<'s> Locator<'s> {
         let end = pieces.last().map_or(0, |piece| piece.end);
         if end != size {
             let what = format!("a file of {size} bytes is said to be {content:?}, which has {end} bytes");
-            return Err(Error::damaged("snapshots", 0, what));
+            return Err(Error::damaged_whole("snapshots", what));
         }
         Ok(pieces)
     }
 
     /// The pieces of a recipe.
     pub(super) fn recipe(&self, id: &RecipeId) -> Result<Vec<Piece>> {
-        let lost = || Error::damaged("recipes", 0, format!("recipe {id} is in no file that can be read"));
+        let lost = || Error::damaged_whole("recipes", format!("recipe {id} is in no file that can be read"));
         self.ask(|| self.recipe_as_known(id))?.ok_or_else(lost)
     }
 

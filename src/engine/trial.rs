@@ -92,6 +92,17 @@ impl Place {
         }
     }
 
+    /// As a process that waits for the sessions of others, however long.
+    pub(super) fn open_patient(&self) -> Store {
+        match self {
+            Self::Folder(_) => self.open(),
+            Self::Bucket(bucket) => {
+                let backend = Backend::bucket(std::sync::Arc::new(bucket.clone()), BucketOptions::default());
+                Store::open_with(backend, CacheDirectory::none()).unwrap()
+            }
+        }
+    }
+
     /// As a process that is killed after so many changes.
     pub(super) fn killed_after(&self, changes: usize) -> (Result<Store>, Killed) {
         match self {

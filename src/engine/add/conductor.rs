@@ -441,5 +441,5 @@ impl<'a, 's> Conductor<'a, 's> {
 
 /// All senders of events hang up only after a failure that was sent before.
 fn stopped_early() -> Error {
-    Error::Usage("the add's worker threads stopped early".to_owned())
+    Error::Internal("the add's worker threads stopped early".to_owned())
 }

@@ -140,7 +140,7 @@ impl Store {
         let conductor = conductor.map_err(|source| Error::io("start", "a thread", source))?;
         if is_ready.recv().is_err() {
             // It ended before it was ready. That it could end well without having been told so is not so.
-            return joined(conductor).and_then(|_| Err(Error::Usage("the writer ended early".to_owned())));
+            return joined(conductor).and_then(|_| Err(Error::Internal("the writer ended early".to_owned())));
         }
         Ok(Writer {
             queue,

@@ -216,7 +216,7 @@ impl Store {
         let marked = marking.mark()?;
         if marked.lost_chunks > 0 {
             let what = format!("{} chunks that the snapshots need are in no pack that can be read", marked.lost_chunks);
-            return Err(Error::damaged("packs", 0, what));
+            return Err(Error::damaged_whole("packs", what));
         }
         let mut plan = Plan { store, scratch, objects: Vec::new(), report: BundleExportReport::default() };
         plan.report.snapshots = wanted.len() as u64;

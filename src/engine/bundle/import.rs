@@ -164,7 +164,8 @@ impl Import<'_> {
     fn note(&mut self, name: ObjectName, taken: Result<()>) -> Result<()> {
         match taken {
             Err(Error::Damaged { offset, what, .. }) => {
-                self.report.damaged.push((name, format!("at byte {offset}: {what}")));
+                let at = offset.map_or_else(String::new, |offset| format!("at byte {offset}: "));
+                self.report.damaged.push((name, format!("{at}{what}")));
                 Ok(())
             }
             taken => taken,
@@ -252,7 +253,7 @@ impl Import<'_> {
         self.control.count(1, bytes);
         if lost > 0 {
             let what = format!("{lost} recipes name chunks that neither bundle nor store has");
-            return Err(Error::damaged(name.path(), 0, what));
+            return Err(Error::damaged_whole(name.path(), what));
         }
         Ok(())
     }
@@ -295,7 +296,7 @@ impl Import<'_> {
             };
             if !has_recipe || !self.locator.has_all(entry.content, entry.size)? {
                 let what = format!("{:?} names contents that neither bundle nor store has", entry.path);
-                return Err(Error::damaged(ObjectName::Snapshot(id).path(), 0, what));
+                return Err(Error::damaged_whole(ObjectName::Snapshot(id).path(), what));
             }
         }
         Ok(())

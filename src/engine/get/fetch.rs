@@ -36,9 +36,11 @@ pub(super) trait Deliver: Sync {
 pub(super) fn ended_by(why: &Error, path: Option<&EntryPath>) -> Error {
     let needed = path.map(|path| format!("; {path:?} needs it")).unwrap_or_default();
     match why {
-        Error::Damaged { file, offset, what } => Error::damaged(file.clone(), *offset, format!("{what}{needed}")),
+        Error::Damaged { file, offset, what } => {
+            Error::Damaged { file: file.clone(), offset: *offset, what: format!("{what}{needed}") }
+        }
         Error::Io { action, path, source } => Error::io(action, path, same_error(source)),
-        other => Error::damaged("a pack", 0, format!("{}{needed}", chain(other))),
+        other => Error::damaged_whole("a pack", format!("{}{needed}", chain(other))),
     }
 }
 
@@ -163,7 +165,7 @@ impl<'a, 's> Worker<'a, 's> {
     }
 
     fn look_up_again(&self, want: &Want) -> Result<(Location, ChunkPlace, Range<u32>)> {
-        let unplanned = || Error::Usage("a planned chunk is not in its pack's directory".to_owned());
+        let unplanned = || Error::Internal("a planned chunk is not in its pack's directory".to_owned());
         let (pack, _) = self.plan.packs.get(want.pack as usize).ok_or_else(unplanned)?;
         let (id, range) = self.place_of(want).ok_or_else(unplanned)?;
         self.locator.vanished(pack)?;
@@ -174,7 +176,7 @@ impl<'a, 's> Worker<'a, 's> {
 
     /// Reads and decodes a want's frame.
     fn decode(&mut self, want: &Want) -> Result<()> {
-        let missing = || Error::Usage("a planned frame is not in its pack's directory".to_owned());
+        let missing = || Error::Internal("a planned frame is not in its pack's directory".to_owned());
         let (pack, directory) = self.plan.packs.get(want.pack as usize).ok_or_else(missing)?;
         let frame = directory.frames.get(want.frame as usize).ok_or_else(missing)?;
         let read =
@@ -210,7 +212,7 @@ impl<'a, 's> Worker<'a, 's> {
         });
         match places {
             Some((pack, offset, id)) => self.reader.damaged(self.storage, pack, offset, &id),
-            None => Error::damaged("packs", 0, "a planned chunk is not in its pack's directory"),
+            None => Error::Internal("a planned chunk is not in its pack's directory".to_owned()),
         }
     }
 }

@@ -326,7 +326,7 @@ impl Reader<'_> {
         let (Some(first), Some(last)) = (wants.first(), wants.last()) else { return Ok(()) };
         let frame = first.frame;
         let storage = self.store.storage();
-        let lost = || Error::Usage("a frame is in no pack of the store's".to_owned());
+        let lost = || Error::Internal("a frame is in no pack of the store's".to_owned());
         let pack = self.packs.get(frame.pack as usize).ok_or_else(lost)?;
         let read = |buffer: &mut Vec<u8>| read_stored(storage, pack, frame.offset, frame.stored_bytes as usize, buffer);
         if let Some(kept) = self.cache.as_ref().and_then(|cache| cache.get(&frame))

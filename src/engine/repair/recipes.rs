@@ -70,7 +70,8 @@ fn save(old: &RecipesFile<'_>, writer: &mut RecipesWriter, lost: &mut Vec<String
 /// Notes what cannot be read because it is damaged; any other reason ends the repair.
 fn lose(lost: &mut Vec<String>, error: Error) -> Result<()> {
     match error {
-        Error::Damaged { offset, what, .. } => lost.push(format!("at byte {offset}: {what}")),
+        Error::Damaged { offset: Some(offset), what, .. } => lost.push(format!("at byte {offset}: {what}")),
+        Error::Damaged { offset: None, what, .. } => lost.push(what),
         Error::FormatVersion { .. } => lost.push(error.to_string()),
         Error::Io { ref source, .. } if crate::engine::verify::is_unreadable(source) => {
             lost.push(crate::error::chain(&error));

@@ -306,7 +306,7 @@ impl<'c> Shared<'c> {
                 self.state().vanished = true;
                 None
             }
-            Error::Damaged { offset, what, .. } => Some(Damage { offset, ..plain(what) }),
+            Error::Damaged { offset, what, .. } => Some(Damage { offset: offset.unwrap_or_default(), ..plain(what) }),
             Error::FormatVersion { .. } | Error::Refused { .. } => Some(plain(error.to_string())),
             Error::Io { ref source, .. } if is_unreadable(source) => Some(plain(crate::error::chain(&error))),
             error => {

@@ -172,10 +172,6 @@ impl Storage for BucketStorage {
     }
 
     fn size(&self, name: &ObjectName) -> Result<u64> {
-        if matches!(name, ObjectName::Snapshot(_)) && self.writing.is_none() {
-            // Whether it is still there is what is asked.
-            self.refresh()?;
-        }
         self.with_key("inspect", name, |bucket, key| bucket.size(key))
     }
 

@@ -47,7 +47,7 @@ impl BucketSession {
                     let bytes = announced(history, generation)?;
                     if blake3::hash(&bytes).as_bytes() != &hash {
                         let what = "expected the announcement that the closed lane names, found another";
-                        return Err(Error::damaged(gc_key(generation, "condemned"), 0, what));
+                        return Err(Error::damaged_whole(gc_key(generation, "condemned"), what));
                     }
                 }
             }

@@ -100,14 +100,14 @@ pub(crate) fn read_record(storage: &dyn Storage, record: &Listed) -> Result<Cond
     let name = record.name;
     if record.bytes > CONDEMNED_BYTES_MAX {
         let what = format!("expected at most {CONDEMNED_BYTES_MAX} bytes, found {}", record.bytes);
-        return Err(Error::damaged(name.path(), 0, what));
+        return Err(Error::damaged_whole(name.path(), what));
     }
     let mut bytes = vec![0; record.bytes as usize];
     storage.read_at(&name, 0, &mut bytes)?;
     let found = ObjectName::Condemned(CondemnedId::of(&bytes));
     if found != name {
         let what = format!("expected bytes that hash to its name, found {found}; `store gc` removes it");
-        return Err(Error::damaged(name.path(), 0, what));
+        return Err(Error::damaged_whole(name.path(), what));
     }
     Condemned::parse(&bytes).map_err(|flaw| flaw.in_object(&name, 0))
 }
