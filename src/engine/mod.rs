@@ -218,7 +218,10 @@ impl Store {
     fn sweep(&self) {
         // Tidiness: what cannot be removed is in nobody's way.
         let _ = self.folder().and_then(LocalStorage::sweep_temporaries);
-        let _ = crate::index::sweep(&self.root.join(locate::INDEX_FILE), &*self.storage().cache_disk());
+        for file in locate::OLD_INDEX_FILES {
+            // Only if no process has it open: one of an earlier version holds its lock.
+            let _ = self.storage().cache_disk().remove_unlocked(&self.root.join(file));
+        }
     }
 
     /// The ids of all snapshots, in no particular order.
@@ -249,7 +252,7 @@ impl Store {
     /// # Errors
     /// A pack's directory is damaged, or the store cannot be listed.
     pub fn locator(&self) -> Result<Locator<'_>> {
-        Locator::open(&self.root, self.storage())
+        Locator::open(self)
     }
 
     /// Makes the index again from packs and recipes files.
@@ -257,9 +260,10 @@ impl Store {
     /// # Errors
     /// The store cannot be listed, or the index cannot be written.
     pub fn rebuild_index(&self) -> Result<RebuiltIndex> {
-        let mut locator = Locator::rebuild(&self.root, self.folder()?)?;
+        self.folder()?;
+        let mut locator = Locator::rebuild(self)?;
         let rebuilt = RebuiltIndex { statistics: locator.statistics(), unreadable: locator.take_unreadable() };
-        locator.close()?;
+        locator.close();
         Ok(rebuilt)
     }
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 pub use groups::{GroupChunks, GroupPart, GroupStats};
 
 use super::control::Control;
-use super::locate::{INDEX_FILE, Locator};
+use super::locate::{INDEX_FOLDER, Locator};
 use super::{SnapshotSummary, Store};
 use crate::catalog::snapshot::Snapshot;
 use crate::error::{Error, Result};
@@ -298,8 +298,8 @@ impl Store {
         metadata.snapshot_bytes = sum(ObjectKind::Snapshot)?;
         // So far the payloads.
         metadata.pack_bytes = pack_bytes - metadata.pack_bytes.min(pack_bytes);
-        let index = self.root().join(INDEX_FILE);
-        metadata.index_bytes = std::fs::metadata(index).map_or(0, |file| file.len());
+        let index = std::fs::read_dir(self.root().join(INDEX_FOLDER)).into_iter().flatten().flatten();
+        metadata.index_bytes = index.filter_map(|file| Some(file.metadata().ok()?.len())).sum();
         let chunks = stats.chunks + stats.unused_chunks;
         metadata.bytes_per_chunk = ratio(metadata.pack_bytes + metadata.recipe_bytes, chunks);
         metadata.bytes_per_entry = ratio(metadata.snapshot_bytes, entries);

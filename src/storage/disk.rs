@@ -105,6 +105,9 @@ pub trait ChangeFile: Send + Sync + Debug {
 pub trait ReadFile: Send + Sync + Debug {
     /// Reads some bytes at an offset, says how many; 0 at the end.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Length in bytes of a regular file that belongs to the user of this process; `None` for any other file.
+    fn own_bytes(&self) -> io::Result<Option<u64>>;
 }
 
 /// The operating system's file system.
@@ -250,5 +253,11 @@ impl ChangeFile for File {
 impl ReadFile for File {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         FileExt::read_at(self, buffer, offset)
+    }
+
+    fn own_bytes(&self) -> io::Result<Option<u64>> {
+        let metadata = self.metadata()?;
+        let is_own = metadata.is_file() && metadata.uid() == rustix::process::geteuid().as_raw();
+        Ok(is_own.then_some(metadata.len()))
     }
 }

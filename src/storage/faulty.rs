@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
@@ -118,6 +118,8 @@ pub(crate) enum Fault {
     Short,
     /// Nothing is done from an operation on: the process is killed.
     Killed,
+    /// One operation waits until [`FaultyDisk::resume`]: the process is suspended.
+    Suspended,
 }
 
 #[derive(Debug, Clone)]
@@ -137,6 +139,8 @@ struct State {
     plan: Option<Plan>,
     /// This many files are swept away between their creation and their lock.
     sweeps: usize,
+    /// What was suspended goes on.
+    is_resumed: bool,
 }
 
 /// The disk. Clones are the same one.
@@ -147,6 +151,7 @@ pub(crate) struct FaultyDisk {
     /// Every write takes one byte, and is interrupted before it does.
     stutters: bool,
     state: Arc<Mutex<State>>,
+    resumed: Arc<Condvar>,
 }
 
 impl FaultyDisk {
@@ -173,6 +178,12 @@ impl FaultyDisk {
     /// So many files are swept away from now on as soon as they are made.
     pub(crate) fn sweep_away(&self, files: usize) {
         self.state().sweeps = files;
+    }
+
+    /// Lets a suspended operation go on.
+    pub(crate) fn resume(&self) {
+        self.state().is_resumed = true;
+        self.resumed.notify_all();
     }
 
     /// The operation that met the fault, if it came to that.
@@ -227,6 +238,12 @@ impl FaultyDisk {
             Fault::Fails(errno) => Err(errno.into()),
             Fault::Short => Ok(true),
             Fault::Killed => Err(killed()),
+            Fault::Suspended => {
+                while !state.is_resumed {
+                    state = self.resumed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                Ok(false)
+            }
         }
     }
 
@@ -366,5 +383,9 @@ impl ReadFile for FaultyFile<Arc<dyn ReadFile>> {
         let short = self.disk.ask(Op::Read, &self.path, None)?;
         let bytes = part(buffer.len(), short);
         self.file.read_at(offset, &mut buffer[..bytes])
+    }
+    fn own_bytes(&self) -> io::Result<Option<u64>> {
+        self.disk.ask(Op::FileBytes, &self.path, None)?;
+        self.file.own_bytes()
     }
 }

@@ -152,7 +152,7 @@ impl Store {
         // In this order, or gc may delete what this add relies on: see `engine::gc`.
         let lease = self.lease()?;
         let condemned = self.condemned()?;
-        let locator = Locator::open_without(self.root(), self.storage(), condemned)?;
+        let locator = Locator::open_without(self, condemned)?;
         let (jobs, for_jobs) = unbounded();
         let (frames, for_frames) = unbounded();
         let (to_pack, for_packer) = unbounded();
@@ -197,9 +197,8 @@ impl Store {
             }
             conductor.run()
         });
-        // What was packed is worth knowing even if the add failed. That it could not be noted is no failure of the add: the
-        // snapshot is there, and the index is a cache that the next to open it brings up to date or makes again.
-        let _ = locator.close();
+        // What was packed is worth knowing even if the add failed.
+        locator.close();
         drop(lease);
         let report = report?;
         Ok(AddReport { duration: begun.elapsed(), ..report })

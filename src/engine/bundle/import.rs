@@ -81,7 +81,7 @@ impl Store {
         store.sweep();
         // In this order, or gc may delete what this relies on: see `engine::gc`.
         let lease = store.lease()?;
-        let locator = Locator::open_without(root, folder, store.condemned()?)?;
+        let locator = Locator::open_without(&store, store.condemned()?)?;
         let report = BundleImportReport {
             made_store,
             other_profile: store.settings.profile != bundle.settings.profile,
@@ -90,8 +90,7 @@ impl Store {
         let mut import = Import { from: bundle.storage(), to: folder, locator, control, report };
         let imported = import.run();
         let Import { locator, report, .. } = import;
-        // A cache, which would find out by itself.
-        let _ = locator.close();
+        locator.close();
         drop(lease);
         imported.map(|()| report)
     }

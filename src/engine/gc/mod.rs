@@ -156,8 +156,8 @@ impl Store {
         let _ = folder.leases();
         let collected = Collection::new(self, request, control).run(waiting);
         drop(sole);
-        // A cache, which would find out by itself.
-        let _ = self.locator().and_then(super::Locator::close);
+        // Without this, the next add would bring the index up to date.
+        let _ = super::Locator::open_without(self, Condemned::default()).map(super::Locator::close);
         collected
     }
 }
