@@ -194,21 +194,26 @@ impl Store {
     fn sweep(&self) {
         self.storage().sweep();
         if let Some(directory) = self.caches.directory() {
-            // Tidiness: what cannot be removed is in nobody's way.
-            let _ = crate::index::sweep(&directory.join(locate::INDEX_FILE), &**self.caches.disk());
+            for file in locate::OLD_INDEX_FILES {
+                // Only if no process has it open: one of an earlier version holds its lock.
+                let _ = self.caches.disk().remove_unlocked(&directory.join(file));
+            }
         }
     }
 
     /// What the index takes, in bytes.
     fn index_bytes(&self) -> u64 {
-        let index = self.caches.directory().map(|directory| directory.join(locate::INDEX_FILE));
-        index.and_then(|index| std::fs::metadata(index).ok()).map_or(0, |file| file.len())
+        let folder = self.caches.directory().map(|directory| directory.join(locate::INDEX_FOLDER));
+        let files = folder.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+        files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
     }
 
-    /// Removes the index: it is a cache, and its room may be needed.
-    fn drop_index(&self) -> std::io::Result<()> {
-        let directory = self.caches.directory().ok_or(std::io::ErrorKind::NotFound)?;
-        self.caches.disk().remove(&directory.join(locate::INDEX_FILE))
+    /// Removes the index: it is a cache, and its room may be needed. Says whether there was one.
+    fn drop_index(&self) -> bool {
+        let Some(directory) = self.caches.directory() else { return false };
+        let (folder, disk) = (directory.join(locate::INDEX_FOLDER), self.caches.disk());
+        let names = disk.names(&folder).unwrap_or_default();
+        names.iter().filter(|name| disk.remove(&folder.join(name)).is_ok()).count() > 0
     }
 
     /// The ids of all snapshots, in no particular order.
@@ -250,7 +255,7 @@ impl Store {
         self.check_writable()?;
         let mut locator = Locator::rebuild(self)?;
         let rebuilt = RebuiltIndex { statistics: locator.statistics(), unreadable: locator.take_unreadable() };
-        locator.close()?;
+        locator.close();
         Ok(rebuilt)
     }
 }

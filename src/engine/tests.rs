@@ -182,7 +182,7 @@ fn a_folder_has_its_caches_inside_unless_it_is_told_otherwise() {
     let report = store.add(&request, &Control::default()).unwrap();
     // Neither the store nor its caches are in it.
     assert_eq!(report.totals.files, 1);
-    assert!(!root.join(locate::INDEX_FILE).exists());
+    assert!(!root.join(locate::INDEX_FOLDER).exists());
     let own = store.caches().directory().unwrap();
     assert!(own.starts_with(&caches) && std::fs::read_dir(own).unwrap().count() > 0);
     assert_whole_store(&store);

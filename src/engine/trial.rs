@@ -288,8 +288,9 @@ impl Trial {
     pub(super) fn copy(&self, with_index: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let place = self.place.copy(folder.path());
-        if !with_index && self.place.read(Path::new("index.redb")).is_some() {
-            place.remove(Path::new("index.redb"));
+        if !with_index {
+            let index = place.bytes().into_keys().filter(|path| path.starts_with("index"));
+            index.for_each(|path| place.remove(&path));
         }
         Self { _folder: folder, place, trees: self.trees.clone(), files: self.files.clone() }
     }

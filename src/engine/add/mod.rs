@@ -208,9 +208,8 @@ impl Store {
             }
             conductor.run()
         });
-        // What was packed is worth knowing even if the add failed. That it could not be noted is no failure of the add: the
-        // snapshot is there, and the index is a cache that the next to open it brings up to date or makes again.
-        let _ = locator.close();
+        // What was packed is worth knowing even if the add failed.
+        locator.close();
         drop(session);
         let report = report?;
         Ok(AddReport { duration: begun.elapsed(), ..report })

@@ -107,8 +107,7 @@ impl Store {
         let mut import = Import { from: bundle.storage(), session: &*session, locator, control, report };
         let imported = import.run();
         let Import { locator, report, .. } = import;
-        // A cache, which would find out by itself.
-        let _ = locator.close();
+        locator.close();
         imported.map(|()| report)
     }
 }

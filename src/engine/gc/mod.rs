@@ -159,8 +159,8 @@ impl Store {
         }
         // On a disk that has no room even for the file whose lock this takes, the index goes: it is a cache.
         let mut collection = match self.coordination().collect() {
-            Err(error) if error.is_out_of_space() => {
-                self.drop_index().map_err(|_| error)?;
+            Err(error) if error.is_out_of_space() && self.drop_index() => {
+                drop(error);
                 self.coordination().collect()?
             }
             collection => collection?,
@@ -168,8 +168,8 @@ impl Store {
         self.sweep();
         let collected = Collector::new(self, request, control).run(&mut *collection, waiting);
         drop(collection);
-        // A cache, which would find out by itself.
-        let _ = self.locator().and_then(super::Locator::close);
+        // Without this, the next add would bring the index up to date.
+        let _ = super::Locator::open_without(self, self.storage(), Condemned::default()).map(super::Locator::close);
         collected
     }
 }

@@ -34,8 +34,8 @@ fn nothing_that_could_be_had_is_lost_and_adding_again_heals(kind: Kind) {
         let mut bytes_after = trial.bytes();
         let mut expected = bytes_before.clone();
         // An index may have come to be by reading.
-        bytes_after.remove(Path::new("index.redb"));
-        expected.remove(Path::new("index.redb"));
+        bytes_after.retain(|path, _| !path.starts_with("index"));
+        expected.retain(|path, _| !path.starts_with("index"));
         assert_eq!(hash_of(&expected), hash_of(&bytes_after), "{story}");
 
         let report = repair(&trial);

@@ -71,7 +71,7 @@ impl Coordination for LocalStorage {
 }
 
 /// The directories below a store's root that this program makes.
-const FOLDERS: [&str; 6] = ["tmp", "leases", "packs", "recipes", "snapshots", "condemned"];
+const FOLDERS: [&str; 7] = ["tmp", "index", "leases", "packs", "recipes", "snapshots", "condemned"];
 
 impl LocalStorage {
     /// The records of what is announced, and what they say.
