@@ -39,7 +39,7 @@ timed() { # timed PROGRAM STEP COMMAND…: appends a line to the results
   fi
   awk -v p="$program" -v s="$step" '{printf "%s\t%s\t%s\t%s\t%s\n", p, s, $1, $2 + $3, $4}' time >>"$work/times"
 }
-sized() { printf '%s\t%s\n' "$1" "$(du -sb --exclude='index.redb*' "$2" | cut -f1)" >>"$work/sizes"; } # no caches
+sized() { printf '%s\t%s\n' "$1" "$(du -sb --exclude=index "$2" | cut -f1)" >>"$work/sizes"; } # no caches
 same() { diff -r --no-dereference "$data" "$1" >/dev/null || { echo "compare.sh: $1 differs" >&2 && exit 1; }; }
 
 run_seamstore() {

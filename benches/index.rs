@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use seamstore::format::directory::{ChunkEntry, Directory};
 use seamstore::format::id::{ChunkId, PackId};
-use seamstore::index::{Index, IndexOptions};
+use seamstore::index::{Index, IndexOptions, Kept};
 
 const CHUNKS_PER_PACK: u64 = 4096;
 const ASKED: u64 = 2_000_000;
@@ -22,7 +22,7 @@ fn main() {
     let chunks = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(1_000_000);
     let folder = tempfile::tempdir().unwrap();
     Bench { packs: u64::div_ceil(chunks, CHUNKS_PER_PACK), loading: Cell::default(), loads: Cell::new(0) }
-        .run(&folder.path().join("index.redb"));
+        .run(&folder.path().join("index"));
 }
 
 /// Processor time of this thread.
@@ -43,7 +43,8 @@ impl Bench {
         let chunks = self.packs * CHUNKS_PER_PACK;
         println!("{chunks} chunks in {} packs", self.packs);
         let directory_cache_bytes = IndexOptions::default().directory_cache_bytes;
-        let index = Index::open(path, &IndexOptions::default()).unwrap();
+        let options = IndexOptions { folder: Some(path.to_owned()), keep: true, ..IndexOptions::default() };
+        let index = Index::open(&options);
         let start = now();
         let mut slowest = Duration::ZERO;
         let mut making = Duration::ZERO;
@@ -57,7 +58,7 @@ impl Bench {
         }
         let added = (now() - start) - making;
         let (start, clock) = (now(), Instant::now());
-        index.close().unwrap();
+        assert_eq!(index.close(), Kept::Yes);
         println!(
             "build            {:8.2} s, {:.0} ns a chunk; slowest add of a pack {:.0} ms; close {:.2} s, {:.2} by the clock",
             added.as_secs_f64(),
@@ -66,16 +67,17 @@ impl Bench {
             (now() - start).as_secs_f64(),
             clock.elapsed().as_secs_f64(),
         );
-        let file = std::fs::metadata(path).unwrap();
+        let files: Vec<u64> =
+            std::fs::read_dir(path).unwrap().map(|file| file.unwrap().metadata().unwrap().blocks() * 512).collect();
         println!(
-            "file             {:8.2} bytes a chunk on disk, {:.2} with holes",
-            (file.blocks() * 512) as f64 / chunks as f64,
-            file.len() as f64 / chunks as f64,
+            "files            {:8.2} bytes a chunk on disk, in {} files",
+            files.iter().sum::<u64>() as f64 / chunks as f64,
+            files.len(),
         );
 
         let (rss_before, _) = memory();
         let (start, clock) = (now(), Instant::now());
-        let index = Index::open(path, &IndexOptions::default()).unwrap();
+        let index = Index::open(&options);
         println!(
             "open             {:8.2} ms, {:.2} by the clock",
             (now() - start).as_secs_f64() * 1e3,
@@ -119,16 +121,16 @@ impl Bench {
         let (rss, peak) = memory();
         println!("{counts:?}");
         println!(
-            "memory           {:8.2} bytes a chunk of filter; resident {} MB ({rss_before} before opening), peak {peak} MB; caches {} MB",
+            "memory           {:8.2} bytes a chunk of filter; resident {} MB ({rss_before} before opening), peak {peak} MB; directories {} MB",
             counts.loaded_filter_bytes as f64 / chunks as f64,
             rss,
-            (directory_cache_bytes + IndexOptions::default().table_cache_bytes) >> 20,
+            directory_cache_bytes >> 20,
         );
         let (start, clock) = (now(), Instant::now());
         for number in self.packs..self.packs + 3 {
             index.add_pack(pack(number), directory(number)).unwrap();
         }
-        index.close().unwrap();
+        assert_eq!(index.close(), Kept::Yes);
         println!(
             "add 3 packs      {:8.2} ms with closing, {:.2} by the clock",
             (now() - start).as_secs_f64() * 1e3,
@@ -148,7 +150,7 @@ impl Bench {
         self.loading.set(Duration::ZERO);
         self.loads.set(0);
         let start = now();
-        let found = ids.iter().filter(|id| index.contains(id, load).unwrap()).count();
+        let found = ids.iter().filter(|id| index.pack_of(id, load).unwrap().is_some()).count();
         let time = (now() - start) - self.loading.get();
         assert!(!known && found == 0 || known && found >= ids.len() / 2);
         let each = time.as_secs_f64() / ids.len() as f64;

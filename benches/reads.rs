@@ -62,7 +62,7 @@ fn main() {
 
 /// Prints a row; returns the stored bytes.
 fn measure(name: &str, store: &Store, at_256: Option<u64>) -> u64 {
-    let stored = bytes_below(store.root());
+    let stored = bytes_below(&store.location());
     let begun = Instant::now();
     let reader = store.reader(&Selector::Latest).unwrap();
     let open = begun.elapsed();
@@ -175,7 +175,7 @@ fn bytes_below(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
     let bytes = entries.map(|entry| match entry.metadata().unwrap() {
         metadata if metadata.is_dir() => bytes_below(&entry.path()),
-        metadata if entry.file_name() != "index.redb" => metadata.len(),
+        metadata if entry.file_name() != "index" => metadata.len(),
         _ => 0,
     });
     bytes.sum()

@@ -26,12 +26,12 @@ pub enum Error {
         source: io::Error,
     },
     /// Stored bytes are not what was written.
-    #[error("{file} is damaged at byte {offset}: {what}")]
+    #[error("{file} is damaged{}: {what}", at_byte(.offset))]
     Damaged {
-        /// The damaged object, by its path in the store.
+        /// The damaged object, by its path in the store; or the kind of objects that should have had what is lost.
         file: String,
-        /// Where in it, in bytes from its start.
-        offset: u64,
+        /// Where in it, in bytes from its start; `None` where no place is to blame.
+        offset: Option<u64>,
         /// What was expected there and what was found.
         what: String,
     },
@@ -117,6 +117,12 @@ pub enum Error {
         /// The file that is locked.
         path: PathBuf,
     },
+    /// A lease was ended by a gc before its holder was done: nothing that the holder was making became visible.
+    #[error("a gc revoked the lease {lease}; no snapshot was made")]
+    Revoked {
+        /// The lease.
+        lease: String,
+    },
     /// The index, which is a cache, is not usable; it can be rebuilt.
     #[error("the index {} cannot be used: {why}", quoted(.path))]
     Index {
@@ -155,7 +161,12 @@ impl Error {
 
     /// Damage at a byte of a stored object.
     pub fn damaged(file: impl Into<String>, offset: u64, what: impl Into<String>) -> Self {
-        Self::Damaged { file: file.into(), offset, what: what.into() }
+        Self::Damaged { file: file.into(), offset: Some(offset), what: what.into() }
+    }
+
+    /// Damage that has no place: an object as a whole, or something that no object has.
+    pub fn damaged_whole(file: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::Damaged { file: file.into(), offset: None, what: what.into() }
     }
 
     /// Something that is not there, with no near names.
@@ -204,6 +215,7 @@ impl Error {
             Self::NotFound { near, .. } if !near.is_empty() => Some(format!("did you mean {}?", near.join(", "))),
             Self::Exists { .. } => Some("choose another place; `get` replaces what exists with --force".into()),
             Self::Locked { .. } => Some("wait for the other process to finish, then try again".into()),
+            Self::Revoked { .. } => Some("run the same command again".into()),
             Self::Index { .. } => Some("run `store repair --index` to rebuild it from the packs".into()),
             Self::Io { action: "lock", source, .. } if source.kind() == io::ErrorKind::Unsupported => Some(
                 "this file system has no locks, without which gc cannot see whether an add is at work; copy the store to one                  that has, and run gc there"
@@ -223,6 +235,11 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// The place of damage, for messages.
+fn at_byte(offset: &Option<u64>) -> String {
+    offset.map_or_else(String::new, |offset| format!(" at byte {offset}"))
 }
 
 /// Clones an I/O error ([`io::Error`] is not `Clone`).

@@ -440,7 +440,7 @@ fn damaged_objects_of_a_store_are_made_whole_by_a_bundle() {
         let whole = std::fs::read(&place).unwrap();
         // Cut off, so that what it holds is known to nobody.
         std::fs::write(&place, &whole[..whole.len() - 1]).unwrap();
-        let _ = std::fs::remove_file(root.join("index.redb"));
+        let _ = std::fs::remove_dir_all(root.join("index"));
         let report = Store::import_bundle(&root, &case.path("all.bundle"), &Control::default()).unwrap();
         assert_eq!(report.added_bytes, whole.len() as u64, "{path:?}");
         assert!(std::fs::read(&place).unwrap() == whole, "{path:?}");

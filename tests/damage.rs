@@ -139,7 +139,7 @@ fn a_pack_that_has_lost_its_end_costs_that_pack_only() {
             let (pack, ..) = two_snapshots(&bench);
             damage.inflict(&pack);
             if !with_index {
-                std::fs::remove_file(bench.path(".store/index.redb")).unwrap();
+                std::fs::remove_dir_all(bench.path(".store/index")).unwrap();
             }
             let error = bench.error(4, ["get", "tree", "-o", "copy"]);
             assert!(!offsets(&error).is_empty() && error.contains("was not restored"), "{damage:?}: {error}");
@@ -166,7 +166,7 @@ fn a_damaged_recipes_file_costs_its_files_only() {
             let (_, recipes, _) = two_snapshots(&bench);
             damage.inflict(&recipes);
             if !with_index {
-                std::fs::remove_file(bench.path(".store/index.redb")).unwrap();
+                std::fs::remove_dir_all(bench.path(".store/index")).unwrap();
             }
             let error = bench.error(4, ["get", "tree", "-o", "copy"]);
             assert!(!offsets(&error).is_empty(), "{damage:?}: {error}");
@@ -229,7 +229,7 @@ fn adding_the_originals_again_heals() {
                 let (pack, recipes, _) = two_snapshots(&bench);
                 damage.inflict(if of_recipes { &recipes } else { &pack });
                 if !with_index {
-                    std::fs::remove_file(bench.path(".store/index.redb")).unwrap();
+                    std::fs::remove_dir_all(bench.path(".store/index")).unwrap();
                 }
                 bench.ok(["add", "--reread", "tree"]);
                 let story = format!("{damage:?}, recipes: {of_recipes}, index: {with_index}");

@@ -187,7 +187,7 @@ fn a_store_of_somebody_else_can_be_read() {
     for with_index in [true, false] {
         if !with_index {
             std::fs::set_permissions(bench.path("store"), std::fs::Permissions::from_mode(0o755)).unwrap();
-            std::fs::remove_file(bench.path("store/index.redb")).unwrap();
+            std::fs::remove_dir_all(bench.path("store/index")).unwrap();
             std::fs::set_permissions(bench.path("store"), std::fs::Permissions::from_mode(0o555)).unwrap();
         }
         let run =
@@ -206,7 +206,7 @@ fn a_store_on_a_read_only_disk_can_be_read() {
     store_of_a_tree(&bench);
     for with_index in [true, false] {
         if !with_index {
-            std::fs::remove_file(bench.path("store/index.redb")).unwrap();
+            std::fs::remove_dir_all(bench.path("store/index")).unwrap();
         }
         let Some(_mount) = Mount::read_only(&bench.path("store"), bench.path("mounted")) else { return };
         assert!(is_root());

@@ -223,7 +223,7 @@ fn make_golden_stores() {
             }
             bench.ok(["--store", "store", "add", "tree"].into_iter().chain(settings.iter().copied()));
         }
-        std::fs::remove_file(bench.path("store/index.redb")).unwrap();
+        std::fs::remove_dir_all(bench.path("store/index")).unwrap();
         let _ = std::fs::remove_dir(bench.path("store/tmp"));
         std::fs::create_dir_all(&golden).unwrap();
         copy_tree(&bench.path("store"), &golden.join("store"));

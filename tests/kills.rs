@@ -205,7 +205,7 @@ impl<'b> Session<'b> {
     fn end(&self) {
         self.json(&["gc", "--max-waste", "0%"]);
         // Whatever was left of the index, it is right, or made again.
-        let _ = std::fs::remove_file(self.store.join("index.redb"));
+        let _ = std::fs::remove_dir_all(self.store.join("index"));
         let again = self.json(&["add", "--reread", self.kept.values().next().unwrap()]);
         assert_eq!(again["new_bytes"], 0);
         let stats = self.json(&["dedup-stats"]);

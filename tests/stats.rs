@@ -112,7 +112,7 @@ fn every_figure_is_exact() {
     let sizes = |folder: &str| -> u64 {
         files_below(&bench.path(".store").join(folder)).iter().map(|file| file.metadata().unwrap().len()).sum()
     };
-    let index = bench.path(".store/index.redb").metadata().unwrap().len();
+    let index = sizes("index");
     assert_eq!(number(&stats["stored_bytes"]), sizes("") - index);
     let metadata = &stats["metadata"];
     assert_eq!(metadata["index_bytes"], index);

@@ -48,7 +48,7 @@ pub fn decode_objects(index: Vec<u8>) -> Result<Vec<ObjectPlace>, String> {
         Ok(places)
     };
     read().map_err(|error| match error {
-        Error::Damaged { offset, what, .. } => format!("at byte {offset} of its index: {what}"),
+        Error::Damaged { offset: Some(offset), what, .. } => format!("at byte {offset} of its index: {what}"),
         error => crate::error::chain(&error),
     })
 }

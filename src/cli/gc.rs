@@ -8,7 +8,7 @@ use super::{Context, Exit};
 use crate::engine::gc::{GcReport, GcRequest};
 use crate::error::Result;
 use crate::format::name::ObjectName;
-use crate::storage::local::Holder;
+use crate::storage::Holder;
 
 /// Free the space of what no snapshot needs any more.
 ///

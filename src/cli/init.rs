@@ -89,7 +89,7 @@ pub(super) fn made(store: &Store) -> String {
     format!(
         "made store {} in {}: profile {}, frames of {} bytes, {} level {}",
         store.id(),
-        quoted(store.root()),
+        quoted(&store.location()),
         settings.profile,
         settings.frames.frame_bytes(),
         settings.frames.codec(),

@@ -107,7 +107,7 @@ impl Context {
     /// Says what is wrong with a bundle that can be read all the same.
     fn warn_of_flaws(&self, store: &Store) {
         for flaw in store.bundle_flaws() {
-            let at = format!("bundle {} at byte {}", quoted(store.root()), flaw.offset);
+            let at = format!("bundle {} at byte {}", quoted(&store.location()), flaw.offset);
             self.report.warning(&format!("{at}: {}", flaw.what));
         }
     }

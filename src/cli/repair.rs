@@ -103,9 +103,7 @@ struct JsonSnapshot {
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     if let Some(aside) = Store::mend_config(&context.store, args.dry_run || args.index)? {
-        context
-            .report
-            .note(&format!("store.json had one wrong byte and was mended; as it was, it is now {}", aside.display()));
+        context.report.note(&format!("store.json had one wrong byte and was mended; as it was, it is now {aside}"));
     }
     let store = context.open()?;
     if args.index {
@@ -125,7 +123,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         packs: report.packs.iter().map(json_pack).collect(),
         recipes_files: report.recipes.iter().map(json_recipes).collect(),
         snapshots: report.snapshots.iter().map(json_snapshot).collect(),
-        quarantined: report.quarantined.iter().map(|path| path.display().to_string()).collect(),
+        quarantined: report.quarantined.clone(),
         index: report.index.as_ref().map(json_index),
         lost_files: report.lost_files,
         lost_bytes: report.lost_bytes,

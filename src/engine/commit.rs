@@ -6,7 +6,8 @@
 //!                their directories synced
 //! 3  recipes     the same as for a pack; the directory synced also    [`recipes`]
 //!                where a recipe of another add is relied on
-//! 4  snapshot    the same as for a pack: the commit                   [`snapshot`]
+//! 4  snapshot    the same as for a pack; then the session commits:    [`snapshot`]
+//!                in a folder the snapshot's name is the commit
 //! ```
 //!
 //! Each step takes what the step before gives and nothing else gives, so no other order compiles.
@@ -38,6 +39,7 @@ use super::locate::Locator;
 use crate::catalog::recipe::RecipesWriter;
 use crate::catalog::snapshot::{SnapshotInfo, SnapshotWriter, WrittenSnapshot};
 use crate::error::Result;
+use crate::storage::Session;
 
 /// All packs of this add are durable.
 #[derive(Debug)]
@@ -79,6 +81,13 @@ pub(super) fn recipes(
 }
 
 /// Step 4: the commit.
-pub(super) fn snapshot(_: RecipesDurable, rows: SnapshotWriter, info: SnapshotInfo) -> Result<WrittenSnapshot> {
-    rows.finish(info)
+pub(super) fn snapshot(
+    _: RecipesDurable,
+    rows: SnapshotWriter,
+    info: SnapshotInfo,
+    session: &dyn Session,
+) -> Result<WrittenSnapshot> {
+    let written = rows.finish(info)?;
+    session.commit(&[written.id])?;
+    Ok(written)
 }

@@ -6,15 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Settings, Store, locate, random_id};
+use super::{Settings, Store, random_id};
 use crate::error::{Error, Result};
 use crate::format::config::StoreConfig;
-use crate::format::name::{ObjectKind, ObjectName};
+use crate::format::name::ObjectName;
 use crate::storage::disk::{Disk, SystemDisk};
-use crate::storage::{LocalStorage, Put, Storage};
-
-/// The directories below a store's root that this program makes.
-const FOLDERS: [&str; 6] = ["tmp", "leases", "packs", "recipes", "snapshots", "condemned"];
+use crate::storage::{Backend, CacheDirectory, LocalStorage, Put, Storage};
 
 /// That a store was made just now, with what was made for it.
 #[derive(Debug)]
@@ -50,18 +47,22 @@ impl Store {
     /// # Errors
     /// As [`Store::init`].
     pub fn init_on(disk: Arc<dyn Disk>, root: &Path, settings: Settings) -> Result<Self> {
-        let config = StoreConfig::new(
-            random_id()?,
-            settings.profile.name(),
-            settings.frames.frame_bytes() as u32,
-            settings.frames.codec().to_string(),
-            settings.frames.level(),
-        );
-        Self::init_with(disk, root, &config)
+        Self::init_as(disk, root, &new_config(settings)?)
     }
 
-    /// Makes a store of this configuration.
-    pub(super) fn init_with(disk: Arc<dyn Disk>, root: &Path, config: &StoreConfig) -> Result<Self> {
+    /// Makes a store that is kept anywhere. What can be made again is kept in `caches`.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if there is one already; the backend's.
+    pub fn init_with(backend: Backend, caches: CacheDirectory, settings: Settings) -> Result<Self> {
+        match backend.storage().put_if_absent(&ObjectName::Config, &new_config(settings)?.to_bytes())? {
+            Put::Created => Self::open_with(backend, caches),
+            Put::Present => Err(Error::Exists { path: backend.location().join(ObjectName::Config.path()) }),
+        }
+    }
+
+    /// Makes a store of this configuration in a folder.
+    pub(super) fn init_as(disk: Arc<dyn Disk>, root: &Path, config: &StoreConfig) -> Result<Self> {
         // Temporary files belong to a process that is making this store right now, or was killed doing so.
         let is_other = |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != "tmp");
         if std::fs::read_dir(root).is_ok_and(|mut entries| entries.any(is_other)) {
@@ -106,25 +107,23 @@ impl Store {
     /// Removes a store that this process made and that holds nothing, with the directories made for it. Says whether it
     /// did: a store that somebody adds to stays, and so does one that holds anything.
     pub fn unmake(&self, new: &NewStore) -> bool {
-        let Ok(folder) = self.folder() else { return false };
-        // Whoever has opened it by now and is about to add waits for this, and then finds no store.
-        let Ok(Some(_alone)) = folder.alone() else { return false };
-        let kinds = [ObjectKind::Pack, ObjectKind::Recipes, ObjectKind::Snapshot, ObjectKind::Condemned];
-        if !kinds.iter().all(|kind| folder.list(*kind).is_ok_and(|listed| listed.is_empty())) {
-            return false;
-        }
         self.sweep();
-        // What is not empty is not this store's.
-        let _ = fs::remove_file(self.root.join(locate::INDEX_FILE));
-        for name in FOLDERS {
-            let path = self.root.join(name);
-            let below = fs::read_dir(&path).into_iter().flatten().flatten();
-            below.for_each(|entry| drop(fs::remove_dir(entry.path())));
-            let _ = fs::remove_dir(path);
+        let _ = self.drop_index();
+        let removed = self.coordination().unmake().unwrap_or_default();
+        if removed {
+            new.remove_directories();
         }
-        // Last: until then it is a store without anything in it.
-        let removed = fs::remove_file(self.root.join(ObjectName::Config.path())).is_ok();
-        new.remove_directories();
         removed
     }
+}
+
+/// The configuration of a new store.
+fn new_config(settings: Settings) -> Result<StoreConfig> {
+    Ok(StoreConfig::new(
+        random_id()?,
+        settings.profile.name(),
+        settings.frames.frame_bytes() as u32,
+        settings.frames.codec().to_string(),
+        settings.frames.level(),
+    ))
 }

@@ -1,12 +1,12 @@
 //! Where is this chunk, and what is in this recipe? The index, kept true to the packs and recipes that are there.
 //!
-//! Invariant 6: the index is a cache. What it does not know of the store, it is told when it is opened; if it is damaged,
-//! or turns out to be so in the middle of the work, it is thrown away and made again. No answer rests on it alone: a
-//! chunk is where its pack's directory says, a recipe is what hashes to its id.
+//! Invariant 6: the index is a cache. What it does not know of the store is added when it is opened, and what turns out to
+//! be damaged in the middle of the work is made again. No answer rests on it alone: a chunk is where its pack's directory
+//! says, a recipe is what hashes to its id, and what a reader does not find is lost only if an index that was made
+//! from the store itself does not have it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::catalog::recipe::{KeptRecipes, RecipePlace, RecipesFile};
 use crate::error::{Error, Result};
@@ -20,23 +20,44 @@ use crate::index::{Index, IndexOptions, IndexStatistics, Location, RecipeRow, Re
 use crate::pack::reader::read_directory;
 use crate::storage::Storage;
 
+use super::Store;
+
 #[cfg(test)]
 mod tests;
 
-/// The name of the index below a store's root.
-pub(super) const INDEX_FILE: &str = "index.redb";
+/// The name of the index, a folder below a store's root.
+pub(super) const INDEX_FOLDER: &str = "index";
+
+/// The file in which earlier versions had the index, and the one that took its place.
+pub(super) const OLD_INDEX_FILES: [&str; 2] = ["index.redb", "index.redb.new"];
+
+/// An index has fewer files than this that can turn out to be damaged.
+const DAMAGES_MAX: usize = 1024;
+
+impl Store {
+    /// How the index is opened, and where it is: the one place that decides it.
+    pub(super) fn index_options(&self, keep: bool) -> IndexOptions {
+        let folder = self.caches().directory().map(|directory| directory.join(INDEX_FOLDER));
+        IndexOptions {
+            folder,
+            store: blake3::hash(self.id().as_bytes()).as_bytes().first_chunk().copied().unwrap_or_default(),
+            keep,
+            scratch: self.caches().temporary().to_owned(),
+            disk: Arc::clone(self.caches().disk()),
+            ..IndexOptions::default()
+        }
+    }
+}
 
 /// Finds chunks and recipes. Shared between threads.
 #[derive(Debug)]
 pub struct Locator<'s> {
-    /// Another one once it turned out to be damaged.
-    index: RwLock<Arc<Index>>,
-    index_path: PathBuf,
+    index: Index,
     storage: &'s dyn Storage,
     /// Recipes files that were opened: there are few, and each keeps its footer only.
     recipes_files: Mutex<HashMap<RecipesFileId, Arc<RecipesFile<'s>>>>,
     kept_recipes: KeptRecipes,
-    /// What the index was told when it was opened.
+    /// What was added to the index when it was opened.
     reconciled: Reconciled,
     /// What is as good as gone: nothing is found in it.
     condemned: Condemned,
@@ -49,46 +70,43 @@ pub struct Locator<'s> {
 }
 
 impl<'s> Locator<'s> {
-    /// Opens the index and brings it up to date.
+    /// Opens the index to read from a store, and brings it up to date. What it lacks is not kept.
     ///
     /// # Errors
-    /// The store cannot be listed, or no index can be made.
-    pub fn open(root: &Path, storage: &'s dyn Storage) -> Result<Self> {
-        Self::open_without(root, storage, Condemned::default())
+    /// The store cannot be listed.
+    pub fn open(store: &'s Store) -> Result<Self> {
+        Self::open_with(store.storage(), &store.index_options(false), Condemned::default())
     }
 
-    /// As [`Locator::open`], but what is condemned is not there: an add may not rely on it.
-    ///
-    /// # Errors
-    /// As [`Locator::open`].
-    pub(super) fn open_without(root: &Path, storage: &'s dyn Storage, condemned: Condemned) -> Result<Self> {
-        let open = |options| Self::open_with(root, storage, &options, condemned.clone());
-        match open(IndexOptions::default()) {
-            // Damaged: make it again.
-            Err(Error::Index { .. }) => open(IndexOptions { fresh: true, ..IndexOptions::default() }),
-            // What is in a store can be read though its disk is full.
-            Err(Error::Io { source, .. }) if is_out_of_space(&source) => {
-                open(IndexOptions { in_memory: true, ..IndexOptions::default() })
-            }
-            opened => opened,
-        }
-    }
-
-    /// Throws the index away and makes it again from packs and recipes files.
+    /// Opens the index to add to a store, and brings it up to date: as if what is condemned were not there, because an add
+    /// may not rely on it.
     ///
     /// # Errors
     /// As [`Locator::open`].
-    pub fn rebuild(root: &Path, storage: &'s dyn Storage) -> Result<Self> {
-        let options = IndexOptions { fresh: true, ..IndexOptions::default() };
-        Self::open_with(root, storage, &options, Condemned::default())
+    pub(super) fn open_without(store: &Store, storage: &'s dyn Storage, condemned: Condemned) -> Result<Self> {
+        Self::open_with(storage, &store.index_options(true), condemned)
     }
 
-    fn open_with(root: &Path, storage: &'s dyn Storage, options: &IndexOptions, condemned: Condemned) -> Result<Self> {
-        let options = IndexOptions { disk: storage.cache_disk(), ..options.clone() };
-        let index_path = root.join(INDEX_FILE);
-        let mut locator = Self {
-            index: RwLock::new(Arc::new(Index::open(&index_path, &options)?)),
-            index_path,
+    /// Makes the index again from packs and recipes files, whatever is there of it.
+    ///
+    /// # Errors
+    /// As [`Locator::open`].
+    pub fn rebuild(store: &'s Store) -> Result<Self> {
+        let mut locator = Self::opened(store.storage(), &store.index_options(true), Condemned::default());
+        locator.index.distrust();
+        locator.reconciled = locator.reconcile()?;
+        Ok(locator)
+    }
+
+    fn open_with(storage: &'s dyn Storage, options: &IndexOptions, condemned: Condemned) -> Result<Self> {
+        let mut locator = Self::opened(storage, options, condemned);
+        locator.reconciled = locator.reconcile()?;
+        Ok(locator)
+    }
+
+    fn opened(storage: &'s dyn Storage, options: &IndexOptions, condemned: Condemned) -> Self {
+        Self {
+            index: Index::open(options),
             storage,
             recipes_files: Mutex::default(),
             kept_recipes: KeptRecipes::default(),
@@ -97,56 +115,57 @@ impl<'s> Locator<'s> {
             refreshing: Mutex::default(),
             relied: [const { OnceLock::new() }; 256],
             relied_recipes: OnceLock::new(),
-        };
-        locator.reconciled = locator.reconcile(&locator.index())?;
-        Ok(locator)
+        }
     }
 
-    fn index(&self) -> Arc<Index> {
-        Arc::clone(&self.index.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Asks the index. One that turns out to be damaged is made again, and the new one asked.
+    /// Asks the index. If a file of it turns out to be damaged, what it had is added again, and the index is asked again.
     fn ask_index<T>(&self, question: impl Fn(&Index) -> Result<T>) -> Result<T> {
-        let index = self.index();
-        match question(&index) {
-            Err(Error::Index { .. }) => question(&*self.instead_of(&index)?),
-            answer => answer,
+        for _ in 0..DAMAGES_MAX {
+            match question(&self.index) {
+                Err(Error::Index { .. }) => self.refresh()?,
+                answer => return answer,
+            }
         }
+        question(&self.index)
     }
 
-    fn instead_of(&self, damaged: &Arc<Index>) -> Result<Arc<Index>> {
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        // Another thread may have been as fast.
-        if Arc::ptr_eq(&index, damaged) {
-            let options = IndexOptions { fresh: true, disk: self.storage.cache_disk(), ..IndexOptions::default() };
-            let fresh = Index::open(&self.index_path, &options)?;
-            self.reconcile(&fresh)?;
-            *index = Arc::new(fresh);
-        }
-        Ok(Arc::clone(&index))
-    }
-
-    /// Tells the index what is there. What vanishes between the listing and the look at it was deleted, not damaged.
-    fn reconcile(&self, index: &Index) -> Result<Reconciled> {
+    /// Makes the index agree with what is there. What vanishes between the listing and the look at it was deleted, not
+    /// damaged.
+    fn reconcile(&self) -> Result<Reconciled> {
         let (storage, condemned) = (self.storage, &self.condemned);
         let packs: Vec<PackId> =
             listed(storage, ObjectKind::Pack, |name| name.pack().filter(|_| !condemned.contains(name)))?;
         let recipes: Vec<RecipesFileId> =
             listed(storage, ObjectKind::Recipes, |name| name.recipes().filter(|_| !condemned.contains(name)))?;
-        let mut reconciled = index
-            .reconcile(&packs, &recipes, &|pack| self.load_directory(pack), &|file| self.load_recipe_rows(*file))?;
-        reconciled.unreadable.retain(|(_, error)| !matches!(error, Error::NotFound { .. }));
-        Ok(reconciled)
+        let load_recipes = |file: &RecipesFileId| self.load_recipe_rows(*file);
+        let add = || self.index.reconcile(&packs, &recipes, &|pack| self.load_directory(pack), &load_recipes);
+        let mut done = add();
+        for _ in 0..DAMAGES_MAX {
+            // A file of the index is damaged: once more, without it.
+            if !matches!(done, Err(Error::Index { .. })) {
+                break;
+            }
+            done = add();
+        }
+        let mut done = done?;
+        done.unreadable.retain(|(_, error)| !matches!(error, Error::NotFound { .. }));
+        Ok(done)
     }
 
-    /// Looks again at what is there: gc may have moved chunks since.
+    /// Looks again at what is there: gc may have moved chunks since, or a file of the index be damaged.
     ///
     /// # Errors
     /// As [`Locator::open`].
     fn refresh(&self) -> Result<()> {
         let _refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.ask_index(|index| self.reconcile(index).map(|_| ()))
+        self.reconcile().map(|_| ())
+    }
+
+    /// Makes the index anew from the store, unless that was done: what other processes wrote does not have what is asked
+    /// for, and it may have been forged.
+    fn doubt(&self) -> Result<()> {
+        let _refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.index.distrust() { self.reconcile().map(|_| ()) } else { Ok(()) }
     }
 
     /// A pack is gone: what was needed of it is elsewhere. To be told before a chunk of it is looked up again.
@@ -156,13 +175,12 @@ impl<'s> Locator<'s> {
     pub(super) fn vanished(&self, pack: &PackId) -> Result<()> {
         // Others that miss it wait until the index is up to date.
         let _refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_known = self.index().remove_pack(pack);
-        if was_known { self.ask_index(|index| self.reconcile(index).map(|_| ())) } else { Ok(()) }
+        if self.index.remove_pack(pack) { self.reconcile().map(|_| ()) } else { Ok(()) }
     }
 
-    /// Asks again for as long as the index names an object that is gone, each time another one: gcs may delete objects as
-    /// fast as this process looks them up. Also asks once more if the index may have been asked while it was brought up
-    /// to date and was between what is gone and what took its place.
+    /// Asks for what must be there. Asks again for as long as the index names an object that is gone, each time another
+    /// one: gcs may delete objects as fast as this process looks them up. Also asks once more if nothing is found, because
+    /// the index may have been asked while it was brought up to date, or may not be true.
     fn ask<T>(&self, question: impl Fn() -> Result<Option<T>>) -> Result<Option<T>> {
         let mut gone = BTreeSet::new();
         loop {
@@ -177,7 +195,7 @@ impl<'s> Locator<'s> {
                 answer => return answer,
             }
         }
-        drop(self.refreshing.lock().unwrap_or_else(PoisonError::into_inner));
+        self.doubt()?;
         question()
     }
 
@@ -223,7 +241,7 @@ impl<'s> Locator<'s> {
     /// How big the index is.
     #[must_use]
     pub fn statistics(&self) -> IndexStatistics {
-        self.index().statistics()
+        self.index.statistics()
     }
 
     /// Whether a chunk is in the store. Before anything that is to last names it, [`Self::settle_packs`].
@@ -256,7 +274,7 @@ impl<'s> Locator<'s> {
     /// # Errors
     /// [`Error::Damaged`] if no pack has it, or it has another length.
     pub(super) fn locate(&self, id: &ChunkId, length: u64) -> Result<(Location, ChunkPlace)> {
-        let lost = |what: String| Error::damaged("packs", 0, what);
+        let lost = |what: String| Error::damaged_whole("packs", what);
         let found = self.ask(|| self.ask_index(|index| index.find(id, &|pack| self.load_directory(pack))))?;
         let location = found.ok_or_else(|| lost(format!("chunk {id} is in no pack that can be read")))?;
         let place = location
@@ -324,14 +342,14 @@ impl<'s> Locator<'s> {
         let end = pieces.last().map_or(0, |piece| piece.end);
         if end != size {
             let what = format!("a file of {size} bytes is said to be {content:?}, which has {end} bytes");
-            return Err(Error::damaged("snapshots", 0, what));
+            return Err(Error::damaged_whole("snapshots", what));
         }
         Ok(pieces)
     }
 
     /// The pieces of a recipe.
     pub(super) fn recipe(&self, id: &RecipeId) -> Result<Vec<Piece>> {
-        let lost = || Error::damaged("recipes", 0, format!("recipe {id} is in no file that can be read"));
+        let lost = || Error::damaged_whole("recipes", format!("recipe {id} is in no file that can be read"));
         self.ask(|| self.recipe_as_known(id))?.ok_or_else(lost)
     }
 
@@ -370,15 +388,10 @@ impl<'s> Locator<'s> {
         Ok(index_rows(&self.recipes_file(file)?.ids()?))
     }
 
-    /// Writes what was learned, if it can be: the index is a cache, so nothing depends on it.
-    pub(super) fn close(self) -> Result<()> {
-        let index = self.index.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Arc::into_inner(index).map_or(Ok(()), |index| index.close().map(|_| ()))
+    /// Keeps what was added to the index, if it can be kept: it is a cache, so nothing depends on it.
+    pub(super) fn close(self) {
+        self.index.close();
     }
-}
-
-fn is_out_of_space(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 fn index_rows(rows: &[(RecipeId, RecipePlace)]) -> Vec<(RecipeId, RecipeRow)> {

@@ -1,6 +1,7 @@
 //! The only place where the parts meet: a store, and what can be done with it.
 
 pub mod add;
+mod backend;
 pub mod bundle;
 pub mod check_tar;
 mod commit;
@@ -15,12 +16,13 @@ pub mod get;
 pub mod labels;
 mod layout;
 mod locate;
-mod medium;
 pub mod reader;
 pub mod remove;
 pub mod repair;
 mod snapshots;
 pub mod stats;
+#[cfg(test)]
+mod tests;
 #[cfg(test)]
 mod trial;
 pub mod verify;
@@ -37,9 +39,7 @@ use crate::pack::frame::FrameSettings;
 use crate::pack::writer::PACK_BYTES_TARGET;
 use crate::storage::bundle::BundleFlaw;
 use crate::storage::disk::{Disk, SystemDisk};
-use crate::storage::{LocalStorage, Storage};
-
-use self::medium::Medium;
+use crate::storage::{Backend, CacheDirectory, Coordination, Storage};
 
 pub use create::NewStore;
 pub use locate::Locator;
@@ -66,8 +66,8 @@ pub struct RebuiltIndex {
 /// An open store. Clones share what is open.
 #[derive(Debug, Clone)]
 pub struct Store {
-    root: PathBuf,
-    medium: Medium,
+    backend: Backend,
+    caches: CacheDirectory,
     config: StoreConfig,
     settings: Settings,
     /// A pack that is this long is ended.
@@ -89,52 +89,57 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_on(disk: Arc<dyn Disk>, root: &Path) -> Result<Self> {
-        Self::open_at(root, Medium::open(disk, root)?)
+        let (backend, caches) = backend::backend_at(disk, root)?;
+        Self::open_with(backend, caches)
     }
 
-    fn open_at(root: &Path, medium: Medium) -> Result<Self> {
-        let storage = medium.storage();
+    /// Opens a store that is kept anywhere: in a folder, a bucket, a bundle. What can be made again is kept in `caches`.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_with(backend: Backend, caches: CacheDirectory) -> Result<Self> {
+        let storage = backend.storage();
         let size = match storage.size(&ObjectName::Config) {
             Ok(size) => size,
             Err(Error::NotFound { .. }) => {
-                let is_there = root.is_dir() || medium.bundle().is_some();
-                let why = if is_there { "it has no store.json" } else { "there is no such directory" };
-                return Err(Error::NotAStore { path: root.to_owned(), why: why.to_owned() });
+                let why = "it has no store.json".to_owned();
+                return Err(Error::NotAStore { path: backend.location(), why });
             }
             Err(error) => return Err(error),
         };
         if size > StoreConfig::BYTES_MAX {
-            return Err(Error::damaged("store.json", 0, format!("it has {size} bytes, far more than it can need")));
+            return Err(Error::damaged_whole("store.json", format!("it has {size} bytes, far more than it can need")));
         }
         let mut bytes = vec![0; size as usize];
         storage.read_at(&ObjectName::Config, 0, &mut bytes)?;
         let config = StoreConfig::parse(&bytes)?;
-        let bad = |what: String| Error::damaged("store.json", 0, what);
+        let bad = |what: String| Error::damaged_whole("store.json", what);
         let profile = config.profile.parse().map_err(|e| bad(format!("its profile: {e}")))?;
         let codec = config.codec.parse().map_err(|e| bad(format!("its codec: {e}")))?;
         let frames = FrameSettings::new(codec, config.level, config.frame_bytes as usize)
             .map_err(|e| bad(format!("its frame settings: {e}")))?;
         let settings = Settings { profile, frames };
-        Ok(Self { root: root.to_owned(), medium, config, settings, pack_bytes: PACK_BYTES_TARGET })
+        let caches = caches.of_store(&config.id, || storage.identity())?;
+        Ok(Self { backend, caches, config, settings, pack_bytes: PACK_BYTES_TARGET })
     }
 
-    /// The directory the store is in, or the bundle that it is.
+    /// Where it is kept, for messages.
     #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
+    pub fn location(&self) -> PathBuf {
+        self.backend.location()
     }
 
     /// Whether it is a bundle: one file, which can only be read.
     #[must_use]
     pub fn is_bundle(&self) -> bool {
-        self.medium.bundle().is_some()
+        self.backend.as_bundle().is_some()
     }
 
     /// Of a bundle: what is wrong with its own records, and does not keep it from being read. An export that was
     /// interrupted leaves its end so, until the next.
     #[must_use]
     pub fn bundle_flaws(&self) -> &[BundleFlaw] {
-        self.medium.bundle().map_or(&[], |bundle| &bundle.found().flaws)
+        self.backend.as_bundle().map_or(&[], |bundle| &bundle.found().flaws)
     }
 
     /// Its random name, 32 hexadecimal digits.
@@ -152,14 +157,54 @@ impl Store {
     /// Where its objects are.
     #[must_use]
     pub fn storage(&self) -> &dyn Storage {
-        self.medium.storage()
+        self.backend.storage()
     }
 
-    /// Removes what processes that are gone left half written. Whatever is being written now is left alone.
+    /// Who changes it, and when.
+    pub(crate) fn coordination(&self) -> &dyn Coordination {
+        self.backend.coordination()
+    }
+
+    /// Where what can be made again is kept.
+    pub(crate) fn caches(&self) -> &CacheDirectory {
+        &self.caches
+    }
+
+    /// Refuses what can only be read, before anything is done.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`] for a bundle.
+    fn check_writable(&self) -> Result<()> {
+        match self.backend.as_bundle() {
+            Some(bundle) => Err(Error::ReadOnly { path: bundle.path().to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes what processes that are gone left half written. What is being written now is left alone.
     fn sweep(&self) {
-        // Tidiness: what cannot be removed is in nobody's way.
-        let _ = self.folder().and_then(LocalStorage::sweep_temporaries);
-        let _ = crate::index::sweep(&self.root.join(locate::INDEX_FILE), &*self.storage().cache_disk());
+        self.storage().sweep();
+        if let Some(directory) = self.caches.directory() {
+            for file in locate::OLD_INDEX_FILES {
+                // Only if no process has it open: one of an earlier version holds its lock.
+                let _ = self.caches.disk().remove_unlocked(&directory.join(file));
+            }
+        }
+    }
+
+    /// What the index takes, in bytes.
+    fn index_bytes(&self) -> u64 {
+        let folder = self.caches.directory().map(|directory| directory.join(locate::INDEX_FOLDER));
+        let files = folder.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+        files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+    }
+
+    /// Removes the index: it is a cache, and its room may be needed. Says whether there was one.
+    fn drop_index(&self) -> bool {
+        let Some(directory) = self.caches.directory() else { return false };
+        let (folder, disk) = (directory.join(locate::INDEX_FOLDER), self.caches.disk());
+        let names = disk.names(&folder).unwrap_or_default();
+        names.iter().filter(|name| disk.remove(&folder.join(name)).is_ok()).count() > 0
     }
 
     /// The index, opened and brought up to date with the packs and recipes that are there.
@@ -167,7 +212,7 @@ impl Store {
     /// # Errors
     /// A pack's directory is damaged, or the store cannot be listed.
     pub fn locator(&self) -> Result<Locator<'_>> {
-        Locator::open(&self.root, self.storage())
+        Locator::open(self)
     }
 
     /// Makes the index again from packs and recipes files.
@@ -175,9 +220,10 @@ impl Store {
     /// # Errors
     /// The store cannot be listed, or the index cannot be written.
     pub fn rebuild_index(&self) -> Result<RebuiltIndex> {
-        let mut locator = Locator::rebuild(&self.root, self.folder()?)?;
+        self.check_writable()?;
+        let mut locator = Locator::rebuild(self)?;
         let rebuilt = RebuiltIndex { statistics: locator.statistics(), unreadable: locator.take_unreadable() };
-        locator.close()?;
+        locator.close();
         Ok(rebuilt)
     }
 }
@@ -189,11 +235,6 @@ fn processors() -> usize {
 
 /// 32 random hexadecimal digits.
 fn random_id() -> Result<String> {
-    use std::io::Read;
-    let mut bytes = [0; 16];
-    let source = "/dev/urandom";
-    std::fs::File::open(source)
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(|error| Error::io("read", source, error))?;
+    let bytes: [u8; 16] = crate::storage::random_bytes()?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

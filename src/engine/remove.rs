@@ -11,7 +11,6 @@ use super::gc::{GcReport, GcRequest};
 use crate::error::Result;
 use crate::format::id::SnapshotId;
 use crate::format::name::ObjectName;
-use crate::storage::Storage;
 
 /// What `rm` did, or in a dry run would do.
 #[derive(Debug, Default)]
@@ -30,9 +29,9 @@ impl Store {
     /// # Errors
     /// [`crate::Error::NotFound`] or [`crate::Error::Usage`] for digits that no or several ids begin with; the storage's.
     pub fn remove(&self, prefixes: &[String]) -> Result<RmReport> {
-        let folder = self.folder()?;
+        self.check_writable()?;
         let report = self.removal(prefixes)?;
-        report.snapshots.iter().try_for_each(|id| folder.delete(&ObjectName::Snapshot(*id)))?;
+        self.coordination().remove(&report.snapshots.iter().copied().collect::<Vec<_>>())?;
         Ok(report)
     }
 

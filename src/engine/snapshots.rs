@@ -17,6 +17,7 @@ use crate::catalog::snapshot::{SnapshotInfo, read_info};
 use crate::error::{Error, Result, chain};
 use crate::format::id::SnapshotId;
 use crate::format::name::{ObjectKind, ObjectName};
+use crate::storage::Storage;
 
 /// A snapshot, as a list of snapshots shows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,23 +84,9 @@ impl Store {
     /// All snapshots, the newest first, and those that cannot be read.
     ///
     /// # Errors
-    /// The store cannot be listed, or nothing can be read, because the process may open no more files, say.
+    /// As [`SnapshotList::of`].
     pub fn snapshot_list(&self) -> Result<SnapshotList> {
-        let mut list = SnapshotList::default();
-        for id in self.snapshot_ids()? {
-            match read_info(self.storage(), id) {
-                Ok(info) => list.snapshots.push(SnapshotSummary { id, info }),
-                // It was removed after it was listed.
-                Err(Error::NotFound { .. }) => {}
-                Err(error) => list.unreadable.push(UnreadableSnapshot::of(id, error)?),
-            }
-        }
-        list.unreadable.sort_by_key(|unreadable| unreadable.id);
-        let ranks = ranks(&list.snapshots);
-        let rank = |id: &SnapshotId| ranks.get(id).copied().unwrap_or_default();
-        list.snapshots.sort_by_key(|summary| std::cmp::Reverse((rank(&summary.id), summary.id)));
-        list.highest_rank = list.snapshots.first().map(|newest| rank(&newest.id));
-        Ok(list)
+        SnapshotList::of(self.storage())
     }
 
     /// All snapshots, the newest first.
@@ -119,6 +106,29 @@ impl Store {
 }
 
 impl SnapshotList {
+    /// All snapshots of a storage, the newest first, and those that cannot be read.
+    ///
+    /// # Errors
+    /// The store cannot be listed, or nothing can be read, because the process may open no more files, say.
+    pub(super) fn of(storage: &dyn Storage) -> Result<Self> {
+        let mut list = Self::default();
+        let ids: Vec<SnapshotId> = listed(storage, ObjectKind::Snapshot, ObjectName::snapshot)?;
+        for id in ids {
+            match read_info(storage, id) {
+                Ok(info) => list.snapshots.push(SnapshotSummary { id, info }),
+                // It was removed after it was listed.
+                Err(Error::NotFound { .. }) => {}
+                Err(error) => list.unreadable.push(UnreadableSnapshot::of(id, error)?),
+            }
+        }
+        list.unreadable.sort_by_key(|unreadable| unreadable.id);
+        let ranks = ranks(&list.snapshots);
+        let rank = |id: &SnapshotId| ranks.get(id).copied().unwrap_or_default();
+        list.snapshots.sort_by_key(|summary| std::cmp::Reverse((rank(&summary.id), summary.id)));
+        list.highest_rank = list.snapshots.first().map(|newest| rank(&newest.id));
+        Ok(list)
+    }
+
     /// What an add that begins at a time records as its `order_ns`: `None` where the time alone makes it the newest.
     pub(super) fn order_after(&self, time_ns: i64) -> Option<i64> {
         let rank = self.highest_rank.filter(|rank| *rank >= i128::from(time_ns))?;

@@ -13,7 +13,7 @@ use serde::Serialize;
 pub use groups::{GroupChunks, GroupPart, GroupStats};
 
 use super::control::Control;
-use super::locate::{INDEX_FILE, Locator};
+use super::locate::Locator;
 use super::{SnapshotList, SnapshotSummary, Store, UnreadableSnapshot};
 use crate::catalog::snapshot::Snapshot;
 use crate::error::{Error, Result};
@@ -324,8 +324,7 @@ impl Store {
         metadata.snapshot_bytes = sum(ObjectKind::Snapshot)?;
         // So far the payloads.
         metadata.pack_bytes = pack_bytes - metadata.pack_bytes.min(pack_bytes);
-        let index = self.root().join(INDEX_FILE);
-        metadata.index_bytes = std::fs::metadata(index).map_or(0, |file| file.len());
+        metadata.index_bytes = self.index_bytes();
         let chunks = stats.chunks + stats.unused_chunks;
         metadata.bytes_per_chunk = ratio(metadata.pack_bytes + metadata.recipe_bytes, chunks);
         metadata.bytes_per_entry = ratio(metadata.snapshot_bytes, entries);

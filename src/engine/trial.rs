@@ -1,4 +1,5 @@
-//! For tests: a small store of three snapshots, copies of it to be damaged, and what can still be read of them.
+//! For tests: places to keep a store in, of every kind; a small store of three snapshots, copies of it to be damaged, and
+//! what can still be read of them.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,9 +10,205 @@ use super::control::Control;
 use super::get::{GetRequest, Selector};
 use super::verify::{Depth, VerifyReport, VerifyRequest};
 use super::{Settings, Store};
+use crate::error::Result;
+use crate::format::bucket::ObjectKey;
 use crate::format::entry::EntryPath;
 use crate::format::id::{ChunkId, SnapshotId};
+use crate::format::name::ObjectName;
 use crate::pack::frame::{Codec, FrameSettings};
+use crate::storage::bucket::faulty::FaultyBucket;
+use crate::storage::bucket::{Bucket, BucketOptions, MemoryBucket};
+use crate::storage::faulty::FaultyDisk;
+use crate::storage::{Backend, CacheDirectory};
+
+/// Runs tests that take a [`Kind`] on every kind of backend: `in_a_folder::name` and `in_a_bucket::name`.
+macro_rules! on_every_backend {
+    ($($name:ident),* $(,)?) => {
+        mod in_a_folder {
+            $(#[test] fn $name() { super::$name(crate::engine::trial::Kind::Folder) })*
+        }
+        mod in_a_bucket {
+            $(#[test] fn $name() { super::$name(crate::engine::trial::Kind::Bucket) })*
+        }
+    };
+}
+pub(super) use on_every_backend;
+
+/// A kind of backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Folder,
+    Bucket,
+}
+
+/// Where a store is kept.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    Folder(PathBuf),
+    Bucket(MemoryBucket),
+}
+
+/// A gc waits for nobody who is gone: in a bucket it cannot know, and revokes.
+const IMPATIENT: BucketOptions = BucketOptions { revoke_after: std::time::Duration::ZERO };
+
+/// What an operation met that was to be the last of its process.
+pub(super) enum Killed {
+    Disk(FaultyDisk),
+    Bucket(FaultyBucket),
+}
+
+impl Killed {
+    /// Whether it came to that.
+    pub(super) fn came_to_it(&self) -> bool {
+        match self {
+            Self::Disk(disk) => disk.struck().is_some(),
+            Self::Bucket(bucket) => bucket.was_killed(),
+        }
+    }
+}
+
+impl Place {
+    /// A place where nothing is. A folder is made in `around`.
+    pub(super) fn new(kind: Kind, around: &Path) -> Self {
+        match kind {
+            Kind::Folder => Self::Folder(around.join("store")),
+            Kind::Bucket => Self::Bucket(MemoryBucket::new()),
+        }
+    }
+
+    pub(super) fn init(&self, settings: Settings) -> Store {
+        match self {
+            Self::Folder(root) => Store::init(root, settings).unwrap(),
+            Self::Bucket(bucket) => {
+                Store::init_with(backend(bucket.clone()), CacheDirectory::none(), settings).unwrap()
+            }
+        }
+    }
+
+    pub(super) fn open(&self) -> Store {
+        match self {
+            Self::Folder(root) => Store::open(root).unwrap(),
+            Self::Bucket(bucket) => Store::open_with(backend(bucket.clone()), CacheDirectory::none()).unwrap(),
+        }
+    }
+
+    /// As a process that waits for the sessions of others, however long.
+    pub(super) fn open_patient(&self) -> Store {
+        match self {
+            Self::Folder(_) => self.open(),
+            Self::Bucket(bucket) => {
+                let backend = Backend::bucket(std::sync::Arc::new(bucket.clone()), BucketOptions::default());
+                Store::open_with(backend, CacheDirectory::none()).unwrap()
+            }
+        }
+    }
+
+    /// As a process that is killed after so many changes.
+    pub(super) fn killed_after(&self, changes: usize) -> (Result<Store>, Killed) {
+        match self {
+            Self::Folder(root) => {
+                let disk = FaultyDisk::killed_after(changes);
+                (Store::open_on(std::sync::Arc::new(disk.clone()), root), Killed::Disk(disk))
+            }
+            Self::Bucket(bucket) => {
+                let bucket = FaultyBucket::killed_after(bucket, changes);
+                (Store::open_with(backend(bucket.clone()), CacheDirectory::none()), Killed::Bucket(bucket))
+            }
+        }
+    }
+
+    /// Mends `store.json`.
+    pub(super) fn mend_config(&self, dry_run: bool) -> Result<Option<String>> {
+        match self {
+            Self::Folder(root) => Store::mend_config(root, dry_run),
+            Self::Bucket(bucket) => Store::mend_config_of(&backend(bucket.clone()), dry_run),
+        }
+    }
+
+    /// A second one with the same in it. A folder is made in `around`.
+    pub(super) fn copy(&self, around: &Path) -> Self {
+        match self {
+            Self::Folder(_) => {
+                let copy = Self::new(Kind::Folder, around);
+                self.bytes().iter().for_each(|(path, bytes)| copy.write(path, bytes));
+                copy
+            }
+            Self::Bucket(bucket) => Self::Bucket(bucket.fork()),
+        }
+    }
+
+    /// All that is there, by its path.
+    pub(super) fn bytes(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        match self {
+            Self::Folder(root) => files_below(root),
+            Self::Bucket(bucket) => {
+                bucket.contents().into_iter().map(|(key, bytes)| (PathBuf::from(key), bytes.to_vec())).collect()
+            }
+        }
+    }
+
+    pub(super) fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        match self {
+            Self::Folder(root) => std::fs::read(root.join(path)).ok(),
+            Self::Bucket(bucket) => bucket.get(path.to_str().unwrap(), u64::MAX).unwrap(),
+        }
+    }
+
+    pub(super) fn write(&self, path: &Path, bytes: &[u8]) {
+        match self {
+            Self::Folder(root) => {
+                let to = root.join(path);
+                std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+                // Not into what a quarantine may have a second name of.
+                let _ = std::fs::remove_file(&to);
+                std::fs::write(to, bytes).unwrap();
+            }
+            Self::Bucket(bucket) => bucket.put(path.to_str().unwrap(), bytes).unwrap(),
+        }
+    }
+
+    pub(super) fn remove(&self, path: &Path) {
+        match self {
+            Self::Folder(root) => std::fs::remove_file(root.join(path)).unwrap(),
+            Self::Bucket(bucket) => bucket.delete(path.to_str().unwrap()).unwrap(),
+        }
+    }
+
+    /// The object that lies at a path.
+    pub(super) fn name_of(&self, path: &Path) -> Option<ObjectName> {
+        let path = path.to_str()?;
+        match self {
+            Self::Folder(_) => ObjectName::from_path(path),
+            Self::Bucket(_) => ObjectKey::parse(path).map(|key| key.name),
+        }
+    }
+
+    /// Where an object lies.
+    pub(super) fn path_of(&self, name: &ObjectName) -> PathBuf {
+        self.bytes().into_keys().find(|path| self.name_of(path) == Some(*name)).unwrap()
+    }
+}
+
+fn backend(bucket: impl Bucket + 'static) -> Backend {
+    Backend::bucket(std::sync::Arc::new(bucket), IMPATIENT)
+}
+
+fn files_below(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut todo = vec![root.to_owned()];
+    while let Some(folder) = todo.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                todo.push(path);
+            } else {
+                let bytes = std::fs::read(&path).unwrap();
+                found.insert(path.strip_prefix(root).unwrap().to_owned(), bytes);
+            }
+        }
+    }
+    found
+}
 
 /// SplitMix64.
 #[derive(Debug)]
@@ -34,9 +231,11 @@ impl Numbers {
 /// A file of a snapshot.
 pub(super) type Key = (SnapshotId, EntryPath);
 
-/// A store in a folder of its own, gone when dropped.
+/// A store, gone when dropped.
 pub(super) struct Trial {
-    folder: tempfile::TempDir,
+    /// Held until the store is gone.
+    _folder: tempfile::TempDir,
+    pub(super) place: Place,
     trees: PathBuf,
     /// What every file of every snapshot has in it.
     pub(super) files: BTreeMap<Key, Vec<u8>>,
@@ -44,15 +243,15 @@ pub(super) struct Trial {
 
 impl Trial {
     /// Three trees, a snapshot of each. The second shares content with the first, the third with none.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(kind: Kind) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let trees = folder.path().join("trees");
-        let mut trial = Self { folder, trees, files: BTreeMap::new() };
+        let (trees, place) = (folder.path().join("trees"), Place::new(kind, folder.path()));
+        let mut trial = Self { _folder: folder, place, trees, files: BTreeMap::new() };
         let settings = Settings {
             profile: "gear-4096".parse().unwrap(),
             frames: FrameSettings::new(Codec::Zstd, 1, 16 << 10).unwrap(),
         };
-        let store = Store::init(&trial.root(), settings).unwrap();
+        let store = trial.place.init(settings);
         let mut numbers = Numbers(1);
         let mut contents: Vec<Vec<u8>> = Vec::new();
         for tree in ["a", "b", "c"] {
@@ -75,10 +274,6 @@ impl Trial {
         trial
     }
 
-    pub(super) fn root(&self) -> PathBuf {
-        self.folder.path().join("store")
-    }
-
     fn request(&self, tree: &str) -> AddRequest {
         AddRequest {
             paths: vec![self.trees.join(tree)],
@@ -91,33 +286,18 @@ impl Trial {
 
     /// Another store of the same bytes. The trees stay those of this one.
     pub(super) fn copy(&self, with_index: bool) -> Self {
-        let copy = Self { folder: tempfile::tempdir().unwrap(), trees: self.trees.clone(), files: self.files.clone() };
-        for (path, bytes) in self.bytes() {
-            if with_index || path != Path::new("index.redb") {
-                let to = copy.root().join(path);
-                std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-                std::fs::write(to, bytes).unwrap();
-            }
+        let folder = tempfile::tempdir().unwrap();
+        let place = self.place.copy(folder.path());
+        if !with_index {
+            let index = place.bytes().into_keys().filter(|path| path.starts_with("index"));
+            index.for_each(|path| place.remove(&path));
         }
-        copy
+        Self { _folder: folder, place, trees: self.trees.clone(), files: self.files.clone() }
     }
 
     /// Every file of the store, by its path below the root.
     pub(super) fn bytes(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        let mut found = BTreeMap::new();
-        let mut todo = vec![self.root()];
-        while let Some(folder) = todo.pop() {
-            for entry in std::fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    todo.push(path);
-                } else {
-                    let bytes = std::fs::read(&path).unwrap();
-                    found.insert(path.strip_prefix(self.root()).unwrap().to_owned(), bytes);
-                }
-            }
-        }
-        found
+        self.place.bytes()
     }
 
     /// The paths of packs, recipes files and snapshots, in their order.
@@ -128,7 +308,7 @@ impl Trial {
     }
 
     pub(super) fn open(&self) -> Store {
-        Store::open(&self.root()).unwrap()
+        self.place.open()
     }
 
     pub(super) fn verify(&self, depth: Depth) -> VerifyReport {
@@ -169,8 +349,7 @@ impl Trial {
         let mut damaged = BTreeMap::new();
         for _ in 0..=numbers.below(3) {
             let object = objects.swap_remove(numbers.below(objects.len()));
-            let path = self.root().join(&object);
-            let mut bytes = std::fs::read(&path).unwrap();
+            let mut bytes = self.place.read(&object).unwrap();
             let at = numbers.below(bytes.len());
             let kind = numbers.below(8);
             match kind {
@@ -180,9 +359,9 @@ impl Trial {
                 _ => bytes[at] ^= 1 << numbers.below(8),
             }
             if kind == 7 {
-                std::fs::remove_file(&path).unwrap();
+                self.place.remove(&object);
             } else {
-                std::fs::write(&path, bytes).unwrap();
+                self.place.write(&object, &bytes);
             }
             damaged.insert(object, kind != 7);
         }

@@ -3,6 +3,7 @@
 //! Every other module takes its layouts from here, so a byte of a store is described in one place.
 
 pub mod archive;
+pub mod bucket;
 pub mod bundle;
 pub(crate) mod bytes;
 pub mod condemned;

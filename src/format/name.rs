@@ -7,7 +7,7 @@
 //! snapshots/<snapshot id>.arrow
 //! condemned/<id>.list            while gc waits to delete what it lists
 //! ```
-//! `index.redb`, `tmp/`, `leases/` and `gc.lock` are no objects: a cache, what is being written, who is adding, and who
+//! `index/`, `tmp/`, `leases/` and `gc.lock` are no objects: a cache, what is being written, who is adding, and who
 //! collects.
 
 use super::id::{CondemnedId, PackId, RecipesFileId, SnapshotId};
@@ -146,7 +146,7 @@ mod tests {
             format!("packs/ab/{}.pack", hex.to_uppercase()),
             format!("packs/ab/{hex}.pack.tmp"),
             format!("recipes/{hex}"),
-            "index.redb".to_owned(),
+            "index/0123456789abcdef.chunks".to_owned(),
             "snapshots/../store.json".to_owned(),
         ] {
             assert_eq!(ObjectName::from_path(&stranger), None, "{stranger}");

@@ -1,75 +1,69 @@
-//! Which ids are certainly not in a run, without asking the disk?
+//! Which ids are certainly not in a run, without reading its entries?
 //!
-//! A blocked Bloom filter: an id's prefix picks one block of 64 bytes (a cache line) and six bits in it. With 12 bits an
-//! entry about one absent id in 200 passes, with 16 one in 700. The block is picked by the prefix's highest bits, so a run, which is
-//! sorted, fills its filter front to back: it is written in one pass, with no more memory than a page.
+//! A blocked Bloom filter: the prefix of an id selects one block of 64 bytes (a cache line) and six bits in it. With 12
+//! bits per entry about one absent id in 200 passes, with 16 one in 700. The highest bits of the prefix select the block, so a
+//! run, which is sorted, fills its filter front to back. 255 blocks and the entries that belong to them form a *group*,
+//! which is the unit in which a run is written and its filter is read.
 //!
-//! A filter never changes once its run is written. Its pages are read when first needed, so opening an index costs
-//! nothing for them, and a small job touches few. Invariant: an entry of the run always passes.
+//! Invariant: an entry of the run always passes.
 
-use std::sync::OnceLock;
-
-use crate::error::Result;
-
-/// Bits an entry of the greatest run: that one sets what filters take in memory.
+/// Bits per entry of the largest run, which determines the memory that filters take.
 const BITS_PER_ENTRY: u64 = 12;
 
-/// Bits an entry of a run that is small beside the others. All runs are asked for an id that is new, so each should let
-/// few pass, and here it costs little.
+/// Bits per entry of a run that is small beside the others. A look-up of a new id asks all runs, so each should let
+/// few pass, and here this costs little.
 const BITS_PER_ENTRY_SMALL: u64 = 16;
 
 const BLOCK_WORDS: usize = 8;
-const BLOCK_BITS: u64 = 64 * BLOCK_WORDS as u64;
+pub(super) const BLOCK_BYTES: usize = 8 * BLOCK_WORDS;
+const BLOCK_BITS: u64 = 8 * BLOCK_BYTES as u64;
 const PROBES: u32 = 6;
 
-/// Blocks of a page: 16 KiB as the table lays it out, with its own few bytes.
-const PAGE_BLOCKS: u64 = 255;
+/// Blocks of a group: with the group's fences they take about 16 KiB.
+const GROUP_BLOCKS: u64 = 255;
 
 /// One cache line.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(align(64))]
-struct Block([u64; BLOCK_WORDS]);
+pub(super) struct Block([u64; BLOCK_WORDS]);
 
-/// Where an id is in a filter.
+/// Where the bits of an id are in a filter.
 #[derive(Debug, Clone, Copy)]
-struct Place {
-    page: u64,
+pub(super) struct Place {
+    pub(super) group: usize,
     block: usize,
     bits: u64,
 }
 
-/// The shape of a filter.
+/// The shape of a run's filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
-    /// How many blocks it has.
+    /// Number of blocks, at least 1.
     pub(super) blocks: u64,
 }
 
 impl Shape {
-    /// The shape for a run of so many entries among so many in all runs.
+    /// The shape for a run of `entries` entries, where all runs together have `all`.
     pub(super) fn for_entries(entries: u64, all: u64) -> Self {
         let bits = if entries < all / 3 { BITS_PER_ENTRY_SMALL } else { BITS_PER_ENTRY };
         Self { blocks: entries.saturating_mul(bits).div_ceil(BLOCK_BITS).max(1) }
     }
 
-    /// Bytes it takes.
-    pub(super) fn bytes(self) -> u64 {
-        self.blocks.saturating_mul(size_of::<Block>() as u64)
+    pub(super) fn groups(self) -> u64 {
+        self.blocks.div_ceil(GROUP_BLOCKS)
     }
 
-    fn pages(self) -> u64 {
-        self.blocks.div_ceil(PAGE_BLOCKS)
+    /// Number of blocks in a group: 255, fewer in the last one.
+    pub(super) fn blocks_in(self, group: usize) -> usize {
+        self.blocks.saturating_sub((group as u64).saturating_mul(GROUP_BLOCKS)).min(GROUP_BLOCKS) as usize
     }
 
-    fn place(self, prefix: u64) -> Place {
+    #[inline]
+    pub(super) fn place(self, prefix: u64) -> Place {
         let block = ((u128::from(prefix) * u128::from(self.blocks)) >> 64) as u64;
-        // The highest bits picked the block; the multiplication brings the others up.
+        // The highest bits selected the block; the multiplication brings the others up.
         let bits = (prefix ^ (prefix >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Place { page: block / PAGE_BLOCKS, block: (block % PAGE_BLOCKS) as usize, bits }
-    }
-
-    fn blocks_in(self, page: u64) -> usize {
-        self.blocks.saturating_sub(page * PAGE_BLOCKS).min(PAGE_BLOCKS) as usize
+        Place { group: (block / GROUP_BLOCKS) as usize, block: (block % GROUP_BLOCKS) as usize, bits }
     }
 }
 
@@ -81,112 +75,50 @@ fn probes(bits: u64) -> impl Iterator<Item = (usize, u64)> {
     })
 }
 
-/// Makes the pages of a filter from ascending prefixes.
-#[derive(Debug)]
-pub(super) struct FilterWriter {
-    shape: Shape,
-    page: u64,
-    blocks: Vec<Block>,
-}
+/// The filter of one group.
+#[derive(Debug, Default)]
+pub(super) struct GroupFilter(Vec<Block>);
 
-impl FilterWriter {
-    pub(super) fn new(shape: Shape) -> Self {
-        Self { shape, page: 0, blocks: vec![Block::default(); shape.blocks_in(0)] }
+impl GroupFilter {
+    /// An empty one.
+    pub(super) fn new(blocks: usize) -> Self {
+        Self(vec![Block::default(); blocks])
     }
 
-    /// Takes the next prefix; hands the pages that are done to `emit`.
-    pub(super) fn insert(&mut self, prefix: u64, emit: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
-        let place = self.shape.place(prefix);
-        while self.page < place.page {
-            self.emit(emit)?;
-        }
-        if let Some(block) = self.blocks.get_mut(place.block) {
-            for (word, bit) in probes(place.bits) {
-                if let Some(word) = block.0.get_mut(word) {
-                    *word |= bit;
-                }
+    pub(super) fn insert(&mut self, place: Place) {
+        let Some(block) = self.0.get_mut(place.block) else { return };
+        for (word, bit) in probes(place.bits) {
+            if let Some(word) = block.0.get_mut(word) {
+                *word |= bit;
             }
         }
-        Ok(())
     }
 
-    /// Hands the rest to `emit`.
-    pub(super) fn finish(mut self, emit: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
-        while self.page < self.shape.pages() {
-            self.emit(emit)?;
-        }
-        Ok(())
-    }
-
-    fn emit(&mut self, emit: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
-        let bytes: Vec<u8> = self.blocks.iter().flat_map(|block| block.0).flat_map(u64::to_le_bytes).collect();
-        emit(self.page as u32, &bytes)?;
-        self.page += 1;
-        self.blocks.clear();
-        self.blocks.resize(self.shape.blocks_in(self.page), Block::default());
-        Ok(())
-    }
-}
-
-/// A filter as it is asked: pages come when they are needed.
-#[derive(Debug)]
-pub(super) struct Filter {
-    shape: Shape,
-    pages: Box<[OnceLock<Box<[Block]>>]>,
-}
-
-impl Filter {
-    pub(super) fn new(shape: Shape) -> Self {
-        Self { shape, pages: (0..shape.pages()).map(|_| OnceLock::new()).collect() }
-    }
-
-    /// Whether an entry with this prefix may be in the run. `load` reads a page's bytes.
-    ///
-    /// # Errors
-    /// Those of `load`. A page of another length than it should have lets everything pass.
+    /// Whether an entry with this prefix may be in the run.
     #[inline]
-    pub(super) fn may_contain(&self, prefix: u64, load: impl FnOnce(u32) -> Result<Vec<u8>>) -> Result<bool> {
-        let place = self.shape.place(prefix);
-        let Some(cell) = self.pages.get(place.page as usize) else { return Ok(true) };
-        let page = match cell.get() {
-            Some(page) => page,
-            None => {
-                let page = parse(&load(place.page as u32)?);
-                cell.get_or_init(|| page)
-            }
-        };
-        let Some(block) = page.get(place.block) else { return Ok(true) };
-        // All six are looked at, so that there is one branch, which nearly always goes the same way: the processor then
-        // fetches the blocks of several runs at once.
+    pub(super) fn may_contain(&self, place: Place) -> bool {
+        let Some(block) = self.0.get(place.block) else { return true };
+        // All six bits are looked at, so that there is one branch, which nearly always goes the same way: the processor
+        // then fetches the blocks of several runs at once.
         let missing = probes(place.bits)
             .fold(0, |missing, (word, bit)| missing | block.0.get(word).map_or(0, |word| !word & bit));
-        Ok(missing == 0)
+        missing == 0
     }
 
-    /// Bytes it takes when all of it was read.
-    pub(super) fn bytes(&self) -> u64 {
-        self.shape.bytes()
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        out.extend(self.0.iter().flat_map(|block| block.0).flat_map(u64::to_le_bytes));
     }
 
-    /// Bytes of it that were read so far.
-    pub(super) fn loaded_bytes(&self) -> u64 {
-        self.pages.iter().filter_map(OnceLock::get).map(|page| size_of_val::<[Block]>(page) as u64).sum()
-    }
-}
-
-fn parse(bytes: &[u8]) -> Box<[Block]> {
-    let blocks = bytes.as_chunks::<{ 8 * BLOCK_WORDS }>().0;
-    let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
-    blocks
-        .iter()
-        .map(|block| {
-            let mut words = [0; BLOCK_WORDS];
-            for (out, bytes) in words.iter_mut().zip(block.as_chunks::<8>().0) {
-                *out = word(bytes);
+    pub(super) fn get(bytes: &[u8]) -> Self {
+        let block = |bytes: &[u8; BLOCK_BYTES]| {
+            let mut block = Block::default();
+            for (word, bytes) in block.0.iter_mut().zip(bytes.as_chunks::<8>().0) {
+                *word = u64::from_le_bytes(*bytes);
             }
-            Block(words)
-        })
-        .collect()
+            block
+        };
+        Self(bytes.as_chunks::<BLOCK_BYTES>().0.iter().map(block).collect())
+    }
 }
 
 #[cfg(test)]
@@ -195,24 +127,18 @@ mod tests {
 
     use super::*;
 
-    fn prefixes(seed: u64, count: u64) -> Vec<u64> {
-        let mut state = seed;
-        let mut all: Vec<u64> = (0..count)
-            .map(|_| {
-                state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                let mut z = state;
-                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-                z ^ (z >> 31)
-            })
-            .collect();
-        all.sort_unstable();
-        all
+    fn prefixes(seed: u64, count: u64) -> impl Iterator<Item = u64> {
+        (0..count).map(move |n| {
+            let mut z = (seed << 40 | n).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        })
     }
 
     #[test]
     fn what_is_in_passes_and_few_strangers_do() {
-        // Entries of the run and of all runs, and how many strangers of 100,000 pass at most.
+        // Entries of the run and of all runs, and the number of strangers of 100,000 that may pass.
         for (count, all, most) in [
             (1, 1, 700),
             (40, 40, 700),
@@ -222,28 +148,29 @@ mod tests {
             (200_000, 1_000_000, 200),
         ] {
             let shape = Shape::for_entries(count, all);
-            let mut pages: Vec<Vec<u8>> = Vec::new();
-            let mut emit = |number: u32, bytes: &[u8]| {
-                assert_eq!(number as usize, pages.len());
-                pages.push(bytes.to_vec());
-                Ok(())
-            };
-            let mut writer = FilterWriter::new(shape);
-            let inside = prefixes(1, count);
-            for prefix in &inside {
-                writer.insert(*prefix, &mut emit).unwrap();
+            let mut groups: Vec<_> =
+                (0..shape.groups() as usize).map(|group| GroupFilter::new(shape.blocks_in(group))).collect();
+            assert_eq!(groups.iter().map(|group| group.0.len() as u64).sum::<u64>(), shape.blocks);
+            for prefix in prefixes(1, count) {
+                let place = shape.place(prefix);
+                groups[place.group].insert(place);
             }
-            writer.finish(&mut emit).unwrap();
-            assert_eq!(pages.len() as u64, shape.pages());
-            let filter = Filter::new(shape);
-            assert_eq!(filter.loaded_bytes(), 0);
-            let ask = |prefix: u64| filter.may_contain(prefix, |page| Ok(pages[page as usize].clone())).unwrap();
-            assert!(inside.iter().all(|prefix| ask(*prefix)), "{count}");
-            assert_eq!(filter.loaded_bytes(), filter.bytes(), "{count}");
-            let strangers = prefixes(2, 100_000);
-            let passed = strangers.iter().filter(|prefix| ask(**prefix)).count();
+            let groups: Vec<_> = groups
+                .iter()
+                .map(|group| {
+                    let mut bytes = Vec::new();
+                    group.put(&mut bytes);
+                    GroupFilter::get(&bytes)
+                })
+                .collect();
+            let ask = |prefix: u64| {
+                let place = shape.place(prefix);
+                groups[place.group].may_contain(place)
+            };
+            assert!(prefixes(1, count).all(ask), "{count}");
+            let passed = prefixes(2, 100_000).filter(|prefix| ask(*prefix)).count();
             assert!(passed < most, "{count}: {passed} of 100000 strangers pass");
-            assert!(filter.bytes() <= 2 * count + 64);
+            assert!(shape.blocks * BLOCK_BYTES as u64 <= 2 * count + 64);
         }
     }
 }

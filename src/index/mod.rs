@@ -1,35 +1,37 @@
 //! Where is a chunk, or a recipe, in the store?
 //!
 //! The index maps a chunk id to its pack and its ordinal there, and a recipe id to its row in a recipes file. It is a
-//! cache, `index.redb`: whatever becomes of it, it is made again from pack directories and recipes files
-//! ([`Index::reconcile`]). Invariant: an answer is never wrong. A chunk is said to be in a pack only if that pack's own
+//! cache, a folder of immutable files ([`run`]): whatever happens to them, what they lack is added again from pack directories
+//! and recipes files ([`Index::reconcile`]). Invariant: an answer is never wrong. A chunk is in a pack only if that pack's own
 //! directory says so, with the whole id.
 //!
 //! A look-up asks, in this order:
 //!
 //! 1. the directory of the pack hit last ([`cache`]): neighbours follow each other;
-//! 2. what was added and is not yet written ([`side`]), and the filters of the runs ([`filter`]): an id that is new ends
+//! 2. what was added and is in no run yet ([`side`]), and the filters of the runs ([`filter`]): an id that is new ends
 //!    here;
 //! 3. the directories of a few packs hit lately: versions of the same data lie in several;
-//! 4. the runs themselves, in redb ([`run`], [`table`]): one page;
+//! 4. the runs themselves: one page;
 //! 5. the directory of the pack they name, from the cache or from the store.
 //!
-//! Several processes can have it open at once ([`layers`]): each sees it as it was when it opened it, and what the first
-//! to close it adds is kept; the others' is found again by whoever opens it next.
+//! Several processes can have it open at once, and none waits ([`files`]). Each sees what was there when it opened the
+//! index and what it adds; what it adds becomes a new file, which the next to open the index finds beside those of the others.
+//!
+//! Memory: filters as far as they were needed (about 1.5 bytes per chunk), the ids of packs and recipes files (some 120
+//! bytes each), the directories that are kept (64 MiB), and up to 4 MB of what was added and is not written yet.
 
 mod cache;
+mod files;
 mod filter;
-mod layers;
+mod merge;
 mod run;
 mod side;
-mod table;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::format::directory::Directory;
@@ -37,48 +39,37 @@ use crate::format::id::{ChunkId, PackId, RecipeId, RecipesFileId};
 use crate::format::name::ObjectName;
 use crate::storage::disk::{Disk, SystemDisk};
 use cache::{Directories, Known};
-use layers::{Layers, Persisted};
+use files::Files;
+use merge::Failure;
 use run::Place;
-use side::SideState;
-use table::{Side, Tables};
-
-/// So much of the file, and half of what is needed, may be free before it is written anew without.
-const SPARE_BYTES: u64 = 4 << 20;
-
-/// Bytes of pages in memory while it is.
-const COPY_CACHE_BYTES: usize = 4 << 20;
-
-/// Removes what a process that is gone left of an index it was writing to take the place of the one at `path`; says
-/// whether there was something.
-///
-/// # Errors
-/// What the system says, also where there is nothing.
-pub(crate) fn sweep(path: &Path, disk: &dyn Disk) -> std::io::Result<bool> {
-    disk.remove_unlocked(&layers::beside(path))
-}
+pub use run::StoreKey;
+use side::{Damage, Side, State};
 
 /// How an index is opened.
 #[derive(Debug, Clone)]
 pub struct IndexOptions {
-    /// Start from nothing, and replace what is there: for `repair`, and after an [`Error::Index`].
-    pub fresh: bool,
+    /// The folder its files are in; `None` where there can be none.
+    pub folder: Option<PathBuf>,
+    /// Which store it is of: files of another are not read.
+    pub store: StoreKey,
+    /// Whether what is added is kept in the folder. Otherwise it ends with the process.
+    pub keep: bool,
+    /// Where files without a name are made for what is not kept.
+    pub scratch: PathBuf,
     /// Bytes of pack directories kept in memory.
     pub directory_cache_bytes: usize,
-    /// Bytes of the database's pages kept in memory.
-    pub table_cache_bytes: usize,
-    /// Keep what is not in the file yet in memory, not in a temporary file: for where a disk is full.
-    pub in_memory: bool,
-    /// What the file is written to.
+    /// The disk the folder is on.
     pub disk: Arc<dyn Disk>,
 }
 
 impl Default for IndexOptions {
     fn default() -> Self {
         Self {
-            fresh: false,
+            folder: None,
+            store: StoreKey::default(),
+            keep: false,
+            scratch: std::env::temp_dir(),
             directory_cache_bytes: 64 << 20,
-            table_cache_bytes: 32 << 20,
-            in_memory: false,
             disk: Arc::new(SystemDisk::PRIVATE),
         }
     }
@@ -118,9 +109,10 @@ pub struct Reconciled {
 /// Whether [`Index::close`] kept what was added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
-    /// It is in the file, or there was nothing to add.
+    /// It is in the folder, or there was nothing to add.
     Yes,
-    /// Others changed the file meanwhile, or it may not be written: the next to open it finds out again.
+    /// The folder cannot be written, or the index was opened not to change it: the next to open the index reads the
+    /// directories again.
     No,
 }
 
@@ -137,8 +129,8 @@ pub struct IndexStatistics {
     pub recipes: u64,
     /// Sorted runs that a look-up may have to ask.
     pub runs: u64,
-    /// Bytes of the database, holes included.
-    pub database_bytes: u64,
+    /// Bytes of the files they are in.
+    pub file_bytes: u64,
     /// Bytes the filters take in memory when all of them were needed.
     pub filter_bytes: u64,
     /// Bytes they take now.
@@ -154,7 +146,8 @@ pub type LoadDirectory<'a> = &'a dyn Fn(&PackId) -> Result<Arc<Directory>>;
 pub type LoadRecipes<'a> = &'a dyn Fn(&RecipesFileId) -> Result<Vec<(RecipeId, RecipeRow)>>;
 
 impl Place for () {
-    const SIDE: Side = Side::Chunks;
+    const KIND: u8 = 0;
+    const EXTENSION: &'static str = ".chunks";
     const BYTES: usize = 0;
 
     fn put(self, _: &mut Vec<u8>) {}
@@ -163,7 +156,8 @@ impl Place for () {
 }
 
 impl Place for RecipeRow {
-    const SIDE: Side = Side::Recipes;
+    const KIND: u8 = 1;
+    const EXTENSION: &'static str = ".recipes";
     const BYTES: usize = 8;
 
     fn put(self, out: &mut Vec<u8>) {
@@ -180,70 +174,32 @@ impl Place for RecipeRow {
 /// The open index. All its methods can be called from several threads at once.
 #[derive(Debug)]
 pub struct Index {
-    path: PathBuf,
-    layers: Arc<Layers>,
-    /// Held while the tables are written.
-    tables: Mutex<Tables>,
-    state: RwLock<State>,
+    files: Files,
+    chunks: Side<()>,
+    recipes: Side<RecipeRow>,
     directories: Directories,
-    changed: AtomicBool,
-}
-
-#[derive(Debug)]
-struct State {
-    chunks: SideState<()>,
-    recipes: SideState<RecipeRow>,
 }
 
 impl Index {
-    /// Opens the index at `path`. Where there is none, or one that is damaged, of another version, or cannot be looked
-    /// at, it starts empty: it knows what [`Index::reconcile`] tells it. The file is not written before
-    /// [`Index::close`].
-    ///
-    /// # Errors
-    /// [`Error::Io`] when no temporary file can be made or written.
-    pub fn open(path: &Path, options: &IndexOptions) -> Result<Self> {
-        if !options.fresh {
-            match Self::open_layers(path, options, false) {
-                Err(Error::Index { .. }) => {}
-                opened => return opened,
-            }
-        }
-        Self::open_layers(path, options, true)
-    }
-
-    fn open_layers(path: &Path, options: &IndexOptions, fresh: bool) -> Result<Self> {
-        let layers = if options.in_memory { Layers::open_in_memory(path, fresh) } else { Layers::open(path, fresh) };
-        let layers = layers.map_err(|e| Error::io("create a temporary file beside", path, e))?;
-        let layers = Arc::new(layers.on_disk(Arc::clone(&options.disk)));
-        let tables = Tables::open(Arc::clone(&layers), path, options.table_cache_bytes)?;
-        let view = tables.view()?;
-        let state = State {
-            chunks: SideState::load(view.listing(Side::Chunks)?, &view, layers.len())?,
-            recipes: SideState::load(view.listing(Side::Recipes)?, &view, layers.len())?,
-        };
-        Ok(Self {
-            path: path.to_owned(),
-            layers,
-            tables: Mutex::new(tables),
-            state: RwLock::new(state),
-            directories: Directories::new(options.directory_cache_bytes),
-            changed: AtomicBool::new(false),
-        })
-    }
-
-    /// Whether there was a file to start from.
+    /// Opens the index. Where there is none, or where files of it cannot be used, it knows what
+    /// [`Index::reconcile`] adds. Nothing that a file says is believed but which packs and recipes files to look into.
     #[must_use]
-    pub fn was_found(&self) -> bool {
-        self.layers.has_base()
+    pub fn open(options: &IndexOptions) -> Self {
+        let disk = Arc::clone(&options.disk);
+        let files = Files::new(options.folder.as_deref(), &options.scratch, options.store, disk, options.keep);
+        files.sweep();
+        let chunks = Side::new(files.runs(), &mut |name| files.remove(name));
+        let recipes = Side::new(files.runs(), &mut |name| files.remove(name));
+        Self { files, chunks, recipes, directories: Directories::new(options.directory_cache_bytes) }
     }
 
     /// Makes the index agree with what is in the store: adds what it does not know, drops what is not there. Takes
-    /// about a microsecond for each pack and file that is known.
+    /// about a microsecond for each pack and file that is known. The store must be listed after the index is opened, or
+    /// what another process added in between counts as gone.
     ///
     /// # Errors
-    /// [`Error::Index`] if the index is damaged. A pack or file that cannot be loaded is no error: see
-    /// [`Reconciled::unreadable`].
+    /// [`Error::Index`] if a file of the index turns out to be damaged: call it again. A pack or file that cannot be
+    /// loaded is no error: see [`Reconciled::unreadable`].
     pub fn reconcile(
         &self,
         packs: &[PackId],
@@ -251,18 +207,16 @@ impl Index {
         load_directory: LoadDirectory<'_>,
         load_recipes: LoadRecipes<'_>,
     ) -> Result<Reconciled> {
+        self.chunks.drop_suspects(&|name| self.files.remove(name));
+        self.recipes.drop_suspects(&|name| self.files.remove(name));
         let mut done = Reconciled::default();
-        let (unknown_packs, gone_packs, unknown_files, gone_files) = {
-            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-            let (unknown_packs, gone_packs) = difference(&state.chunks, packs.iter().map(|pack| &pack.0));
-            let (unknown_files, gone_files) = difference(&state.recipes, recipes_files.iter().map(|file| &file.0));
-            (unknown_packs, gone_packs, unknown_files, gone_files)
-        };
+        let (unknown_packs, gone_packs) = difference(&self.chunks.read(), packs.iter().map(|pack| &pack.0));
+        let (unknown_files, gone_files) = difference(&self.recipes.read(), recipes_files.iter().map(|file| &file.0));
         for pack in gone_packs {
             done.dropped += u64::from(self.remove_pack(&PackId(pack)));
         }
         for file in gone_files {
-            done.dropped += u64::from(self.remove_recipes(&RecipesFileId(file)));
+            done.dropped += u64::from(self.recipes.write().remove(&file));
         }
         for pack in unknown_packs.into_iter().map(PackId) {
             match load_directory(&pack) {
@@ -285,10 +239,18 @@ impl Index {
         Ok(done)
     }
 
+    /// Makes what other processes wrote be dropped at the next [`Index::reconcile`], which then adds it again from the
+    /// store. A file that was forged can leave out what it says it has, and nothing else shows that. Says whether there
+    /// was such a file.
+    pub fn distrust(&self) -> bool {
+        // Both, in any case.
+        self.chunks.suspect_found() | self.recipes.suspect_found()
+    }
+
     /// Adds a pack: its chunks are found from now on. Does nothing if it is known.
     ///
     /// # Errors
-    /// [`Error::Index`] or [`Error::Io`] if the index cannot be written.
+    /// [`Error::Index`] if a file of the index turns out to be damaged. The pack was added: reconcile.
     pub fn add_pack(&self, pack: PackId, directory: Arc<Directory>) -> Result<()> {
         self.add_entries(pack, &directory)?;
         self.directories.insert(pack, directory);
@@ -296,18 +258,15 @@ impl Index {
     }
 
     fn add_entries(&self, pack: PackId, directory: &Directory) -> Result<()> {
-        let full = {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            state.chunks.add(pack.0, directory.chunks.iter().map(|chunk| (prefix(&chunk.id.0), ())));
-            state.chunks.is_full()
-        };
-        if full { self.flush() } else { Ok(()) }
+        let entries = directory.chunks.iter().map(|chunk| (prefix(&chunk.id.0), ()));
+        let is_full = self.chunks.write().add(pack.0, entries);
+        if is_full { self.flush(&self.chunks) } else { Ok(()) }
     }
 
     /// Forgets a pack: nothing is found in it from now on. Says whether it was known.
     pub fn remove_pack(&self, pack: &PackId) -> bool {
         self.directories.remove(pack);
-        self.state.write().unwrap_or_else(PoisonError::into_inner).chunks.remove(&pack.0)
+        self.chunks.write().remove(&pack.0)
     }
 
     /// Adds the recipes of a file. Does nothing if it is known.
@@ -315,46 +274,21 @@ impl Index {
     /// # Errors
     /// As [`Index::add_pack`].
     pub fn add_recipes(&self, file: RecipesFileId, recipes: &[(RecipeId, RecipeRow)]) -> Result<()> {
-        let full = {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            state.recipes.add(file.0, recipes.iter().map(|(id, row)| (prefix(&id.0), *row)));
-            state.recipes.is_full()
-        };
-        if full { self.flush() } else { Ok(()) }
-    }
-
-    /// Forgets a recipes file. Says whether it was known.
-    pub fn remove_recipes(&self, file: &RecipesFileId) -> bool {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).recipes.remove(&file.0)
+        let is_full = self.recipes.write().add(file.0, recipes.iter().map(|(id, row)| (prefix(&id.0), *row)));
+        if is_full { self.flush(&self.recipes) } else { Ok(()) }
     }
 
     /// Where a chunk is; `None` if no pack that is known has it. Of several packs, one whose directory is in memory.
     ///
     /// # Errors
-    /// [`Error::Index`] if the index is damaged: open a fresh one and reconcile it. What `load` said, if it failed for
-    /// a pack that may have the chunk and no other has it.
+    /// [`Error::Index`] if a file of the index turns out to be damaged: reconcile, and ask again. The error of `load`, if
+    /// it failed for a pack that may have the chunk and no other has it.
     pub fn find(&self, id: &ChunkId, load: LoadDirectory<'_>) -> Result<Option<Location>> {
         let found = self.find_known(id, load)?;
         Ok(found.map(|(known, chunk)| Location { pack: known.pack, directory: Arc::clone(&known.directory), chunk }))
     }
 
-    /// Where each of these chunks is: as [`Index::find`] for one after the other.
-    ///
-    /// # Errors
-    /// As [`Index::find`].
-    pub fn find_many(&self, ids: &[ChunkId], load: LoadDirectory<'_>) -> Result<Vec<Option<Location>>> {
-        ids.iter().map(|id| self.find(id, load)).collect()
-    }
-
-    /// Whether a chunk is in a pack that is known.
-    ///
-    /// # Errors
-    /// As [`Index::find`].
-    pub fn contains(&self, id: &ChunkId, load: LoadDirectory<'_>) -> Result<bool> {
-        Ok(self.find_known(id, load)?.is_some())
-    }
-
-    /// As [`Index::contains`]: which pack has it.
+    /// As [`Index::find`]: which pack has a chunk.
     ///
     /// # Errors
     /// As [`Index::find`].
@@ -367,19 +301,20 @@ impl Index {
         if let Some(found) = self.directories.find_latest(key, id) {
             return Ok(Some(found));
         }
-        let candidates: Vec<PackId> = {
-            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-            let Some(hints) = state.chunks.hints(prefix(&id.0))? else { return Ok(None) };
+        let prefix = prefix(&id.0);
+        let candidates = {
+            let state = self.chunks.read();
+            let Some(hints) = state.hints(prefix).map_err(|damage| self.damaged(&self.chunks, damage))? else {
+                return Ok(None);
+            };
             if let Some(found) = self.directories.find_recent(key, id) {
                 return Ok(Some(found));
             }
-            let mut owners = Vec::new();
-            state.chunks.find(prefix(&id.0), hints, &mut owners)?;
-            owners.into_iter().filter_map(|(owner, ())| state.chunks.id(owner)).map(PackId).collect()
+            state.find(prefix, hints).map_err(|damage| self.damaged(&self.chunks, damage))?
         };
         let mut found = None;
         let mut loads = Vec::new();
-        for pack in candidates {
+        for pack in candidates.into_iter().map(|(pack, ())| PackId(pack)) {
             match self.directories.get(&pack) {
                 Some(known) => found = found.or_else(|| known.find(key, id).map(|chunk| (known, chunk))),
                 None => loads.push(pack),
@@ -408,90 +343,87 @@ impl Index {
         }
     }
 
-    /// The rows that may hold a recipe: nearly always one, if it is in a file that is known. Whoever reads a row
-    /// compares its id.
+    /// The rows that may hold a recipe: nearly always one, if it is in a file that is known. Who reads a row compares
+    /// its id.
     ///
     /// # Errors
-    /// [`Error::Index`] if the index is damaged.
+    /// [`Error::Index`] if a file of the index turns out to be damaged: reconcile, and ask again.
     pub fn find_recipe(&self, id: &RecipeId) -> Result<Vec<(RecipesFileId, RecipeRow)>> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(hints) = state.recipes.hints(prefix(&id.0))? else { return Ok(Vec::new()) };
-        let mut found = Vec::new();
-        state.recipes.find(prefix(&id.0), hints, &mut found)?;
-        let known = found.into_iter().filter_map(|(owner, row)| Some((state.recipes.id(owner)?, row)));
-        Ok(known.map(|(file, row)| (RecipesFileId(file), row)).collect())
+        let prefix = prefix(&id.0);
+        let state = self.recipes.read();
+        let found = match state.hints(prefix) {
+            Ok(Some(hints)) => state.find(prefix, hints),
+            found => found.map(|_| Vec::new()),
+        };
+        let found = found.map_err(|damage| self.damaged(&self.recipes, damage))?;
+        Ok(found.into_iter().map(|(file, row)| (RecipesFileId(file), row)).collect())
     }
 
-    /// Writes what was collected into the tables. Others can look things up meanwhile.
-    fn flush(&self) -> Result<()> {
-        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        let (chunks, recipes) = {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            (state.chunks.begin_flush(), state.recipes.begin_flush())
+    /// Notes that a run cannot be used. It is dropped when the index is next reconciled: not before, or what it covers
+    /// would not be found until then.
+    fn damaged<P: Place>(&self, side: &Side<P>, (run, why): Damage<P>) -> Error {
+        let name = side.suspect(run);
+        Error::Index { path: self.files.describe(name.as_deref()), why }
+    }
+
+    /// Writes what was collected as a run. Others can look things up meanwhile.
+    fn flush<P: Place>(&self, side: &Side<P>) -> Result<()> {
+        let _writing = side.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let may_merge = self.files.mergeable();
+        let Some(mut batch) = side.write().begin(&may_merge) else { return Ok(()) };
+        let mut outcome = Ok(());
+        let written = loop {
+            match self.files.write(&batch) {
+                Ok(written) => break written,
+                Err(Failure::Source(position, why)) => {
+                    for run in batch.merged.iter().skip(position).take(1) {
+                        outcome = Err(self.damaged(side, (Arc::clone(run), why.clone())));
+                    }
+                }
+                Err(Failure::Output(e)) if batch.merged.is_empty() => {
+                    let path = self.files.describe(None);
+                    return Err(Error::Index { path, why: e.to_string() });
+                }
+                Err(Failure::Output(_)) => {}
+            }
+            // Without merging, nothing but the output is left to fail.
+            batch.merged.clear();
         };
-        if chunks.is_none() && recipes.is_none() {
-            return Ok(());
+        let name = written.as_ref().and_then(|(_, name, _)| name.clone());
+        side.write().finish(&batch, written);
+        // What is not in the folder yet takes the place of nothing that is.
+        let is_replaced = name.is_some() || self.files.is_kept();
+        for run in batch.merged.iter().filter(|_| is_replaced) {
+            run.name.iter().for_each(|name| self.files.remove(name));
         }
-        let change = tables.change()?;
-        let chunks_run = chunks.as_ref().map(|flush| flush.write(&change)).transpose()?.flatten();
-        let recipes_run = recipes.as_ref().map(|flush| flush.write(&change)).transpose()?.flatten();
-        change.commit()?;
-        let view = tables.view()?;
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.chunks.finish_flush(chunks.as_ref(), chunks_run, &view)?;
-        state.recipes.finish_flush(recipes.as_ref(), recipes_run, &view)?;
-        self.changed.store(true, Ordering::Relaxed);
-        Ok(())
+        outcome
     }
 
     /// How big it is.
     #[must_use]
     pub fn statistics(&self) -> IndexStatistics {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let (chunks, recipes) = (state.chunks.counts(), state.recipes.counts());
+        let (chunks, recipes) = (self.chunks.read().counts(), self.recipes.read().counts());
         IndexStatistics {
             packs: chunks.owners,
             chunks: chunks.entries,
             recipes_files: recipes.owners,
             recipes: recipes.entries,
             runs: chunks.runs + recipes.runs,
-            database_bytes: self.layers.len(),
+            file_bytes: chunks.bytes + recipes.bytes,
             filter_bytes: chunks.filter_bytes + recipes.filter_bytes,
             loaded_filter_bytes: chunks.loaded_filter_bytes + recipes.loaded_filter_bytes,
             directory_cache_bytes: self.directories.bytes() as u64,
         }
     }
 
-    /// Ends the work on the index and keeps what was added in the file, if nobody else changed it since it was opened. An
-    /// index that is dropped instead leaves the file as it was.
-    ///
-    /// # Errors
-    /// [`Error::Index`] or [`Error::Io`] if it cannot be written: the file is then as it was, or marked as unusable.
-    pub fn close(self) -> Result<Kept> {
-        self.flush()?;
-        let Self { path, mut layers, tables, state, changed, .. } = self;
-        let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut tables = tables.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let needed = state.chunks.counts().bytes + state.recipes.counts().bytes;
-        // Reading stops first, so that closing the database gives all free space back.
-        drop(state);
-        if !changed.into_inner() {
-            return Ok(Kept::Yes);
+    /// Ends the work on the index and keeps what was added, if it can be kept. Nothing depends on that. An index that is
+    /// dropped instead keeps what was written so far.
+    pub fn close(self) -> Kept {
+        if !self.files.is_kept() {
+            return Kept::No;
         }
-        let held = layers.disk_bytes().map_err(|e| Error::io("look at", &path, e))?;
-        if held > needed + needed / 2 + SPARE_BYTES {
-            let successor = layers.successor().map_err(|e| Error::io("create a temporary file beside", &path, e))?;
-            let successor = Arc::new(successor);
-            let copy = Tables::open(Arc::clone(&successor), &path, COPY_CACHE_BYTES)?;
-            tables.copy_into(&copy)?;
-            tables = copy;
-            layers = successor;
-        }
-        drop(tables);
-        match layers.persist().map_err(|e| Error::io("write", &path, e))? {
-            Persisted::Yes => Ok(Kept::Yes),
-            Persisted::No => Ok(Kept::No),
-        }
+        let written = [self.flush(&self.chunks), self.flush(&self.recipes)];
+        if written.iter().all(Result::is_ok) && self.files.is_kept() { Kept::Yes } else { Kept::No }
     }
 }
 
@@ -502,14 +434,13 @@ fn prefix(id: &[u8; 32]) -> u64 {
 
 /// What of the listed is not known, and what of the known is not listed.
 fn difference<'a, P: Place>(
-    side: &SideState<P>,
+    state: &State<P>,
     listed: impl ExactSizeIterator<Item = &'a [u8; 32]> + Clone,
 ) -> (Vec<[u8; 32]>, Vec<[u8; 32]>) {
-    let unknown: Vec<[u8; 32]> = listed.clone().filter(|id| !side.knows(id)).copied().collect();
-    let count = side.owners().count();
-    if listed.len() - unknown.len() == count {
+    let unknown: Vec<[u8; 32]> = listed.clone().filter(|id| !state.knows(id)).copied().collect();
+    if listed.len() - unknown.len() == state.owners().len() {
         return (unknown, Vec::new());
     }
     let listed: HashSet<&[u8; 32]> = listed.collect();
-    (unknown, side.owners().filter(|id| !listed.contains(id)).copied().collect())
+    (unknown, state.owners().filter(|id| !listed.contains(id)).copied().collect())
 }

@@ -1,36 +1,75 @@
-//! How are a great many (id, place) pairs kept so that adding one costs little and finding one costs one read?
+//! How do sorted (id, place) pairs lie in a file, so that one file says by itself what it covers?
 //!
-//! As sorted *runs* that are never changed: a full buffer of new entries becomes a run, and several runs of a size are
-//! merged into a greater one, so an entry is rewritten a few times in its life and always in long sweeps. (Ids are
-//! uniform: in a B-tree of single entries nearly every new one would rewrite a page of its own.) A run is cut into
-//! *buckets* by the id's highest bits, about as many as fill a page of the table, so the bucket of an id is arithmetic
-//! and a look-up is one page. A filter in front of it keeps most look-ups away.
+//! A *run* is a file that never changes: the entries of some owners (packs, or recipes files), sorted by the first 8
+//! bytes of their ids, which are uniform. (In a B-tree nearly every new entry would rewrite a page of its own.) A run is
+//! written front to back and read by offset, so it could as well be an object of an object store.
 //!
-//! An entry holds the first 8 bytes of the id, no more: who asks gets the owners (packs, recipes files) that may have
-//! it, and looks there. So a clash of prefixes, or a stale entry, costs time and never gives a wrong answer.
+//! Invariants: a page is believed only with its checksum and in its place; a length is compared with the file before
+//! it sizes an allocation; an owner that the run lists has all its entries in it. A run that was forged can break the
+//! last one and no other: then entries are missing, or name an owner that does not have the id.
 //!
 //! ```text
-//! offset  size   entry, one after the other in a bucket, ascending by (prefix, owner)
-//! 0          8   prefix: the first 8 bytes of the id as a big-endian number, stored little-endian
-//! 8          4   owner: the number of a pack or recipes file
-//! 12         P   place: nothing for a chunk; batch (4), row (4) for a recipe
+//! offset     size        run file, fixed-width little-endian integers
+//! 0                      the groups, by ascending ids; each:
+//!              16 + E n    entry pages of 340 chunks or 204 recipes; the last one is shorter
+//!            16 + 64 b + 8 p    filter: b blocks (see `filter`), then the first prefix of each of the p entry pages
+//!            4 g         number of entries of each of the g groups
+//!            36 o        owners: id (32), number of entries of that owner (4)
+//!            96          footer
+//!
+//! offset     size        entry of E bytes, ascending by prefix
+//! 0          8           prefix: the first 8 bytes of the id as a big-endian number, stored little-endian
+//! 8          4           owner: its position in the table of owners
+//! 12         0 or 8      of a recipe: batch (4), row (4)
+//!
+//! offset     size        the end of each page
+//! 0          8           tag of the run + offset of the page
+//! 8          8           the first bytes of the BLAKE3 of all of the page that is before
+//!
+//! offset     size        footer
+//! 0          8           magic "SEAMRUN1"
+//! 8          1           kind: 0 chunks, 1 recipes
+//! 9          1           bytes of the prefix: 8
+//! 10         2           zero
+//! 12         4           number of owners
+//! 16         16          key of the store
+//! 32         8           tag: a random number
+//! 40         8           number of entries
+//! 48         8           number of filter blocks
+//! 56         8           zero
+//! 64         16          the first bytes of the BLAKE3 of the tables of groups and owners
+//! 80         16          the same of the 80 bytes before
 //! ```
 
-use std::cmp::Reverse;
-use std::collections::binary_heap::{BinaryHeap, PeekMut};
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, OnceLock};
 
-use super::filter::{Filter, FilterWriter, Shape};
-use super::table::{Change, Page, RunTable, Side};
-use crate::error::Result;
+use super::filter::{BLOCK_BYTES, GroupFilter, Shape};
+use crate::storage::disk::ReadFile;
 
-/// Entries of 12 bytes in a bucket, on average: fills a 4096-byte page to nine tenths, so few buckets need two.
-const BUCKET_BYTES: u64 = 3600;
+const MAGIC: [u8; 8] = *b"SEAMRUN1";
+const PREFIX_BYTES: u8 = 8;
+pub(super) const FOOTER_BYTES: usize = 96;
+const OWNER_BYTES: usize = 36;
+pub(super) const PAGE_BYTES: usize = 4096;
+/// Bytes at the end of each page.
+pub(super) const SEAL_BYTES: usize = 16;
+/// Length of the longest run, and of the longest tables, in bytes: bounds on the memory that a file of holes can take.
+/// Runs that would be longer are not merged.
+pub(super) const RUN_BYTES_MAX: u64 = 16 << 30;
+const TABLES_BYTES_MAX: u64 = 256 << 20;
+/// Entry pages that a sweep reads at once.
+const SWEEP_PAGES: usize = 32;
+
+/// What keeps the runs of one store apart from those of another.
+pub type StoreKey = [u8; 16];
 
 /// What an entry says besides its owner.
 pub(super) trait Place: Copy + Ord + std::fmt::Debug + Send + Sync + 'static {
-    /// Which of the two maps has entries like this.
-    const SIDE: Side;
+    /// The kind of a run with such entries, as its footer has it.
+    const KIND: u8;
+    /// How the names of its files end.
+    const EXTENSION: &'static str;
     /// Bytes it takes on disk.
     const BYTES: usize;
     /// Appends those bytes.
@@ -48,9 +87,14 @@ pub(super) struct Entry<P> {
 }
 
 impl<P: Place> Entry<P> {
-    const BYTES: usize = 12 + P::BYTES;
+    pub(super) const BYTES: usize = 12 + P::BYTES;
+    /// Entries in a full page, which they fill.
+    pub(super) const PER_PAGE: usize = {
+        assert!((PAGE_BYTES - SEAL_BYTES).is_multiple_of(Self::BYTES));
+        (PAGE_BYTES - SEAL_BYTES) / Self::BYTES
+    };
 
-    fn put(&self, out: &mut Vec<u8>) {
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.prefix.to_le_bytes());
         out.extend_from_slice(&self.owner.to_le_bytes());
         self.place.put(out);
@@ -63,181 +107,345 @@ impl<P: Place> Entry<P> {
     }
 }
 
-/// What the table says of a run.
+/// A pack or recipes file whose entries are in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RunInfo {
-    /// Its number, which no other run ever has.
-    pub(super) number: u32,
-    /// How many entries it was shaped for: at least as many as it has.
-    pub(super) planned: u64,
-    /// How many it has.
+pub(super) struct Owner {
+    pub(super) id: [u8; 32],
+    pub(super) entries: u32,
+}
+
+/// What a footer says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Footer {
+    pub(super) kind: u8,
+    pub(super) owners: u32,
+    pub(super) store: StoreKey,
+    pub(super) tag: u64,
     pub(super) entries: u64,
-    /// The shape of its filter.
-    pub(super) filter: Shape,
+    pub(super) shape: Shape,
 }
 
-impl RunInfo {
-    /// Bytes it takes in the database, about.
-    pub(super) fn bytes<P: Place>(&self) -> u64 {
-        u64::from(self.buckets::<P>()) * 4096 + self.filter.bytes()
+impl Footer {
+    /// Appends the footer to the tables it stands behind.
+    pub(super) fn put(&self, tables: &mut Vec<u8>) {
+        let sum = sum_of(tables);
+        let start = tables.len();
+        tables.extend_from_slice(&MAGIC);
+        tables.extend_from_slice(&[self.kind, PREFIX_BYTES, 0, 0]);
+        tables.extend_from_slice(&self.owners.to_le_bytes());
+        tables.extend_from_slice(&self.store);
+        for word in [self.tag, self.entries, self.shape.blocks, 0] {
+            tables.extend_from_slice(&word.to_le_bytes());
+        }
+        tables.extend_from_slice(&sum);
+        let sum = sum_of(tables.get(start..).unwrap_or_default());
+        tables.extend_from_slice(&sum);
     }
 
-    fn buckets<P: Place>(&self) -> u32 {
-        let per_bucket = BUCKET_BYTES / Entry::<P>::BYTES as u64;
-        u32::try_from(self.planned.div_ceil(per_bucket)).unwrap_or(u32::MAX).max(1)
+    /// The footer, and the checksum of the tables.
+    fn get(bytes: &[u8; FOOTER_BYTES]) -> Result<(Self, [u8; 16]), String> {
+        let word = |at: usize| number(bytes, at);
+        let [checked @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = bytes;
+        if !bytes.starts_with(&MAGIC) || !bytes.ends_with(&sum_of(checked)) {
+            return Err("its last 96 bytes are not the footer of a run of this version".into());
+        }
+        let [kind, prefix_bytes, ..] = word(8).to_le_bytes();
+        let array = |at: usize| bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
+        let shape = Shape { blocks: word(48) };
+        let owners = (word(8) >> 32) as u32;
+        let footer = Self { kind, owners, store: array(16), tag: word(32), entries: word(40), shape };
+        if prefix_bytes != PREFIX_BYTES || shape.blocks == 0 {
+            return Err("its footer has values that this version does not write".into());
+        }
+        Ok((footer, array(64)))
     }
 }
 
-fn bucket_of(prefix: u64, buckets: u32) -> u32 {
-    ((u128::from(prefix) * u128::from(buckets)) >> 64) as u32
+fn number(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// A checksum: it finds damage. Trust comes from the directories of packs.
+fn sum_of(bytes: &[u8]) -> [u8; 16] {
+    blake3::hash(bytes).as_bytes().first_chunk().copied().unwrap_or_default()
+}
+
+/// Ends the page that begins at `start` in `out` and will be at `offset` in the file.
+pub(super) fn seal(out: &mut Vec<u8>, start: usize, tag: u64, offset: u64) {
+    out.extend_from_slice(&tag.wrapping_add(offset).to_le_bytes());
+    let [sum @ .., _, _, _, _, _, _, _, _] = sum_of(out.get(start..).unwrap_or_default());
+    out.extend_from_slice(&sum);
+}
+
+/// A group, as the run's tables describe it.
+#[derive(Debug)]
+struct Group {
+    offset: u64,
+    entries: u32,
+    /// Read when it is first needed.
+    filter: OnceLock<Loaded>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    filter: GroupFilter,
+    /// The first prefix of each entry page.
+    fences: Box<[u64]>,
+}
+
+impl Group {
+    fn pages<P: Place>(&self) -> usize {
+        (self.entries as usize).div_ceil(Entry::<P>::PER_PAGE)
+    }
+
+    /// Bytes of its entry pages.
+    fn entry_bytes<P: Place>(&self) -> u64 {
+        u64::from(self.entries) * Entry::<P>::BYTES as u64 + (self.pages::<P>() * SEAL_BYTES) as u64
+    }
+
+    /// Where an entry page is, and its length in bytes.
+    fn page<P: Place>(&self, page: usize) -> (u64, usize) {
+        let before = page * Entry::<P>::PER_PAGE;
+        let entries = (self.entries as usize).saturating_sub(before).min(Entry::<P>::PER_PAGE);
+        let offset = self.offset + (before * Entry::<P>::BYTES + page * SEAL_BYTES) as u64;
+        (offset, entries * Entry::<P>::BYTES + SEAL_BYTES)
+    }
 }
 
 /// A run, open to be asked.
 #[derive(Debug)]
 pub(super) struct Run<P> {
-    pub(super) info: RunInfo,
-    buckets: u32,
-    table: RunTable,
-    pub(super) filter: Arc<Filter>,
+    file: Arc<dyn ReadFile>,
+    tag: u64,
+    pub(super) entries: u64,
+    /// Length of the file.
+    pub(super) bytes: u64,
+    shape: Shape,
+    groups: Box<[Group]>,
     place: std::marker::PhantomData<P>,
 }
 
 impl<P: Place> Run<P> {
-    /// Opens a run; `filter` is its filter where it was open before.
-    pub(super) fn new(info: RunInfo, table: RunTable, filter: Option<Arc<Filter>>) -> Self {
-        let filter = filter.unwrap_or_else(|| Arc::new(Filter::new(info.filter)));
-        Self { info, buckets: info.buckets::<P>(), table, filter, place: std::marker::PhantomData }
+    /// Opens a run of this store, and returns its owners.
+    ///
+    /// # Errors
+    /// Why the file cannot be used.
+    pub(super) fn open(file: Arc<dyn ReadFile>, bytes: u64, store: &StoreKey) -> Result<(Self, Vec<Owner>), String> {
+        let mut end = [0; FOOTER_BYTES];
+        let tables_end = bytes.checked_sub(FOOTER_BYTES as u64).ok_or("it is shorter than a footer")?;
+        if bytes > RUN_BYTES_MAX {
+            return Err(format!("it has {bytes} bytes, and a run has at most {RUN_BYTES_MAX}"));
+        }
+        read_exact(&*file, tables_end, &mut end)?;
+        let (footer, sum) = Footer::get(&end)?;
+        if footer.kind != P::KIND || footer.store != *store {
+            return Err("it is of another kind or of another store".into());
+        }
+        let groups = footer.shape.groups();
+        let owners_bytes = u64::from(footer.owners) * OWNER_BYTES as u64;
+        let tables_bytes = groups.saturating_mul(4).saturating_add(owners_bytes);
+        let groups_end = tables_end.checked_sub(tables_bytes).ok_or("its tables are longer than the file")?;
+        if tables_bytes > TABLES_BYTES_MAX {
+            return Err(format!("its tables have {tables_bytes} bytes, and may have {TABLES_BYTES_MAX}"));
+        }
+        let mut tables = vec![0; tables_bytes as usize];
+        read_exact(&*file, groups_end, &mut tables)?;
+        if sum_of(&tables) != sum {
+            return Err("the checksum of its tables is wrong".into());
+        }
+        let (sizes, owners) = tables.split_at(groups as usize * 4);
+        let mut run = Self {
+            file,
+            tag: footer.tag,
+            entries: footer.entries,
+            bytes,
+            shape: footer.shape,
+            groups: Box::default(),
+            place: std::marker::PhantomData,
+        };
+        let (mut offset, mut entries) = (0u64, 0);
+        let group = |(number, size): (usize, &[u8; 4])| {
+            let group = Group { offset, entries: u32::from_le_bytes(*size), filter: OnceLock::new() };
+            let filter_bytes = run.filter_bytes(number, group.pages::<P>());
+            offset = offset.saturating_add(group.entry_bytes::<P>()).saturating_add(filter_bytes);
+            entries += u64::from(group.entries);
+            group
+        };
+        let groups: Box<[Group]> = sizes.as_chunks::<4>().0.iter().enumerate().map(group).collect();
+        if offset != groups_end || entries != run.entries {
+            return Err(format!(
+                "its groups take {offset} bytes and have {entries} entries, its footer says otherwise"
+            ));
+        }
+        run.groups = groups;
+        let owner = |bytes: &[u8; OWNER_BYTES]| {
+            let (id, entries) = bytes.split_first_chunk()?;
+            Some(Owner { id: *id, entries: u32::from_le_bytes(*entries.first_chunk()?) })
+        };
+        let owners = owners.as_chunks::<OWNER_BYTES>().0.iter().filter_map(owner).collect();
+        Ok((run, owners))
+    }
+
+    fn filter_bytes(&self, group: usize, pages: usize) -> u64 {
+        (self.shape.blocks_in(group) * BLOCK_BYTES + pages * 8 + SEAL_BYTES) as u64
     }
 
     /// Whether there may be an entry with this prefix.
+    ///
+    /// # Errors
+    /// Why the run cannot be used.
     #[inline]
-    pub(super) fn may_contain(&self, prefix: u64) -> Result<bool> {
-        self.filter.may_contain(prefix, |page| self.table.filter_page(page))
+    pub(super) fn may_contain(&self, prefix: u64) -> Result<bool, String> {
+        let place = self.shape.place(prefix);
+        let Some(group) = self.groups.get(place.group) else { return Ok(true) };
+        Ok(self.loaded(place.group, group)?.filter.may_contain(place))
+    }
+
+    #[inline]
+    fn loaded<'g>(&self, number: usize, group: &'g Group) -> Result<&'g Loaded, String> {
+        match group.filter.get() {
+            Some(loaded) => Ok(loaded),
+            None => self.load(number, group),
+        }
+    }
+
+    #[cold]
+    fn load<'g>(&self, number: usize, group: &'g Group) -> Result<&'g Loaded, String> {
+        let offset = group.offset + group.entry_bytes::<P>();
+        let mut bytes = vec![0; self.filter_bytes(number, group.pages::<P>()) as usize];
+        let content = self.read_page(offset, &mut bytes)?;
+        let (filter, fences) = content.split_at(self.shape.blocks_in(number) * BLOCK_BYTES);
+        let fences = fences.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+        Ok(group.filter.get_or_init(|| Loaded { filter: GroupFilter::get(filter), fences }))
+    }
+
+    /// Fills `buffer` with a page and returns what it has before its seal.
+    fn read_page<'b>(&self, offset: u64, buffer: &'b mut [u8]) -> Result<&'b [u8], String> {
+        read_exact(&*self.file, offset, buffer)?;
+        self.unseal(offset, buffer)
+    }
+
+    fn unseal<'b>(&self, offset: u64, page: &'b [u8]) -> Result<&'b [u8], String> {
+        let wrong = || format!("the page at byte {offset} has a wrong checksum");
+        let (checked, sum) = page.split_last_chunk::<8>().ok_or_else(wrong)?;
+        let (content, tag) = checked.split_last_chunk::<8>().ok_or_else(wrong)?;
+        let is_whole = sum_of(checked).starts_with(sum) && *tag == self.tag.wrapping_add(offset).to_le_bytes();
+        if is_whole { Ok(content) } else { Err(wrong()) }
     }
 
     /// Appends the (owner, place) of every entry with this prefix to `found`, whatever the filter says.
-    pub(super) fn find(&self, prefix: u64, found: &mut Vec<(u32, P)>) -> Result<()> {
-        let Some(page) = self.table.bucket(bucket_of(prefix, self.buckets))? else { return Ok(()) };
-        let bytes = page.bytes();
-        let entry = |i: usize| bytes.get(i * Entry::<P>::BYTES..).and_then(Entry::<P>::get);
-        let (mut low, mut high) = (0, bytes.len() / Entry::<P>::BYTES);
-        while low < high {
-            let middle = low.midpoint(high);
-            if entry(middle).is_some_and(|entry| entry.prefix < prefix) {
-                low = middle + 1;
-            } else {
-                high = middle;
+    ///
+    /// # Errors
+    /// Why the run cannot be used.
+    pub(super) fn find(&self, prefix: u64, found: &mut Vec<(u32, P)>) -> Result<(), String> {
+        let number = self.shape.place(prefix).group;
+        let Some(group) = self.groups.get(number) else { return Ok(()) };
+        let fences = &self.loaded(number, group)?.fences;
+        // Entries with this prefix may begin in the page before the first one that begins with it.
+        let first = fences.partition_point(|fence| *fence < prefix).saturating_sub(1);
+        let mut buffer = [0; PAGE_BYTES];
+        for page in (first..fences.len()).take_while(|page| fences.get(*page).is_some_and(|fence| *fence <= prefix)) {
+            let (offset, bytes) = group.page::<P>(page);
+            let content = self.read_page(offset, buffer.get_mut(..bytes).unwrap_or_default())?;
+            let entry = |i: usize| content.get(i * Entry::<P>::BYTES..).and_then(Entry::<P>::get);
+            let (mut low, mut high) = (0, content.len() / Entry::<P>::BYTES);
+            while low < high {
+                let middle = low.midpoint(high);
+                if entry(middle).is_some_and(|entry| entry.prefix < prefix) {
+                    low = middle + 1;
+                } else {
+                    high = middle;
+                }
             }
-        }
-        while let Some(entry) = entry(low).filter(|entry| entry.prefix == prefix) {
-            found.push((entry.owner, entry.place));
-            low += 1;
+            while let Some(entry) = entry(low).filter(|entry| entry.prefix == prefix) {
+                let pair = (entry.owner, entry.place);
+                if found.last() != Some(&pair) {
+                    found.push(pair);
+                }
+                low += 1;
+            }
         }
         Ok(())
     }
+
+    /// Bytes of memory that the filter and the fences take when all was read, and as far as it was.
+    pub(super) fn filter_memory(&self) -> (u64, u64) {
+        let bytes = |(number, group): (usize, &Group)| {
+            let bytes = (self.shape.blocks_in(number) * BLOCK_BYTES + group.pages::<P>() * 8) as u64;
+            (bytes, if group.filter.get().is_some() { bytes } else { 0 })
+        };
+        self.groups.iter().enumerate().map(bytes).fold((0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1))
+    }
+}
+
+fn read_exact(file: &dyn ReadFile, offset: u64, buffer: &mut [u8]) -> Result<(), String> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let at = offset + filled as u64;
+        match file.read_at(at, rest) {
+            Ok(0) => return Err(format!("it ends at byte {at}")),
+            Ok(count) => filled += count,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(format!("reading at byte {at}: {e}")),
+        }
+    }
+    Ok(())
 }
 
 /// Reads a run front to back.
-struct Sweep<'a, P> {
-    run: &'a Run<P>,
-    bucket: u32,
-    page: Option<Page>,
-    offset: usize,
+pub(super) struct Sweep<'r, P> {
+    run: &'r Run<P>,
+    group: usize,
+    page: usize,
+    /// What was read and not returned yet, and how much of it was.
+    entries: Vec<Entry<P>>,
+    next: usize,
+    last: u64,
+    bytes: Vec<u8>,
 }
 
-impl<P: Place> Sweep<'_, P> {
-    fn next(&mut self) -> Result<Option<Entry<P>>> {
-        loop {
-            if let Some(page) = &self.page {
-                if let Some(entry) = page.bytes().get(self.offset..).and_then(Entry::get) {
-                    self.offset += Entry::<P>::BYTES;
-                    return Ok(Some(entry));
+impl<'r, P: Place> Sweep<'r, P> {
+    pub(super) fn new(run: &'r Run<P>) -> Self {
+        Self { run, group: 0, page: 0, entries: Vec::new(), next: 0, last: 0, bytes: Vec::new() }
+    }
+
+    /// The next entry. Entries ascend by prefix; their owners are changed by `owner`, and left out where it says `None`.
+    ///
+    /// # Errors
+    /// Why the run cannot be used.
+    pub(super) fn next(&mut self, owner: &impl Fn(u32) -> Option<u32>) -> Result<Option<Entry<P>>, String> {
+        while self.next == self.entries.len() {
+            let Some(group) = self.run.groups.get(self.group) else { return Ok(None) };
+            self.entries.clear();
+            self.next = 0;
+            self.read(group, owner)?;
+        }
+        self.next += 1;
+        Ok(self.entries.get(self.next - 1).copied())
+    }
+
+    /// Reads the next pages of a group.
+    fn read(&mut self, group: &Group, owner: &impl Fn(u32) -> Option<u32>) -> Result<(), String> {
+        let pages = (group.pages::<P>() - self.page).min(SWEEP_PAGES);
+        if pages == 0 {
+            (self.group, self.page) = (self.group + 1, 0);
+            return Ok(());
+        }
+        let (start, _) = group.page::<P>(self.page);
+        let (last, last_bytes) = group.page::<P>(self.page + pages - 1);
+        self.bytes.resize((last - start) as usize + last_bytes, 0);
+        read_exact(&*self.run.file, start, &mut self.bytes)?;
+        for (page, offset) in self.bytes.chunks(PAGE_BYTES).zip((start..).step_by(PAGE_BYTES)) {
+            for bytes in self.run.unseal(offset, page)?.chunks_exact(Entry::<P>::BYTES) {
+                let Some(entry) = Entry::<P>::get(bytes) else { continue };
+                if entry.prefix < self.last || self.run.shape.place(entry.prefix).group != self.group {
+                    return Err(format!("the page at byte {offset} has entries that belong elsewhere"));
                 }
-                self.page = None;
-            }
-            if self.bucket == self.run.buckets {
-                return Ok(None);
-            }
-            self.page = self.run.table.bucket(self.bucket)?;
-            self.bucket += 1;
-            self.offset = 0;
-        }
-    }
-}
-
-/// Merges runs and a sorted batch into the new run `info`, without the entries of owners that are gone. Returns it with
-/// the entries it has.
-pub(super) fn merge<P: Place>(
-    change: &Change,
-    mut info: RunInfo,
-    runs: &[Arc<Run<P>>],
-    batch: &[Entry<P>],
-    is_live: &dyn Fn(u32) -> bool,
-) -> Result<RunInfo> {
-    let buckets = info.buckets::<P>();
-    change.write_run(P::SIDE, info.number, |writer| {
-        let mut filter = FilterWriter::new(info.filter);
-        let mut bucket = 0;
-        let mut bytes = Vec::with_capacity(2 * BUCKET_BYTES as usize);
-        let mut last: Option<(u64, u32)> = None;
-        sweep_all(runs, batch, &mut |entry: Entry<P>| {
-            let key = (entry.prefix, entry.owner);
-            if last == Some(key) || !is_live(entry.owner) {
-                return Ok(());
-            }
-            last = Some(key);
-            let its = bucket_of(entry.prefix, buckets);
-            if its != bucket {
-                if !bytes.is_empty() {
-                    writer.bucket(bucket, &bytes)?;
-                }
-                bytes.clear();
-                bucket = its;
-            }
-            entry.put(&mut bytes);
-            info.entries += 1;
-            filter.insert(entry.prefix, &mut |page, bytes| writer.filter_page(page, bytes))
-        })?;
-        if !bytes.is_empty() {
-            writer.bucket(bucket, &bytes)?;
-        }
-        filter.finish(&mut |page, bytes| writer.filter_page(page, bytes))
-    })?;
-    change.put_run(P::SIDE, &info)?;
-    for run in runs {
-        change.remove_run(P::SIDE, run.info.number)?;
-    }
-    Ok(info)
-}
-
-/// All entries in ascending order.
-fn sweep_all<P: Place>(
-    runs: &[Arc<Run<P>>],
-    batch: &[Entry<P>],
-    take: &mut dyn FnMut(Entry<P>) -> Result<()>,
-) -> Result<()> {
-    let mut sweeps: Vec<_> = runs.iter().map(|run| Sweep { run, bucket: 0, page: None, offset: 0 }).collect();
-    let mut batch = batch.iter().copied();
-    let batch_source = sweeps.len();
-    let mut next = |source: usize| match sweeps.get_mut(source) {
-        Some(sweep) => sweep.next(),
-        None => Ok(batch.next()),
-    };
-    let mut heap = BinaryHeap::with_capacity(batch_source + 1);
-    for source in 0..=batch_source {
-        if let Some(entry) = next(source)? {
-            heap.push(Reverse((entry, source)));
-        }
-    }
-    while let Some(mut top) = heap.peek_mut() {
-        let Reverse((entry, source)) = *top;
-        match next(source)? {
-            Some(following) => *top = Reverse((following, source)),
-            None => {
-                PeekMut::pop(top);
+                self.last = entry.prefix;
+                self.entries.extend(owner(entry.owner).map(|owner| Entry { owner, ..entry }));
             }
         }
-        take(entry)?;
+        self.page += pages;
+        Ok(())
     }
-    Ok(())
 }

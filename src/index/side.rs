@@ -1,24 +1,23 @@
-//! Which owners (packs, recipes files) may have an id, by all that is known now: what is in the runs, what is on its way
-//! there, and what is still collected for the next one.
+//! Which owners (packs, recipes files) may have an id, by all that is known now: the runs, the batch that is being
+//! written as one, and what is collected for the next.
 //!
-//! Invariant: an owner is listed in the tables by the same change that puts its entries into the runs, so one that is
-//! listed is covered, and one that is not is added again when it is next seen.
+//! Invariant: an owner that is known has all its entries in a run, in the batch or in the collection. One that is not
+//! known is added again when the store is next listed.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::filter::Shape;
-use super::run::{self, Entry, Place, Run, RunInfo};
-use super::table::{Change, Listing, View};
-use crate::error::Result;
+use super::merge::{Plan, Source};
+use super::run::{Entry, Owner, Place, Run, StoreKey};
 
-/// As many entries are collected before they become a run: as many as a hash map of 2^17 places takes before it grows.
+/// Entries that are collected before they become a run: as many as a hash map of 2^17 slots takes before it grows.
 pub(super) const BATCH_ENTRIES: usize = 7 << 14;
 
-/// So many runs of about a size are merged.
+/// This many runs of about one size are merged.
 const RUNS_PER_LEVEL: usize = 4;
 
-/// Runs below this many entries are of one size: rewriting them takes no time worth saving.
+/// Runs of fewer entries count as one size: rewriting them takes no time worth saving.
 const LEVEL_ENTRIES: u64 = 4096;
 
 /// What is not in a run yet.
@@ -26,26 +25,26 @@ const LEVEL_ENTRIES: u64 = 4096;
 struct Pending<P> {
     /// The first entry of each prefix.
     first: HashMap<u64, (u32, P)>,
-    /// Further ones.
-    more: BTreeMap<(u64, u32), P>,
+    /// Further ones, which are rare.
+    more: HashMap<u64, Vec<(u32, P)>>,
+    entries: usize,
 }
 
 impl<P> Default for Pending<P> {
     fn default() -> Self {
-        Self { first: HashMap::new(), more: BTreeMap::new() }
+        Self { first: HashMap::new(), more: HashMap::new(), entries: 0 }
     }
 }
 
 impl<P: Place> Pending<P> {
-    fn len(&self) -> usize {
-        self.first.len() + self.more.len()
-    }
-
-    fn insert(&mut self, entry: Entry<P>) {
-        let value = (entry.owner, entry.place);
-        let first = *self.first.entry(entry.prefix).or_insert(value);
-        if first.0 != entry.owner {
-            self.more.entry((entry.prefix, entry.owner)).or_insert(entry.place);
+    fn insert(&mut self, prefix: u64, value: (u32, P)) {
+        let first = *self.first.entry(prefix).or_insert_with(|| {
+            self.entries += 1;
+            value
+        });
+        if first != value {
+            self.entries += 1;
+            self.more.entry(prefix).or_default().push(value);
         }
     }
 
@@ -56,41 +55,54 @@ impl<P: Place> Pending<P> {
     fn find(&self, prefix: u64, found: &mut Vec<(u32, P)>) {
         let Some(first) = self.first.get(&prefix) else { return };
         found.push(*first);
-        if !self.more.is_empty() {
-            let more = self.more.range((prefix, 0)..=(prefix, u32::MAX));
-            found.extend(more.map(|((_, owner), place)| (*owner, *place)));
-        }
+        found.extend(self.more.get(&prefix).into_iter().flatten());
     }
 
     fn sorted(&self) -> Vec<Entry<P>> {
-        let first = self.first.iter().map(|(prefix, (owner, place))| (*prefix, *owner, *place));
-        let more = self.more.iter().map(|((prefix, owner), place)| (*prefix, *owner, *place));
-        let mut all: Vec<_> = first.chain(more).map(|(prefix, owner, place)| Entry { prefix, owner, place }).collect();
-        all.sort_unstable_by_key(|entry| (entry.prefix, entry.owner));
+        let more = self.more.iter().flat_map(|(prefix, values)| values.iter().map(move |value| (prefix, value)));
+        let entry = |(prefix, value): (&u64, &(u32, P))| Entry { prefix: *prefix, owner: value.0, place: value.1 };
+        let mut all: Vec<_> = self.first.iter().chain(more).map(entry).collect();
+        all.sort_unstable_by_key(|entry| entry.prefix);
         all
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Owner {
-    id: [u8; 32],
-    entries: u32,
+/// A run, and what its owners are here.
+#[derive(Debug)]
+pub(super) struct OpenRun<P> {
+    pub(super) run: Run<P>,
+    /// The name of its file; `None` if it has none and ends with this process.
+    pub(super) name: Option<String>,
+    /// Whether this process found it, and did not write it.
+    found: bool,
+    /// The number of each of its owners.
+    numbers: Vec<u32>,
 }
 
-/// One of the two maps of the index, as far as it is in memory.
+/// One of the two maps of the index.
 #[derive(Debug)]
-pub(super) struct SideState<P> {
-    owners: HashMap<u32, Owner>,
+pub(super) struct Side<P> {
+    state: RwLock<State<P>>,
+    /// Held while a run is written.
+    pub(super) writing: Mutex<()>,
+    /// Runs that cannot be used. They stay until what they cover can be added again.
+    suspects: Mutex<Vec<Arc<OpenRun<P>>>>,
+}
+
+/// What is known.
+#[derive(Debug)]
+pub(super) struct State<P> {
+    /// All owners there ever were in this process, by number, and whether they still count.
+    owners: Vec<(Owner, bool)>,
+    /// Those that count.
     numbers: HashMap<[u8; 32], u32>,
-    next_owner: u32,
+    live_entries: u64,
     pending: Pending<P>,
-    /// What a flush is just writing.
-    flushing: Arc<Pending<P>>,
-    runs: Vec<Arc<Run<P>>>,
-    /// Owners that the tables do not list yet.
-    unlisted: Vec<u32>,
-    /// Owners that the tables list still.
-    gone: Vec<u32>,
+    /// What is being written.
+    writing: Arc<Pending<P>>,
+    runs: Vec<Arc<OpenRun<P>>>,
+    /// Owners that are in no run.
+    unwritten: Vec<u32>,
 }
 
 /// Where an entry may be.
@@ -108,237 +120,262 @@ impl Hints {
     }
 }
 
-/// A set of owners: asked for every entry of a merge.
-#[derive(Debug, Default)]
-struct Live(Vec<u64>);
+/// A run that turned out to be unusable, and why.
+pub(super) type Damage<P> = (Arc<OpenRun<P>>, String);
 
-impl Live {
-    fn of(owners: impl Iterator<Item = u32>) -> Self {
-        let mut live = Self::default();
-        for owner in owners {
-            let word = owner as usize / 64;
-            if live.0.len() <= word {
-                live.0.resize(word + 1, 0);
-            }
-            if let Some(word) = live.0.get_mut(word) {
-                *word |= 1 << (owner % 64);
-            }
-        }
-        live
-    }
-
-    fn contains(&self, owner: u32) -> bool {
-        self.0.get(owner as usize / 64).is_some_and(|word| word >> (owner % 64) & 1 == 1)
-    }
-}
-
-/// What a flush has to do.
+/// What a new run is made of.
 #[derive(Debug)]
-pub(super) struct Flush<P> {
-    batch: Arc<Pending<P>>,
-    listed: Vec<(u32, [u8; 32], u32)>,
-    gone: Vec<u32>,
-    next_owner: u32,
-    live: Live,
+pub(super) struct Batch<P> {
+    pending: Arc<Pending<P>>,
+    owners: Vec<(Owner, bool)>,
+    unwritten: Vec<u32>,
     live_entries: u64,
-    merged: Vec<Arc<Run<P>>>,
-    number: u32,
+    pub(super) merged: Vec<Arc<OpenRun<P>>>,
 }
 
-impl<P: Place> SideState<P> {
-    /// What the tables list. A database of so many bytes bounds how large a run can be.
-    pub(super) fn load(listing: Listing, view: &View, database_bytes: u64) -> Result<Self> {
-        let mut state = Self {
-            owners: HashMap::with_capacity(listing.owners.len()),
-            numbers: HashMap::with_capacity(listing.owners.len()),
-            next_owner: listing.next_owner,
+impl<P: Place> Side<P> {
+    /// The map of these runs; `unneeded` gets the names of those that cover nothing that a larger one does not.
+    pub(super) fn new(mut runs: Vec<(String, Run<P>, Vec<Owner>)>, unneeded: &mut dyn FnMut(&str)) -> Self {
+        let mut state = State {
+            owners: Vec::new(),
+            numbers: HashMap::new(),
+            live_entries: 0,
             pending: Pending::default(),
-            flushing: Arc::default(),
+            writing: Arc::default(),
             runs: Vec::new(),
-            unlisted: Vec::new(),
-            gone: Vec::new(),
+            unwritten: Vec::new(),
         };
-        for (number, id, entries) in listing.owners {
-            state.next_owner = state.next_owner.max(number.saturating_add(1));
-            state.owners.insert(number, Owner { id, entries });
-            state.numbers.insert(id, number);
-        }
-        for info in listing.runs {
-            if info.planned.max(info.filter.bytes()) > database_bytes || info.entries > info.planned {
-                return Err(view.nonsense(format!("{info:?} in {database_bytes} bytes")));
+        // All processes have one order. So of two runs of the same owners none takes the one and others the other.
+        runs.sort_unstable_by(|a, b| (b.1.entries, &b.0).cmp(&(a.1.entries, &a.0)));
+        for (name, run, owners) in runs {
+            let known = state.numbers.len();
+            let numbers: Vec<u32> = owners.iter().map(|owner| state.number(*owner)).collect();
+            if state.numbers.len() > known {
+                state.runs.push(Arc::new(OpenRun { run, name: Some(name), found: true, numbers }));
+            } else {
+                unneeded(&name);
             }
-            state.runs.push(Arc::new(Run::new(info, view.run(P::SIDE, info.number)?, None)));
         }
-        Ok(state)
+        Self { state: RwLock::new(state), writing: Mutex::default(), suspects: Mutex::default() }
     }
 
-    /// Whether this owner is covered.
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, State<P>> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, State<P>> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn suspects(&self) -> MutexGuard<'_, Vec<Arc<OpenRun<P>>>> {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a run cannot be used; returns its name.
+    pub(super) fn suspect(&self, run: Arc<OpenRun<P>>) -> Option<String> {
+        let name = run.name.clone();
+        self.suspects().push(run);
+        name
+    }
+
+    /// Suspects all runs that other processes wrote; says whether there are any.
+    pub(super) fn suspect_found(&self) -> bool {
+        let state = self.read();
+        let found: Vec<_> = state.runs.iter().filter(|run| run.found).cloned().collect();
+        let any = !found.is_empty();
+        self.suspects().extend(found);
+        any
+    }
+
+    /// Does without the runs that are suspected. What only they cover is unknown from now on.
+    pub(super) fn drop_suspects(&self, drop: &dyn Fn(&str)) {
+        let suspects = std::mem::take(&mut *self.suspects());
+        if suspects.is_empty() {
+            return;
+        }
+        let mut state = self.write();
+        state.runs.retain(|run| !suspects.iter().any(|suspect| Arc::ptr_eq(run, suspect)));
+        let mut covered = vec![false; state.owners.len()];
+        let written = state.runs.iter().flat_map(|run| &run.numbers);
+        for number in written.chain(&state.unwritten) {
+            if let Some(covered) = covered.get_mut(*number as usize) {
+                *covered = true;
+            }
+        }
+        for run in &suspects {
+            for number in &run.numbers {
+                if covered.get(*number as usize) == Some(&false) {
+                    state.forget(*number);
+                }
+            }
+            run.name.iter().for_each(|name| drop(name));
+        }
+    }
+}
+
+impl<P: Place> State<P> {
+    /// The number of an owner, which counts from now on.
+    fn number(&mut self, owner: Owner) -> u32 {
+        // Numbers last for 2^32 additions: 250 PB of full packs.
+        let next = u32::try_from(self.owners.len()).unwrap_or(u32::MAX);
+        let number = *self.numbers.entry(owner.id).or_insert(next);
+        if number == next {
+            self.owners.push((owner, true));
+            self.live_entries += u64::from(owner.entries);
+        }
+        number
+    }
+
+    fn forget(&mut self, number: u32) {
+        if let Some((owner, live @ true)) = self.owners.get_mut(number as usize) {
+            *live = false;
+            self.live_entries -= u64::from(owner.entries);
+            self.numbers.remove(&owner.id);
+        }
+    }
+
+    /// Whether this owner is known.
     pub(super) fn knows(&self, id: &[u8; 32]) -> bool {
         self.numbers.contains_key(id)
     }
 
     /// The ids of all owners.
-    pub(super) fn owners(&self) -> impl Iterator<Item = &[u8; 32]> {
+    pub(super) fn owners(&self) -> impl ExactSizeIterator<Item = &[u8; 32]> {
         self.numbers.keys()
     }
 
-    /// Covers an owner, with its (prefix, place) pairs. False if it was covered already.
+    /// Adds an owner with its (prefix, place) pairs, unless it is known. Says whether enough is collected for a run.
     pub(super) fn add(&mut self, id: [u8; 32], entries: impl ExactSizeIterator<Item = (u64, P)>) -> bool {
-        // Numbers last for 2^32 additions: 250 PB of full packs.
-        if self.knows(&id) || self.next_owner == u32::MAX {
-            return false;
+        if !self.knows(&id) {
+            let owner = self.number(Owner { id, entries: u32::try_from(entries.len()).unwrap_or(u32::MAX) });
+            self.unwritten.push(owner);
+            for (prefix, place) in entries {
+                self.pending.insert(prefix, (owner, place));
+            }
         }
-        let owner = self.next_owner;
-        self.next_owner += 1;
-        self.owners.insert(owner, Owner { id, entries: u32::try_from(entries.len()).unwrap_or(u32::MAX) });
-        self.numbers.insert(id, owner);
-        self.unlisted.push(owner);
-        for (prefix, place) in entries {
-            self.pending.insert(Entry { prefix, owner, place });
-        }
-        true
+        self.pending.entries >= BATCH_ENTRIES
     }
 
-    /// Covers an owner no more. False if it was not covered.
+    /// Forgets an owner; says whether it was known.
     pub(super) fn remove(&mut self, id: &[u8; 32]) -> bool {
-        let Some(number) = self.numbers.remove(id) else { return false };
-        self.owners.remove(&number);
-        self.gone.push(number);
-        true
+        let number = self.numbers.get(id).copied();
+        number.inspect(|number| self.forget(*number)).is_some()
     }
 
     /// Where an entry with this prefix may be, by what is in memory; `None` if there is none.
     ///
     /// # Errors
-    /// When a page of a filter that was not needed before cannot be read.
+    /// A part of a filter that was not needed before cannot be read.
     #[inline]
-    pub(super) fn hints(&self, prefix: u64) -> Result<Option<Hints>> {
-        let mut hints = Hints { pending: self.pending.has(prefix) || self.flushing.has(prefix), runs: 0 };
+    pub(super) fn hints(&self, prefix: u64) -> Result<Option<Hints>, Damage<P>> {
+        let mut hints = Hints { pending: self.pending.has(prefix) || self.writing.has(prefix), runs: 0 };
         for (position, run) in self.runs.iter().enumerate() {
-            if run.may_contain(prefix)? {
+            if run.run.may_contain(prefix).map_err(|why| (Arc::clone(run), why))? {
                 hints.runs |= Hints::bit(position);
             }
         }
         Ok((hints.pending || hints.runs != 0).then_some(hints))
     }
 
-    /// Appends the (owner, place) of all entries with this prefix to `found`, the latest first. The hints must be for
-    /// this prefix, and taken since the last change.
-    pub(super) fn find(&self, prefix: u64, hints: Hints, found: &mut Vec<(u32, P)>) -> Result<()> {
+    /// The id and the place of every entry with this prefix whose owner is known, each once, the owners added last first.
+    /// The hints must be for this prefix, and taken since the last change.
+    ///
+    /// # Errors
+    /// A page of a run cannot be read.
+    pub(super) fn find(&self, prefix: u64, hints: Hints) -> Result<Vec<([u8; 32], P)>, Damage<P>> {
+        let mut found = Vec::new();
         if hints.pending {
-            self.pending.find(prefix, found);
-            self.flushing.find(prefix, found);
+            self.pending.find(prefix, &mut found);
+            self.writing.find(prefix, &mut found);
         }
         for (position, run) in self.runs.iter().enumerate() {
             if hints.runs & Hints::bit(position) != 0 {
-                run.find(prefix, found)?;
+                let start = found.len();
+                run.run.find(prefix, &mut found).map_err(|why| (Arc::clone(run), why))?;
+                // What no owner of the run is gets a number that no owner has.
+                let number = |local: u32| run.numbers.get(local as usize).copied().unwrap_or(u32::MAX);
+                found.iter_mut().skip(start).for_each(|(owner, _)| *owner = number(*owner));
             }
         }
-        Ok(())
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        found.dedup();
+        let known = |(number, place)| match self.owners.get(number as usize) {
+            Some((owner, true)) => Some((owner.id, place)),
+            _ => None,
+        };
+        Ok(found.into_iter().filter_map(known).collect())
     }
 
-    /// The id of an owner, if it is still covered.
-    pub(super) fn id(&self, owner: u32) -> Option<[u8; 32]> {
-        self.owners.get(&owner).map(|owner| owner.id)
-    }
-
-    /// Whether enough was collected for a run.
-    pub(super) fn is_full(&self) -> bool {
-        self.pending.len() >= BATCH_ENTRIES
-    }
-
-    /// Takes what was collected, if there is anything to write. It stays findable.
-    pub(super) fn begin_flush(&mut self) -> Option<Flush<P>> {
-        if self.pending.len() == 0 && self.unlisted.is_empty() && self.gone.is_empty() {
+    /// Takes what was collected, and the runs that are to be merged with it, if there is anything to write. It stays
+    /// findable.
+    pub(super) fn begin(&mut self, may_merge: &dyn Fn(&OpenRun<P>) -> bool) -> Option<Batch<P>> {
+        let merged = self.runs_to_merge(self.pending.entries as u64, may_merge);
+        if self.unwritten.is_empty() && merged.is_empty() {
             return None;
         }
-        self.flushing = Arc::new(std::mem::take(&mut self.pending));
-        let unlisted = std::mem::take(&mut self.unlisted).into_iter();
-        let listed = unlisted.filter_map(|number| {
-            let owner = self.owners.get(&number)?;
-            Some((number, owner.id, owner.entries))
-        });
-        Some(Flush {
-            batch: Arc::clone(&self.flushing),
-            listed: listed.collect(),
-            gone: std::mem::take(&mut self.gone),
-            next_owner: self.next_owner,
-            live: Live::of(self.owners.keys().copied()),
-            live_entries: self.live_entries(),
-            merged: self.runs_to_merge(self.flushing.len() as u64),
-            number: self.runs.iter().map(|run| run.info.number + 1).max().unwrap_or(0),
+        self.writing = Arc::new(std::mem::take(&mut self.pending));
+        Some(Batch {
+            pending: Arc::clone(&self.writing),
+            owners: self.owners.clone(),
+            unwritten: std::mem::take(&mut self.unwritten),
+            live_entries: self.live_entries,
+            merged,
         })
     }
 
-    /// Entries of all owners.
-    fn live_entries(&self) -> u64 {
-        self.owners.values().map(|owner| u64::from(owner.entries)).sum()
-    }
-
-    /// The runs that a new one with so many entries is merged with.
-    fn runs_to_merge(&self, new_entries: u64) -> Vec<Arc<Run<P>>> {
-        let held: u64 = self.runs.iter().map(|run| run.info.entries).sum();
-        if held > 2 * self.live_entries() + LEVEL_ENTRIES {
-            return self.runs.clone();
+    /// The runs that a new one of `new_entries` entries is merged with.
+    fn runs_to_merge(&self, new_entries: u64, may_merge: &dyn Fn(&OpenRun<P>) -> bool) -> Vec<Arc<OpenRun<P>>> {
+        let mut rest: Vec<_> = self.runs.iter().filter(|run| may_merge(run)).cloned().collect();
+        let held: u64 = rest.iter().map(|run| run.run.entries).sum();
+        if held > 2 * self.live_entries + LEVEL_ENTRIES {
+            return rest;
+        }
+        let mut merged = Vec::new();
+        if self.unwritten.is_empty() {
+            return merged;
         }
         let level = |entries: u64| (entries / LEVEL_ENTRIES).max(1).ilog2() / RUNS_PER_LEVEL.ilog2();
         let mut entries = new_entries;
-        let mut merged: Vec<Arc<Run<P>>> = Vec::new();
-        let mut rest = self.runs.clone();
         loop {
             let its_level = level(entries);
             let (same, others): (Vec<_>, Vec<_>) =
-                rest.into_iter().partition(|run| level(run.info.entries) <= its_level);
+                rest.into_iter().partition(|run| level(run.run.entries) <= its_level);
             let enough = if its_level == 0 { 1 } else { RUNS_PER_LEVEL - 1 };
             if same.len() < enough {
                 return merged;
             }
-            entries += same.iter().map(|run| run.info.entries).sum::<u64>();
+            entries += same.iter().map(|run| run.run.entries).sum::<u64>();
             merged.extend(same);
             rest = others;
         }
     }
 
-    /// Ends a flush: `written` is the new run.
-    pub(super) fn finish_flush(
-        &mut self,
-        flush: Option<&Flush<P>>,
-        written: Option<RunInfo>,
-        view: &View,
-    ) -> Result<()> {
-        let merged = flush.map(|flush| flush.merged.as_slice()).unwrap_or_default();
-        let mut runs = Vec::with_capacity(self.runs.len() + 1);
-        // Latest first. All are opened anew: one that was open longer would keep what was freed since from being reused.
-        if let Some(info) = written {
-            runs.push(Arc::new(Run::new(info, view.run(P::SIDE, info.number)?, None)));
+    /// Ends what [`State::begin`] began. `written` is the new run: its name, and the numbers of its owners.
+    pub(super) fn finish(&mut self, batch: &Batch<P>, written: Option<(Run<P>, Option<String>, Vec<u32>)>) {
+        self.runs.retain(|run| !batch.merged.iter().any(|merged| Arc::ptr_eq(run, merged)));
+        if let Some((run, name, numbers)) = written {
+            self.runs.insert(0, Arc::new(OpenRun { run, name, found: false, numbers }));
         }
-        for run in &self.runs {
-            if !merged.iter().any(|merged| merged.info.number == run.info.number) {
-                let table = view.run(P::SIDE, run.info.number)?;
-                runs.push(Arc::new(Run::new(run.info, table, Some(Arc::clone(&run.filter)))));
-            }
-        }
-        self.runs = runs;
-        self.flushing = Arc::default();
-        Ok(())
+        self.writing = Arc::default();
     }
 
-    /// What there is of it.
+    /// What there is.
     pub(super) fn counts(&self) -> Counts {
-        Counts {
-            owners: self.owners.len() as u64,
-            entries: self.live_entries(),
-            runs: self.runs.len() as u64,
-            bytes: self.runs.iter().map(|run| run.info.bytes::<P>()).sum(),
-            filter_bytes: self.runs.iter().map(|run| run.filter.bytes()).sum(),
-            loaded_filter_bytes: self.runs.iter().map(|run| run.filter.loaded_bytes()).sum(),
+        let mut counts = Counts { owners: self.numbers.len() as u64, entries: self.live_entries, ..Counts::default() };
+        for run in &self.runs {
+            let (all, loaded) = run.run.filter_memory();
+            counts.runs += 1;
+            counts.bytes += run.run.bytes;
+            counts.filter_bytes += all;
+            counts.loaded_filter_bytes += loaded;
         }
+        counts
     }
 }
 
-/// What there is of a side: owners, entries of owners, runs, bytes of runs in the database, bytes of filters in memory
-/// when all was read, and as far as it was.
-#[derive(Debug, Clone, Copy)]
+/// What there is of a map: owners, their entries, runs, bytes of their files, bytes of filters in memory when all was
+/// read, and as far as it was.
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counts {
     pub(super) owners: u64,
     pub(super) entries: u64,
@@ -348,21 +385,41 @@ pub(super) struct Counts {
     pub(super) loaded_filter_bytes: u64,
 }
 
-impl<P: Place> Flush<P> {
-    /// Writes it all into `change`; returns the new run.
-    pub(super) fn write(&self, change: &Change) -> Result<Option<RunInfo>> {
-        change.put_owners(P::SIDE, &self.listed, self.next_owner)?;
-        change.remove_owners(P::SIDE, &self.gone)?;
-        let batch = self.batch.sorted();
-        if batch.is_empty() && self.merged.is_empty() {
+impl<P: Place> Batch<P> {
+    /// Makes the run: `write` gets the plan of it and returns it. Returns it with the numbers of its owners; `None` if
+    /// nothing of it counts any more.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub(super) fn write<T, E>(
+        &self,
+        (store, tag): (StoreKey, u64),
+        write: impl FnOnce(&Plan<'_, P>) -> Result<T, E>,
+    ) -> Result<Option<(T, Vec<u32>)>, E> {
+        let mut numbers: Vec<u32> = Vec::new();
+        let mut owners: Vec<Owner> = Vec::new();
+        let mut local = vec![u32::MAX; self.owners.len()];
+        for number in self.unwritten.iter().chain(self.merged.iter().flat_map(|run| &run.numbers)) {
+            let place = local.get_mut(*number as usize).filter(|place| **place == u32::MAX);
+            if let (Some(place), Some((owner, true))) = (place, self.owners.get(*number as usize)) {
+                *place = numbers.len() as u32;
+                numbers.push(*number);
+                owners.push(*owner);
+            }
+        }
+        if owners.is_empty() {
             return Ok(None);
         }
-        let is_live = |owner| self.live.contains(owner);
-        let held = self.merged.iter().map(|run| run.info.entries).sum::<u64>() + batch.len() as u64;
+        let local = |number: u32| local.get(number as usize).copied().unwrap_or(u32::MAX);
+        let mut batch = self.pending.sorted();
+        batch.iter_mut().for_each(|entry| entry.owner = local(entry.owner));
+        batch.retain(|entry| entry.owner != u32::MAX);
+        let source = |run: &'_ Arc<OpenRun<P>>| run.numbers.iter().map(|number| local(*number)).collect();
+        let held = self.merged.iter().map(|run| run.run.entries).sum::<u64>() + batch.len() as u64;
         // Entries of owners that are gone are left out, so there can be no more than those of the others.
-        let planned = held.min(self.live_entries);
-        let filter = Shape::for_entries(planned, self.live_entries);
-        let info = RunInfo { number: self.number, planned, entries: 0, filter };
-        run::merge(change, info, &self.merged, &batch, &is_live).map(Some)
+        let shape = Shape::for_entries(held.min(self.live_entries), self.live_entries);
+        let sources = self.merged.iter().map(|run| Source { run: &run.run, owners: source(run) }).collect();
+        let plan = Plan { store, tag, shape, owners, sources, batch: &batch };
+        Ok(Some((write(&plan)?, numbers)))
     }
 }

@@ -39,16 +39,16 @@ impl<'s> PackWriter<'s> {
     /// Appends a frame as [`super::FrameEncoder`] gives it, with the ids of its chunks.
     ///
     /// # Errors
-    /// [`Error::Usage`] if frame, ids and lengths do not go together, or the directory would outgrow the format:
+    /// [`Error::Internal`] if frame, ids and lengths do not go together, or the directory would outgrow the format:
     /// nothing was written then. Otherwise the storage's, after which the pack is lost.
     pub fn push_frame(&mut self, encoded: &[u8], ids: &[ChunkId], lengths: &[u32]) -> Result<()> {
-        let frame = FrameView::parse(encoded).map_err(|flaw| Error::Usage(format!("not a frame: {flaw}")))?;
+        let frame = FrameView::parse(encoded).map_err(|flaw| Error::Internal(format!("not a frame: {flaw}")))?;
         if ids.len() != lengths.len() || !frame.lengths().eq(lengths.iter().copied()) {
-            return Err(Error::Usage("ids and lengths are not those of the frame's chunks".to_owned()));
+            return Err(Error::Internal("ids and lengths are not those of the frame's chunks".to_owned()));
         }
         let more = FRAME_ENTRY_BYTES + CHUNK_ENTRY_BYTES * ids.len();
         if self.directory.encoded_bytes() + more > DIRECTORY_BYTES_MAX {
-            return Err(Error::Usage("the pack holds as many chunks as a pack may".to_owned()));
+            return Err(Error::Internal("the pack holds as many chunks as a pack may".to_owned()));
         }
         self.object.write(encoded)?;
         let chunks = ids.iter().zip(lengths).map(|(id, length)| ChunkEntry { id: *id, length: *length });

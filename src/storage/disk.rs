@@ -109,6 +109,9 @@ pub trait ChangeFile: Send + Sync + Debug {
 pub trait ReadFile: Send + Sync + Debug {
     /// Reads some bytes at an offset, says how many; 0 at the end.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Length in bytes of a regular file that belongs to the user of this process; `None` for any other file.
+    fn own_bytes(&self) -> io::Result<Option<u64>>;
 }
 
 /// Appends all of the bytes to a file.

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
@@ -124,6 +124,8 @@ pub(crate) enum Fault {
     Short,
     /// Nothing is done from an operation on: the process is killed.
     Killed,
+    /// One operation waits until [`FaultyDisk::resume`]: the process is suspended.
+    Suspended,
 }
 
 #[derive(Debug, Clone)]
@@ -141,6 +143,8 @@ struct Plan {
 struct State {
     asked: Vec<Asked>,
     plan: Option<Plan>,
+    /// What was suspended goes on.
+    is_resumed: bool,
 }
 
 /// The disk. Clones are the same one.
@@ -153,6 +157,7 @@ pub(crate) struct FaultyDisk {
     /// Whatever takes a file or bytes fails with this.
     full: Option<Errno>,
     state: Arc<Mutex<State>>,
+    resumed: Arc<Condvar>,
 }
 
 impl FaultyDisk {
@@ -179,6 +184,12 @@ impl FaultyDisk {
         let disk = Self::unsynced();
         disk.fault(Fault::Killed, changes, Op::changes);
         disk
+    }
+
+    /// Lets a suspended operation go on.
+    pub(crate) fn resume(&self) {
+        self.state().is_resumed = true;
+        self.resumed.notify_all();
     }
 
     /// The operation that met the fault, if it came to that.
@@ -236,6 +247,12 @@ impl FaultyDisk {
             Fault::Fails(errno) => Err(errno.into()),
             Fault::Short => Ok(true),
             Fault::Killed => Err(killed()),
+            Fault::Suspended => {
+                while !state.is_resumed {
+                    state = self.resumed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                Ok(false)
+            }
         }
     }
 
@@ -370,5 +387,9 @@ impl ReadFile for FaultyFile<Arc<dyn ReadFile>> {
         let short = self.disk.ask(Op::Read, &self.path, None)?;
         let bytes = part(buffer.len(), short);
         self.file.read_at(offset, &mut buffer[..bytes])
+    }
+    fn own_bytes(&self) -> io::Result<Option<u64>> {
+        self.disk.ask(Op::FileBytes, &self.path, None)?;
+        self.file.own_bytes()
     }
 }

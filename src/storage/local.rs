@@ -14,6 +14,7 @@
 //! durable: its maker may have been killed before the last step, or be at it. Whoever relies on an object that he found
 //! makes its name durable himself (`Storage::settle`).
 
+mod coordination;
 mod lease;
 mod quarantine;
 mod writer;
@@ -26,7 +27,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-pub use self::lease::{Alone, Holder, Lease, Sole};
+pub(crate) use self::coordination::read_record;
+pub use self::lease::{Alone, Lease, Sole};
 use self::writer::LocalWriter;
 use super::disk::{Disk, ReadFile, SystemDisk, WriteFile};
 use super::{Listed, ObjectWriter, Put, Storage, fill};
@@ -118,12 +120,6 @@ impl LocalStorage {
         &self.inner.root
     }
 
-    /// Closes all files kept open for reading, as any read of others may.
-    #[cfg(test)]
-    pub(crate) fn close_files(&self) {
-        self.inner.open_files().clear();
-    }
-
     /// Removes what processes that are gone left half written; says how many files. A temporary file is locked from the
     /// moment that it has its name until it is an object or its process ends, so one that can be locked is nobody's.
     ///
@@ -194,8 +190,26 @@ impl Storage for LocalStorage {
         self.inner.sync_parent(&path)
     }
 
-    fn cache_disk(&self) -> Arc<dyn Disk> {
-        Arc::clone(&self.inner.disk)
+    fn set_aside(&self, name: &ObjectName) -> Result<String> {
+        Ok(self.set_aside(name)?.display().to_string())
+    }
+
+    fn location(&self) -> PathBuf {
+        self.inner.root.clone()
+    }
+
+    fn own_directories(&self) -> Vec<PathBuf> {
+        vec![self.inner.root.clone()]
+    }
+
+    fn sweep(&self) {
+        // What cannot be removed is in nobody's way.
+        let _ = self.sweep_temporaries();
+    }
+
+    #[cfg(test)]
+    fn close_files(&self) {
+        self.inner.open_files().clear();
     }
 
     fn delete(&self, name: &ObjectName) -> Result<()> {

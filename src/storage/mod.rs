@@ -4,24 +4,32 @@
 //! to back by a writer and becomes visible, whole and durable, when [`ObjectWriter::finish`] returns; before that it is
 //! nowhere. Nothing visible is ever changed, appended to or renamed.
 
+mod backend;
+pub mod bucket;
 pub mod bundle;
+mod caches;
+pub mod coordination;
 pub mod disk;
 #[cfg(test)]
 pub(crate) mod faulty;
+mod holder;
 pub mod local;
 pub mod memory;
 pub mod scratch;
 
 use std::fmt::Debug;
 use std::io;
-use std::sync::Arc;
+use std::path::PathBuf;
 
+pub use backend::Backend;
 pub use bundle::BundleStorage;
+pub use caches::CacheDirectory;
+pub use coordination::{Coordination, Session};
+pub use holder::Holder;
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
 pub use scratch::ScratchStorage;
 
-use self::disk::{Disk, SystemDisk};
 use crate::error::{Error, Result};
 use crate::format::name::{ObjectKind, ObjectName};
 
@@ -73,13 +81,43 @@ pub trait Storage: Send + Sync + Debug {
         Ok(())
     }
 
-    /// The disk on which a cache of what is in the storage is kept.
-    fn cache_disk(&self) -> Arc<dyn Disk> {
-        Arc::new(SystemDisk::PRIVATE)
-    }
-
     /// Removes an object. Removing what is not there is fine.
     fn delete(&self, name: &ObjectName) -> Result<()>;
+
+    /// Keeps a copy of a damaged object out of the way, durably, and says where. Reading it may be what fails, so it is not
+    /// read. Where the storage cannot copy without reading, the object loses its name by this.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such object; the storage's.
+    fn set_aside(&self, name: &ObjectName) -> Result<String> {
+        Err(Error::Internal(format!("{} cannot be set aside: its storage is only read", self.describe(name))))
+    }
+
+    /// What tells this place from every other that may hold a store of the same id: caches are kept by it.
+    ///
+    /// # Errors
+    /// The storage's.
+    fn identity(&self) -> Result<Vec<u8>> {
+        use std::os::unix::ffi::OsStrExt;
+        Ok(self.location().as_os_str().as_bytes().to_vec())
+    }
+
+    /// Where it is, for messages.
+    fn location(&self) -> PathBuf {
+        PathBuf::from("memory")
+    }
+
+    /// Directories of this machine that hold it: an add leaves them out.
+    fn own_directories(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// Removes what writers that are gone left half written. What is being written now is left alone.
+    fn sweep(&self) {}
+
+    /// Closes all files kept open for reading, as any read of others may.
+    #[cfg(test)]
+    fn close_files(&self) {}
 }
 
 /// An object being written. Dropped without `finish`, it leaves nothing behind.
@@ -111,6 +149,16 @@ impl ObjectWriter for Nowhere {
     fn replace(self: Box<Self>, _: &ObjectName) -> Result<()> {
         Ok(())
     }
+}
+
+/// Random bytes of the system.
+pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N]> {
+    use std::io::Read;
+    let mut bytes = [0; N];
+    let source = "/dev/urandom";
+    let read = std::fs::File::open(source).and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(|error| Error::io("read", source, error))?;
+    Ok(bytes)
 }
 
 /// Fills `buffer` from an object at `offset` by reads that may give less than was asked for.

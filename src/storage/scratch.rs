@@ -61,7 +61,8 @@ impl Inner {
     }
 }
 
-fn nameless(folder: &Path) -> io::Result<File> {
+/// Opens a file without a name on the file system of a folder.
+pub(crate) fn nameless(folder: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::TMPFILE.bits().cast_signed();
     if let Ok(file) = OpenOptions::new().read(true).write(true).custom_flags(flags).mode(0o600).open(folder) {
         return Ok(file);

@@ -92,7 +92,9 @@ fn decode_all(frame: &[u8], script: &mut Script<'_>) {
                 assert_eq!(view.lengths().map(|length| length as usize).sum::<usize>(), raw_bytes);
                 outs.push(out.clone());
             }
-            Err(Error::Damaged { offset, .. }) => assert!((AT..=AT + frame.len() as u64).contains(&offset)),
+            Err(Error::Damaged { offset: Some(offset), .. }) => {
+                assert!((AT..=AT + frame.len() as u64).contains(&offset))
+            }
             Err(other) => panic!("{other}"),
         }
         assert!(out.capacity() <= 64.max(2 * raw_bytes), "{} bytes for {raw_bytes}", out.capacity());

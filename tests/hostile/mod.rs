@@ -7,6 +7,7 @@ mod arrow;
 mod bombs;
 mod catalog;
 mod frame;
+mod index;
 mod pack;
 mod records;
 mod script;
@@ -17,7 +18,7 @@ mod world;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("frame", frame::frame),
     ("pack", pack::pack),
     ("config", records::config),
@@ -25,6 +26,7 @@ pub const TARGETS: [Target; 7] = [
     ("recipes", catalog::recipes),
     ("snapshot", catalog::snapshot),
     ("store", store::store),
+    ("index", index::index),
 ];
 
 /// Runs a target by its name.
@@ -77,6 +79,7 @@ mod tests {
         random_recipes_files 4
         random_snapshots 5
         random_stores 6
+        random_indexes 7
     }
 
     #[test]

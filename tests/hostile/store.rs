@@ -80,7 +80,7 @@ pub fn store(input: &[u8]) {
         let request = RepairRequest { depth: Depth::Full, dry_run: false, threads: THREADS };
         expected(&store.repair(&request, &control));
         if !script.lies() {
-            let _ = std::fs::remove_file(root.join("index.redb"));
+            let _ = std::fs::remove_dir_all(root.join("index"));
         }
         again("third", doing == 2 || whole);
     }

@@ -36,6 +36,7 @@ use crate::format::label::Labels;
 use crate::format::recipe::{Piece, recipe_id};
 use crate::format::spelling::quoted;
 use crate::ingest::{HEAD_BYTES, Walk, made_now, standard_input};
+use crate::storage::Session;
 
 /// Files up to this size are read whole, many to a job; bigger ones are cut in segments.
 pub(super) const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
@@ -48,6 +49,7 @@ const FRAMES_AHEAD_MAX: u64 = 64;
 /// The state of an add. See the module above for the picture.
 #[derive(Debug)]
 pub(super) struct Conductor<'a, 's> {
+    session: &'a dyn Session,
     locator: &'a Locator<'s>,
     control: &'a Control,
     request: &'a AddRequest,
@@ -100,6 +102,7 @@ enum Big {
 #[derive(Debug)]
 pub(super) struct Setting<'a, 's> {
     pub(super) store: &'a Store,
+    pub(super) session: &'a dyn Session,
     pub(super) locator: &'a Locator<'s>,
     pub(super) parent: Option<&'a Snapshot<'s>>,
     /// What the snapshot will say of itself, but for its figures.
@@ -125,7 +128,8 @@ pub(super) struct Ends {
 impl<'a, 's> Conductor<'a, 's> {
     /// Looks at what is to be added; nothing is read yet.
     pub(super) fn new(setting: Setting<'a, 's>, ends: Ends) -> Result<Self> {
-        let Setting { store, locator, parent, info, request, labeller, control, tools, budget, given } = setting;
+        let Setting { store, session, locator, parent, info, request, labeller, control, tools, budget, given } =
+            setting;
         let Ends { jobs, frames, to_pack, events } = ends;
         let walk = super::walk(store, &request.paths)?.peekable();
         let stdin = request
@@ -139,11 +143,12 @@ impl<'a, 's> Conductor<'a, 's> {
         let parent = parent.map(|parent| Parent::new(parent, info.time_ns));
         let sink = Sink::new(locator, frames, budget.clone(), store.settings().frames, tools.small.clone());
         let rows = match &given {
-            None => Rows::ascending(store.storage(), labeller.keys())?,
-            Some(_) => Rows::in_any_order(store.root(), labeller.keys()),
+            None => Rows::ascending(session.storage(), labeller.keys())?,
+            Some(_) => Rows::in_any_order(store.caches(), labeller.keys()),
         };
-        let recipes = RecipesWriter::begin(store.storage().writer()?)?;
+        let recipes = RecipesWriter::begin(session.storage().writer()?)?;
         Ok(Self {
+            session,
             locator,
             control,
             request,
@@ -399,7 +404,7 @@ impl<'a, 's> Conductor<'a, 's> {
             stored_bytes: self.sink.pack_bytes,
             ..self.info
         };
-        let snapshot = commit::snapshot(recipes, rows, info)?;
+        let snapshot = commit::snapshot(recipes, rows, info, self.session)?;
         self.totals.stored_bytes += snapshot.bytes;
         Ok(AddReport { snapshot: Some(snapshot.id), totals: self.totals, problems, notes, ..AddReport::default() })
     }

@@ -32,7 +32,6 @@ mod writer;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -58,7 +57,9 @@ use crate::catalog::snapshot::{Root, Snapshot, SnapshotInfo};
 use crate::chunk::finder::Finder;
 use crate::error::{Error, Result};
 use crate::format::entry::EntryPath;
+
 use crate::ingest::{self, Metadata, Walk, WalkOptions, Walked};
+use crate::storage::Storage;
 
 /// What to add, and how.
 #[derive(Debug, Clone)]
@@ -148,12 +149,11 @@ impl Store {
         if request.memory_bytes < MEMORY_BYTES_MIN {
             return Err(Error::Usage(format!("an add needs at least {} MiB of memory", MEMORY_BYTES_MIN >> 20)));
         }
-        self.folder()?;
+        self.check_writable()?;
         self.sweep();
-        // In this order, or gc may delete what this add relies on: see `engine::gc`.
-        let lease = self.lease()?;
-        let condemned = self.condemned()?;
-        let locator = Locator::open_without(self.root(), self.storage(), condemned)?;
+        // First, or gc may delete what this add relies on: see `engine::gc`.
+        let session = self.coordination().begin()?;
+        let locator = Locator::open_without(self, session.storage(), session.pending().clone())?;
         let (jobs, for_jobs) = unbounded();
         let (frames, for_frames) = unbounded();
         let (to_pack, for_packer) = unbounded();
@@ -174,8 +174,8 @@ impl Store {
             small: Pool::default(),
         };
         let mut info = describe(request);
-        let mut list = self.snapshot_list()?;
-        let parent = if from.is_some() { None } else { parent_of(self, &mut list, &info)? };
+        let mut list = SnapshotList::of(session.storage())?;
+        let parent = if from.is_some() { None } else { parent_of(session.storage(), &mut list, &info)? };
         info.parent = parent.as_ref().map(Snapshot::id);
         info.order_ns = list.order_after(info.time_ns);
         let later = list.later_than(info.time_ns);
@@ -186,15 +186,25 @@ impl Store {
                 scope.spawn(move || worker::run(tools, &queues));
             }
             drop(queues);
-            let storage = self.storage();
-            let locator = &locator;
+            let (storage, locator) = (session.storage(), &locator);
             let packing = Packing { storage, pack_bytes: self.pack_bytes, condemned: &locator.condemned().packs };
             scope.spawn(move || packer::run(&packing, &for_packer, &events));
             // Dropping the conductor closes the queues, and with them ends every thread of the scope.
             let (parent, tools) = (parent.as_ref(), &tools);
             let (given, ready) = from.map(|from| (from.given, from.ready)).unzip();
-            let setting =
-                Setting { store: self, locator, parent, info, request, labeller, control, tools, budget, given };
+            let setting = Setting {
+                store: self,
+                session: &*session,
+                locator,
+                parent,
+                info,
+                request,
+                labeller,
+                control,
+                tools,
+                budget,
+                given,
+            };
             let conductor = Conductor::new(setting, Ends { jobs, frames, to_pack, events: for_conductor })?;
             if let Some(ready) = ready {
                 // A writer that is not there any more has hung up its queue as well.
@@ -202,10 +212,9 @@ impl Store {
             }
             conductor.run()
         });
-        // What was packed is worth knowing even if the add failed. That it could not be noted is no failure of the add: the
-        // snapshot is there, and the index is a cache that the next to open it brings up to date or makes again.
-        let _ = locator.close();
-        drop(lease);
+        // What was packed is worth knowing even if the add failed.
+        locator.close();
+        drop(session);
         let report = report?;
         Ok(AddReport { duration: begun.elapsed(), clock, unreadable: list.unreadable, ..report })
     }
@@ -220,8 +229,8 @@ fn walk(store: &Store, paths: &[PathBuf]) -> Result<Walk> {
             Err(source) => Err(Error::io("read", disk, source)),
         })
         .collect::<Result<_>>()?;
-    let own = std::fs::metadata(store.root()).map_err(|source| Error::io("read", store.root(), source))?;
-    Walk::new(roots, WalkOptions { skip: vec![(own.dev(), own.ino())] })
+    let skip = store.caches().left_out(store.storage().own_directories())?;
+    Walk::new(roots, WalkOptions { skip })
 }
 
 /// How many files and bytes an add of these paths will meet; `None` if it is ended before it knows.
@@ -257,7 +266,11 @@ fn describe(request: &AddRequest) -> SnapshotInfo {
 }
 
 /// The newest snapshot of the same paths on the same host that can be read; those that cannot are noted.
-fn parent_of<'s>(store: &'s Store, list: &mut SnapshotList, info: &SnapshotInfo) -> Result<Option<Snapshot<'s>>> {
+fn parent_of<'s>(
+    storage: &'s dyn Storage,
+    list: &mut SnapshotList,
+    info: &SnapshotInfo,
+) -> Result<Option<Snapshot<'s>>> {
     let entry_paths = |info: &SnapshotInfo| -> BTreeSet<EntryPath> {
         info.roots.iter().map(|root| EntryPath::from_given(Path::new(OsStr::from_bytes(&root.0)))).collect()
     };
@@ -266,7 +279,7 @@ fn parent_of<'s>(store: &'s Store, list: &mut SnapshotList, info: &SnapshotInfo)
         if summary.info.host != info.host || entry_paths(&summary.info) != wanted {
             continue;
         }
-        match Snapshot::open(store.storage(), summary.id) {
+        match Snapshot::open(storage, summary.id) {
             Ok(snapshot) => return Ok(Some(snapshot)),
             // It was removed after it was listed.
             Err(Error::NotFound { .. }) => {}

@@ -9,14 +9,13 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::catalog::snapshot::{Snapshot, SnapshotInfo, SnapshotWriter};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::format::id::SnapshotId;
-use crate::storage::{ScratchStorage, Storage};
+use crate::storage::{CacheDirectory, ScratchStorage, Storage};
 
 /// Rows in memory as they are before they become a run: some 20 MB.
 const RUN_ROWS: usize = 64 << 10;
@@ -39,11 +38,11 @@ impl Rows {
 
     /// Rows in any order, with labels of these keys and of any others.
     ///
-    /// What is too much for memory goes to the file system of `folder`.
-    pub(super) fn in_any_order(folder: &Path, label_keys: &[Arc<str>]) -> Self {
+    /// What is too much for memory goes to `caches`.
+    pub(super) fn in_any_order(caches: &CacheDirectory, label_keys: &[Arc<str>]) -> Self {
         let (rows, ids) = (Vec::new(), Vec::new());
-        let (folder, label_keys) = (folder.to_owned(), label_keys.iter().cloned().collect());
-        Self::InAnyOrder(Sorter { rows, text_bytes: 0, folder, runs: None, ids, label_keys })
+        let (caches, label_keys) = (caches.clone(), label_keys.iter().cloned().collect());
+        Self::InAnyOrder(Sorter { rows, text_bytes: 0, caches, runs: None, ids, label_keys })
     }
 
     /// Appends a row.
@@ -78,7 +77,7 @@ impl Rows {
 pub(super) struct Sorter {
     rows: Vec<Entry>,
     text_bytes: usize,
-    folder: PathBuf,
+    caches: CacheDirectory,
     runs: Option<ScratchStorage>,
     ids: Vec<SnapshotId>,
     label_keys: BTreeSet<Arc<str>>,
@@ -114,7 +113,7 @@ impl Sorter {
         let rows = self.take_sorted()?;
         let runs = match &self.runs {
             Some(runs) => runs,
-            None => self.runs.insert(ScratchStorage::create(&self.folder)?),
+            None => self.runs.insert(self.caches.scratch()?),
         };
         let keys = self.label_keys.iter().cloned().collect();
         let mut writer = SnapshotWriter::begin(runs.writer()?)?.with_labels(keys)?;

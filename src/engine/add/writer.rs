@@ -301,7 +301,7 @@ impl Writer {
     }
 
     fn stopped(&self, why: &str) -> Error {
-        Error::io("write", self.store.root(), io::Error::other(why.to_owned()))
+        Error::io("write", self.store.location(), io::Error::other(why.to_owned()))
     }
 }
 

@@ -16,12 +16,12 @@ use std::sync::Arc;
 use super::copy::{check_stopped, copy_object};
 use super::union::Union;
 use crate::catalog::objects::encode_objects;
+use crate::engine::backend::{bundle_backend, open_bundle, places_of};
 use crate::engine::control::Control;
 use crate::engine::gc::assign::{Container, IDS_MAX};
 use crate::engine::gc::mark::{Marked, Marking, snapshots_in};
 use crate::engine::gc::rewrite::{rewrite_packs, rewrite_recipes};
 use crate::engine::get::Selector;
-use crate::engine::medium::{Medium, open_bundle, places_of};
 use crate::engine::{Store, UnreadableSnapshot, random_id};
 use crate::error::{Error, Result};
 use crate::format::bundle::BundleId;
@@ -138,7 +138,8 @@ impl Store {
 
     /// Refuses a bundle of another store: the two do not cut alike, or at least need not.
     fn check_same(&self, bundle: &BundleStorage) -> Result<()> {
-        let other = Self::open_at(bundle.path(), Medium::Bundle(bundle.clone()))?;
+        let (backend, caches) = bundle_backend(bundle.clone(), Arc::new(SystemDisk::PRIVATE));
+        let other = Self::open_with(backend, caches)?;
         if other.config == self.config {
             return Ok(());
         }
@@ -162,7 +163,7 @@ impl Store {
     ) -> Result<BundleExportReport> {
         // What is not condemned stays until this ends. Where no lease can be had, on a disk that cannot be written, there
         // is most likely nobody who deletes; if there is, what vanishes is missed, and named.
-        let _lease = self.folder().and_then(|folder| folder.lease()).ok();
+        let _session = self.coordination().begin().ok();
         let scratch = ScratchStorage::create(folder).or_else(|_| ScratchStorage::create(&std::env::temp_dir()))?;
         let exported = self.plan(request, held, &scratch, control).and_then(|plan| {
             // A new index and footer take the place of damaged ones, also where nothing else is missing.
@@ -211,7 +212,11 @@ impl Store {
     fn snapshot_of(&self, error: &Error) -> Option<SnapshotId> {
         let name = match error {
             Error::Damaged { file, .. } | Error::FormatVersion { file, .. } => ObjectName::from_path(file),
-            Error::Io { path, .. } => ObjectName::from_path(path.strip_prefix(self.root()).ok()?.to_str()?),
+            Error::Io { path, .. } => {
+                let mut parts = path.iter().rev();
+                let (file, folder) = (parts.next()?.to_str()?, parts.next()?.to_str()?);
+                ObjectName::from_path(&format!("{folder}/{file}"))
+            }
             _ => None,
         };
         name.and_then(ObjectName::snapshot)
@@ -255,7 +260,7 @@ impl Store {
         let marked = marking.mark()?;
         if marked.lost_chunks > 0 {
             let what = format!("{} chunks that the snapshots need are in no pack that can be read", marked.lost_chunks);
-            return Err(Error::damaged("packs", 0, what));
+            return Err(Error::damaged_whole("packs", what));
         }
         let mut plan = Plan { store, scratch, objects: Vec::new(), report: BundleExportReport::default() };
         plan.report.snapshots = wanted.len() as u64;
@@ -329,9 +334,10 @@ fn random_bundle() -> Result<BundleId> {
 ///
 /// # Errors
 /// As [`Store::open`]; [`Error::Usage`] for a folder.
-pub(super) fn open_source(disk: &dyn Disk, file: &Path) -> Result<Store> {
+pub(super) fn open_source(disk: Arc<dyn Disk>, file: &Path) -> Result<Store> {
     if disk.is_dir(file).is_ok_and(|is_dir| is_dir) {
         return Err(Error::Usage(format!("{} is a directory: a bundle is one file", quoted(file))));
     }
-    Store::open_at(file, Medium::Bundle(open_bundle(disk, file)?))
+    let (backend, caches) = bundle_backend(open_bundle(&*disk, file)?, disk);
+    Store::open_with(backend, caches)
 }

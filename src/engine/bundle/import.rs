@@ -24,8 +24,8 @@ use crate::format::name::{ObjectKind, ObjectName};
 use crate::format::recipe::{Piece, recipe_id};
 use crate::pack::reader::{read_directory, read_frame};
 use crate::pack::writer::PackWriter;
-use crate::storage::Storage;
 use crate::storage::disk::{Disk, SystemDisk};
+use crate::storage::{Session, Storage};
 
 /// What was imported.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,10 +72,10 @@ impl Store {
         file: &Path,
         control: &Control,
     ) -> Result<BundleImportReport> {
-        let bundle = open_source(&*disk, file)?;
+        let bundle = open_source(Arc::clone(&disk), file)?;
         let new = NewStore::before(root);
         let (store, made_store) = match Self::open_on(Arc::clone(&disk), root) {
-            Err(Error::NotAStore { .. }) => (Self::init_with(disk, root, &bundle.config)?, true),
+            Err(Error::NotAStore { .. }) => (Self::init_as(disk, root, &bundle.config)?, true),
             opened => (opened?, false),
         };
         let imported = store.import(&bundle, made_store, control);
@@ -85,30 +85,36 @@ impl Store {
         imported
     }
 
+    /// As [`Store::import_bundle`], into this store, wherever it is kept.
+    ///
+    /// # Errors
+    /// As [`Store::import_bundle`].
+    pub fn import_from(&self, file: &Path, control: &Control) -> Result<BundleImportReport> {
+        self.import(&open_source(Arc::new(SystemDisk::PRIVATE), file)?, false, control)
+    }
+
     fn import(&self, bundle: &Store, made_store: bool, control: &Control) -> Result<BundleImportReport> {
-        let (store, folder) = (self, self.folder()?);
-        store.sweep();
-        // In this order, or gc may delete what this relies on: see `engine::gc`.
-        let lease = store.lease()?;
-        let locator = Locator::open_without(store.root(), folder, store.condemned()?)?;
+        self.check_writable()?;
+        self.sweep();
+        // First, or gc may delete what this relies on: see `engine::gc`.
+        let session = self.coordination().begin()?;
+        let locator = Locator::open_without(self, session.storage(), session.pending().clone())?;
         let report = BundleImportReport {
             made_store,
-            other_profile: store.settings.profile != bundle.settings.profile,
+            other_profile: self.settings.profile != bundle.settings.profile,
             ..BundleImportReport::default()
         };
-        let mut import = Import { from: bundle.storage(), to: folder, locator, control, report };
+        let mut import = Import { from: bundle.storage(), session: &*session, locator, control, report };
         let imported = import.run();
         let Import { locator, report, .. } = import;
-        // A cache, which would find out by itself.
-        let _ = locator.close();
-        drop(lease);
+        locator.close();
         imported.map(|()| report)
     }
 }
 
 struct Import<'s> {
     from: &'s dyn Storage,
-    to: &'s dyn Storage,
+    session: &'s dyn Session,
     locator: Locator<'s>,
     control: &'s Control,
     report: BundleImportReport,
@@ -149,14 +155,16 @@ impl Import<'_> {
         // Of what was found rather than taken, whoever made it may not have made it durable.
         self.locator.settle_packs()?;
         self.locator.settle_recipes()?;
-        whole.into_iter().try_for_each(|id| self.take_snapshot(id))
+        whole.iter().try_for_each(|id| self.take_snapshot(*id))?;
+        self.session.commit(&whole)
     }
 
     /// Passes over what is damaged, and says so.
     fn note(&mut self, name: ObjectName, taken: Result<()>) -> Result<()> {
         match taken {
             Err(Error::Damaged { offset, what, .. }) => {
-                self.report.damaged.push((name, format!("at byte {offset}: {what}")));
+                let at = offset.map_or_else(String::new, |offset| format!("at byte {offset}: "));
+                self.report.damaged.push((name, format!("{at}{what}")));
                 Ok(())
             }
             taken => taken,
@@ -176,8 +184,8 @@ impl Import<'_> {
             if self.locator.condemned().packs.contains(&pack) {
                 self.rewrite_pack(pack)?;
             } else {
-                let is_damaged = matches!(read_directory(self.to, pack), Err(Error::Damaged { .. }));
-                let mut writer = self.to.writer()?;
+                let is_damaged = matches!(read_directory(self.session.storage(), pack), Err(Error::Damaged { .. }));
+                let mut writer = self.session.storage().writer()?;
                 copy_pack(self.from, pack, &directory, self.control, &mut |part| writer.write(part))?;
                 // Nothing could be read from what bears the name: see `PackWriter::finish`.
                 if is_damaged {
@@ -199,7 +207,7 @@ impl Import<'_> {
         let directory = read_directory(self.from, pack)?;
         // All of it is checked before any of it is taken.
         copy_pack(self.from, pack, &directory, self.control, &mut |_| Ok(()))?;
-        let mut writer = PackWriter::begin(self.to)?;
+        let mut writer = PackWriter::begin(self.session.storage())?;
         let mut stored = Vec::new();
         for frame in &directory.frames {
             read_frame(self.from, &pack, frame, &mut stored)?;
@@ -233,7 +241,8 @@ impl Import<'_> {
             if lost > 0 || self.is_condemned(file) {
                 self.rewrite_recipes(&rows)?;
             } else {
-                let is_damaged = matches!(RecipesFile::verify(self.to, file), Err(Error::Damaged { .. }));
+                let is_damaged =
+                    matches!(RecipesFile::verify(self.session.storage(), file), Err(Error::Damaged { .. }));
                 self.take_hashed(name, bytes, is_damaged)?;
                 self.locator.add_recipes(file, &rows.ids()?)?;
             }
@@ -243,19 +252,19 @@ impl Import<'_> {
         self.control.count(1, bytes);
         if lost > 0 {
             let what = format!("{lost} recipes name chunks that neither bundle nor store has");
-            return Err(Error::damaged(name.path(), 0, what));
+            return Err(Error::damaged_whole(name.path(), what));
         }
         Ok(())
     }
 
     /// Writes those recipes of a file whose chunks are all there, not under a name that is about to be deleted.
     fn rewrite_recipes(&self, rows: &RecipesFile<'_>) -> Result<()> {
-        let mut writer = RecipesWriter::begin(self.to.writer()?)?;
+        let mut writer = RecipesWriter::begin(self.session.storage().writer()?)?;
         rows.for_each(|_, id, pieces| if self.has_chunks(&pieces)? { writer.push(id, &pieces) } else { Ok(()) })?;
         if let Some(filler) = filler(self.locator.condemned()) {
             writer.push(recipe_id(&[filler]), &[filler])?;
         }
-        match writer.finish(self.to)? {
+        match writer.finish(self.session.storage())? {
             Some(written) => self.locator.add_recipes(written.id, &written.places),
             None => Ok(()),
         }
@@ -286,7 +295,7 @@ impl Import<'_> {
             };
             if !has_recipe || !self.locator.has_all(entry.content, entry.size)? {
                 let what = format!("{:?} names contents that neither bundle nor store has", entry.path);
-                return Err(Error::damaged(ObjectName::Snapshot(id).path(), 0, what));
+                return Err(Error::damaged_whole(ObjectName::Snapshot(id).path(), what));
             }
         }
         Ok(())
@@ -295,9 +304,9 @@ impl Import<'_> {
     fn take_snapshot(&mut self, id: SnapshotId) -> Result<()> {
         let name = ObjectName::Snapshot(id);
         let bytes = self.from.size(&name)?;
-        let here = Snapshot::open(self.to, id).map(drop);
+        let here = Snapshot::open(self.session.storage(), id).map(drop);
         if here.is_ok() {
-            self.to.settle(&name)?;
+            self.session.storage().settle(&name)?;
         } else {
             self.take_hashed(name, bytes, matches!(here, Err(Error::Damaged { .. })))?;
             self.report.new_snapshots += 1;
@@ -308,7 +317,7 @@ impl Import<'_> {
     }
 
     fn take_hashed(&self, name: ObjectName, bytes: u64, replace: bool) -> Result<()> {
-        let mut writer = self.to.writer()?;
+        let mut writer = self.session.storage().writer()?;
         copy_object(self.from, name, bytes, self.control, &mut |part| writer.write(part))?;
         if replace { writer.replace(&name) } else { writer.finish(&name).map(drop) }
     }

@@ -33,7 +33,7 @@ fn what_is_condemned_is_neither_relied_on_nor_named_again() {
     let store = shelf.store();
     shelf.remove(id);
     // gc has condemned everything and waits.
-    let lease = store.folder().unwrap().lease().unwrap();
+    let lease = store.coordination().begin().unwrap();
     assert!(shelf.gc(&GcRequest { no_wait: true, ..GcRequest::default() }).condemned > 0);
     drop(lease);
     let condemned: BTreeSet<ObjectName> = [ObjectKind::Pack, ObjectKind::Recipes]
@@ -41,7 +41,7 @@ fn what_is_condemned_is_neither_relied_on_nor_named_again() {
         .flat_map(|kind| store.storage().list(kind).unwrap())
         .map(|object| object.name)
         .collect();
-    let report = Store::import_bundle(store.root(), &bundle, &Control::default()).unwrap();
+    let report = store.import_from(&bundle, &Control::default()).unwrap();
     assert!(report.packs > 0 && report.recipes_files > 0 && report.new_snapshots == 1, "{report:?}");
     // It deletes by name, whatever came meanwhile.
     for name in &condemned {
@@ -55,7 +55,7 @@ fn what_is_condemned_is_neither_relied_on_nor_named_again() {
     assert!(report.is_whole(), "{report:?}");
     shelf.assert_whole(id, "tree", &shelf.source("tree"));
     // And again nothing is new.
-    let again = Store::import_bundle(store.root(), &bundle, &Control::default()).unwrap();
+    let again = store.import_from(&bundle, &Control::default()).unwrap();
     assert_eq!(again.added_bytes, 0);
 }
 

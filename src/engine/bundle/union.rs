@@ -21,7 +21,7 @@ impl<'s> Union<'s> {
     }
 
     fn refuse<T>(&self) -> Result<T> {
-        Err(Error::Internal("what is exported was to be written to".to_owned()))
+        Err(Error::Internal("what is exported is not written to".to_owned()))
     }
 }
 

@@ -6,6 +6,7 @@
 //! 6 and 7.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod bucket;
 mod bundles;
 mod failing;
 mod recording;

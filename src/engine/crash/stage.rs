@@ -16,13 +16,13 @@ use crate::engine::verify::{Depth, VerifyRequest};
 use crate::engine::{Settings, SnapshotSummary, Store};
 use crate::error::{Error, Result};
 use crate::format::id::SnapshotId;
-use crate::format::name::ObjectKind;
+use crate::format::name::{ObjectKind, ObjectName};
 use crate::pack::frame::{Codec, FrameSettings};
 use crate::storage::disk::Disk;
 use crate::storage::faulty::FaultyDisk;
 
 /// Packs are ended at so many bytes, so that an add makes several.
-const PACK_BYTES: u64 = 30_000;
+pub(super) const PACK_BYTES: u64 = 30_000;
 const MEMORY_BYTES: usize = 32 << 20;
 /// Trees that can be added, and the one that is added after a crash.
 const TREES: usize = 4;
@@ -76,10 +76,10 @@ enum What {
 /// What must be there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct Due {
-    store: bool,
-    damaged: bool,
+    pub(super) store: bool,
+    pub(super) damaged: bool,
     pub(super) snapshots: BTreeSet<SnapshotId>,
-    gone: BTreeSet<SnapshotId>,
+    pub(super) gone: BTreeSet<SnapshotId>,
 }
 
 impl Due {
@@ -178,7 +178,7 @@ impl Stage {
             }
             Step::Damage => {
                 promise(begins, What::Damaged);
-                damages(&open(on(), &root)?).iter().for_each(|(path, at)| disk.damage(&root.join(path), *at));
+                damages(&open(on(), &root)?).iter().for_each(|(name, at)| disk.damage(&root.join(name.path()), *at));
             }
             Step::Repair => {
                 self.act(&open(on(), &root)?, step)?;
@@ -190,14 +190,14 @@ impl Stage {
     }
 
     /// Does one step that needs to be told nothing and says nothing.
-    fn act(&self, store: &Store, step: Step) -> Result<()> {
+    pub(super) fn act(&self, store: &Store, step: Step) -> Result<()> {
         match step {
             Step::RebuildIndex => {
                 let rebuilt = store.rebuild_index()?;
                 assert!(rebuilt.unreadable.is_empty(), "{:?}", rebuilt.unreadable);
             }
             Step::Condemn => {
-                let _adding = store.folder()?.lease()?;
+                let _adding = store.coordination().begin()?;
                 let request = GcRequest { max_waste: 0.0, no_wait: true, ..GcRequest::default() };
                 let report = store.gc(&request, &Control::default(), &|_| {})?;
                 assert!(report.condemned > 0 && report.packs == 0, "{report:?}");
@@ -318,25 +318,20 @@ pub(super) fn assert_tidy(root: &Path, case: &str) {
     }
 }
 
-/// Bytes below the root whose change costs nothing that cannot be made again: in the end of a pack, in the beginning of
+/// Bytes of objects whose change costs nothing that cannot be made again: in the end of a pack, in the beginning of
 /// another, of a recipes file and of a snapshot.
-fn damages(store: &Store) -> Vec<(String, i64)> {
-    let paths = |kind| -> Vec<String> {
-        let mut paths: Vec<_> = store.storage().list(kind).unwrap().iter().map(|listed| listed.name.path()).collect();
-        paths.sort();
-        paths
+pub(super) fn damages(store: &Store) -> Vec<(ObjectName, i64)> {
+    let names = |kind| -> Vec<ObjectName> {
+        let mut names: Vec<_> = store.storage().list(kind).unwrap().iter().map(|listed| listed.name).collect();
+        names.sort();
+        names
     };
-    let packs = paths(ObjectKind::Pack);
-    let first = |kind| paths(kind).swap_remove(0);
-    vec![
-        (packs[0].clone(), -1),
-        (packs[1].clone(), 3),
-        (first(ObjectKind::Recipes), 2),
-        (first(ObjectKind::Snapshot), 2),
-    ]
+    let packs = names(ObjectKind::Pack);
+    let first = |kind| names(kind).swap_remove(0);
+    vec![(packs[0], -1), (packs[1], 3), (first(ObjectKind::Recipes), 2), (first(ObjectKind::Snapshot), 2)]
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     let frames = FrameSettings::new(Codec::Zstd, 1, FrameSettings::FRAME_BYTES_MIN).unwrap();
     Settings { profile: "gear-4096".parse().unwrap(), frames }
 }

@@ -68,7 +68,7 @@ impl Marking<'_> {
                     "{homeless} recipes that snapshots name are in no file that can be read, so what those snapshots \
                      need cannot be told; nothing was changed"
                 );
-                return Err(Error::damaged("recipes", 0, what));
+                return Err(Error::damaged_whole("recipes", what));
             }
             let pieces = Pieces { rows: &rows, recipes: &recipes };
             match assign(&mut packs, &pieces, self.ids_max) {

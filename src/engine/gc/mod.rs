@@ -61,10 +61,10 @@ use super::Store;
 use super::control::Control;
 use crate::error::{Error, Result};
 use crate::format::condemned::{CONDEMNED_MAX, Condemned};
-use crate::format::id::{CondemnedId, SnapshotId};
-use crate::format::name::{ObjectKind, ObjectName};
-use crate::storage::Storage;
-use crate::storage::local::{Holder, Sole};
+use crate::format::id::SnapshotId;
+use crate::format::name::ObjectName;
+use crate::storage::coordination::{Collection, Pending};
+use crate::storage::{Holder, Storage};
 
 pub(super) use record::filler;
 
@@ -129,13 +129,14 @@ impl GcReport {
         (self.pack_bytes + self.recipes_bytes).saturating_sub(self.new_pack_bytes + self.new_recipes_bytes)
     }
 
-    fn count_deleted(&mut self, container: &Container) {
-        let (objects, bytes) = match container.name {
+    fn count_deleted(&mut self, name: ObjectName, bytes: u64) {
+        let (objects, sum) = match name {
             ObjectName::Pack(_) => (&mut self.packs, &mut self.pack_bytes),
-            _ => (&mut self.recipes_files, &mut self.recipes_bytes),
+            ObjectName::Recipes(_) => (&mut self.recipes_files, &mut self.recipes_bytes),
+            _ => return,
         };
         *objects += 1;
-        *bytes += container.bytes;
+        *sum += bytes;
     }
 }
 
@@ -151,20 +152,24 @@ impl Store {
     /// is deleted then; [`Error::Interrupted`]; the storage's. After any of them, and after a crash, the next gc goes on.
     pub fn gc(&self, request: &GcRequest, control: &Control, waiting: &dyn Fn(&[Holder])) -> Result<GcReport> {
         if request.dry_run {
-            return Collection::new(self, request, control).rehearse().map_err(deletes_nothing);
+            return Collector::new(self, request, control).rehearse().map_err(deletes_nothing);
         }
         if !request.without.is_empty() {
             return Err(Error::Usage("only a dry run can take snapshots for removed".to_owned()));
         }
-        let folder = self.folder()?;
-        let sole = self.sole()?;
+        // On a disk that has no room even for the file whose lock this takes, the index goes: it is a cache.
+        let mut collection = match self.coordination().collect() {
+            Err(error) if error.is_out_of_space() && self.drop_index() => {
+                drop(error);
+                self.coordination().collect()?
+            }
+            collection => collection?,
+        };
         self.sweep();
-        // Those of processes that are gone are removed by looking at them.
-        let _ = folder.leases();
-        let collected = Collection::new(self, request, control).run(waiting).map_err(deletes_nothing);
-        drop(sole);
-        // A cache, which would find out by itself.
-        let _ = self.locator().and_then(super::Locator::close);
+        let collected = Collector::new(self, request, control).run(&mut *collection, waiting).map_err(deletes_nothing);
+        drop(collection);
+        // Without this, the next add would bring the index up to date.
+        let _ = super::Locator::open_without(self, self.storage(), Condemned::default()).map(super::Locator::close);
         collected
     }
 }
@@ -182,119 +187,56 @@ fn deletes_nothing(error: Error) -> Error {
     }
 }
 
-impl Store {
-    /// Takes the sole right to delete and to move away. On a disk that has no room even for the file whose lock this is, the
-    /// index goes: it is a cache.
-    pub(super) fn sole(&self) -> Result<Sole> {
-        let folder = self.folder()?;
-        match folder.sole() {
-            Err(error) if error.is_out_of_space() => {
-                let index = self.root.join(super::locate::INDEX_FILE);
-                folder.cache_disk().remove(&index).map_err(|_| error)?;
-                folder.sole()
-            }
-            sole => sole,
-        }
-    }
-}
-
 /// A gc at work.
-struct Collection<'a> {
+struct Collector<'a> {
     store: &'a Store,
     request: &'a GcRequest,
     control: &'a Control,
     report: GcReport,
 }
 
-impl<'a> Collection<'a> {
+impl<'a> Collector<'a> {
     fn new(store: &'a Store, request: &'a GcRequest, control: &'a Control) -> Self {
         Self { store, request, control, report: GcReport::default() }
     }
 
-    fn marking<'b>(&self, gone: &'b Condemned, last: &'b Condemned) -> Marking<'b>
+    fn marking<'b>(&self, storage: &'b dyn Storage, gone: &'b Condemned, last: &'b Condemned) -> Marking<'b>
     where
         'a: 'b,
     {
-        let (storage, control, without) = (self.store.storage(), self.control, &self.request.without);
+        let (control, without) = (self.control, &self.request.without);
         Marking { storage, control, without, gone, last, first: None, ids_max: IDS_MAX }
     }
 
-    fn run(mut self, waiting: &dyn Fn(&[Holder])) -> Result<GcReport> {
-        let storage = self.store.storage();
+    fn run(mut self, collection: &mut dyn Collection, waiting: &dyn Fn(&[Holder])) -> Result<GcReport> {
         let nothing = Condemned::default();
-        let (records, pending) = self.pending()?;
-        if !records.is_empty() {
-            // An earlier gc came as far as this.
-            if !self.wait(&pending, waiting)? {
-                return Ok(self.report);
-            }
-            self.carry_out(&pending, None)?;
-            records.iter().try_for_each(|record| storage.delete(record))?;
+        // Nothing is deleted by a record that cannot be read; it goes, and what is dead is found again.
+        let unreadable = collection.take_unreadable();
+        self.report.damaged.extend(unreadable.iter().map(|(name, error)| (*name, what_is_wrong(error))));
+        // An earlier gc may have come as far as announcing.
+        if !self.finish(collection, None, waiting)? {
+            return Ok(self.report);
         }
         let damaged = self.report.damaged.len();
         loop {
             let freed = self.report.packs + self.report.recipes_files;
             self.report.damaged.truncate(damaged);
-            let marked = self.marking(&nothing, &nothing).mark()?;
-            let (condemned, full) = self.condemn(&marked, &nothing, storage)?;
-            if condemned.is_empty() {
+            let marked = self.marking(collection.storage(), &nothing, &nothing).mark()?;
+            collection.begin_copies()?;
+            let (condemned, full) = self.condemn(&marked, &nothing, collection.storage(), collection.copies())?;
+            collection.announce(&condemned, !self.request.no_wait)?;
+            if collection.pending().is_none() {
                 return match full {
                     Some(error) if freed == 0 => Err(error),
                     _ => Ok(self.report),
                 };
             }
-            if !self.announce_and_delete(&condemned, &marked, waiting)? {
+            if !self.finish(collection, Some((&marked, &condemned)), waiting)? {
                 return Ok(self.report);
             }
             // What was wholly dead is gone, so there may be room now for copies of what is left of nearly dead packs.
             if full.is_none() || self.report.packs + self.report.recipes_files == freed {
                 return Ok(self.report);
-            }
-        }
-    }
-
-    /// G2 to G5. `false` if adds must end first and it is not to wait for them.
-    fn announce_and_delete(
-        &mut self,
-        condemned: &Condemned,
-        marked: &Marked,
-        waiting: &dyn Fn(&[Holder]),
-    ) -> Result<bool> {
-        let storage = self.store.storage();
-        let bytes = condemned.encode();
-        let record = ObjectName::Condemned(CondemnedId::of(&bytes));
-        match storage.put_if_absent(&record, &bytes) {
-            Err(error) if error.is_out_of_space() => return self.delete_alone(condemned, marked, waiting, error),
-            put => put?,
-        };
-        if !self.wait(condemned, waiting)? {
-            return Ok(false);
-        }
-        self.carry_out(condemned, Some(marked))?;
-        storage.delete(&record)?;
-        Ok(true)
-    }
-
-    /// G4 without G2, once no add is at work and none can begin. `full` is why nothing can be announced.
-    fn delete_alone(
-        &mut self,
-        condemned: &Condemned,
-        marked: &Marked,
-        waiting: &dyn Fn(&[Holder]),
-        full: Error,
-    ) -> Result<bool> {
-        let storage = self.store.folder()?;
-        loop {
-            if let Some(_alone) = storage.alone()? {
-                return self.carry_out(condemned, Some(marked)).map(|()| true);
-            }
-            if self.request.no_wait {
-                return Err(full);
-            }
-            if self.wait(condemned, waiting)? {
-                // An add may be about to take its lease, or about to end.
-                self.check_stopped()?;
-                std::thread::park_timeout(LOOK_EVERY);
             }
         }
     }
@@ -310,44 +252,25 @@ impl<'a> Collection<'a> {
     /// What a run would do if nobody else did anything.
     fn rehearse(mut self) -> Result<GcReport> {
         let nothing = Condemned::default();
-        let (_, pending) = self.pending()?;
+        let Pending { condemned: pending, unreadable } = self.store.coordination().pending()?;
+        self.report.damaged.extend(unreadable.iter().map(|(name, error)| (*name, what_is_wrong(error))));
+        let storage = self.store.storage();
         let mut gone = Condemned::default();
         if !pending.is_empty() {
-            let marked = self.marking(&nothing, &pending).mark()?;
+            let marked = self.marking(storage, &nothing, &pending).mark()?;
             for container in listed_in(&marked, &pending) {
                 if container.is_dead() {
                     gone.insert(container.name);
-                    self.report.count_deleted(container);
+                    self.report.count_deleted(container.name, container.bytes);
                 } else {
                     self.report.spared += 1;
                 }
             }
         }
-        let rehearsal = Rehearsal(self.store.storage());
-        let marked = self.marking(&gone, &nothing).mark()?;
-        let (condemned, _) = self.condemn(&marked, &gone, &rehearsal)?;
-        listed_in(&marked, &condemned).for_each(|container| self.report.count_deleted(container));
+        let marked = self.marking(storage, &gone, &nothing).mark()?;
+        let (condemned, _) = self.condemn(&marked, &gone, storage, &Rehearsal(storage))?;
+        listed_in(&marked, &condemned).for_each(|container| self.report.count_deleted(container.name, container.bytes));
         Ok(self.report)
-    }
-
-    /// The records of a gc that did not come to its end, and what they condemn.
-    fn pending(&mut self) -> Result<(Vec<ObjectName>, Condemned)> {
-        let storage = self.store.storage();
-        let mut records = Vec::new();
-        let mut all = Condemned::default();
-        for listed in storage.list(ObjectKind::Condemned)? {
-            records.push(listed.name);
-            match record::read(storage, &listed) {
-                Ok(condemned) => {
-                    all.packs.extend(condemned.packs);
-                    all.recipes.extend(condemned.recipes);
-                }
-                // Nothing is deleted by a record that cannot be read; it goes, and what is dead is found again.
-                Err(Error::Damaged { what, .. }) => self.report.damaged.push((listed.name, what)),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok((records, all))
     }
 
     /// What can go: what is home to nothing, and what is home to little once that is written elsewhere. On a full disk, where
@@ -356,6 +279,7 @@ impl<'a> Collection<'a> {
         &mut self,
         marked: &Marked,
         gone: &Condemned,
+        storage: &dyn Storage,
         target: &dyn Storage,
     ) -> Result<(Condemned, Option<Error>)> {
         let mut condemned = Condemned::default();
@@ -373,7 +297,7 @@ impl<'a> Collection<'a> {
         let sparse = |of: &'_ [Container]| -> Vec<Container> { of.iter().filter(is_sparse).cloned().collect() };
         let (sparse_recipes, sparse_packs) = (sparse(&marked.recipes), sparse(&marked.packs));
         let nothing = Condemned::default();
-        let marking = self.marking(gone, &nothing);
+        let marking = self.marking(storage, gone, &nothing);
         let recipes = rewrite_recipes(&marking, &sparse_recipes.iter().collect::<Vec<_>>(), target)?;
         let packs = rewrite_packs(
             &marking,
@@ -401,59 +325,58 @@ impl<'a> Collection<'a> {
         Ok((condemned, recipes.full.or(packs.full)))
     }
 
-    /// Waits for the end of all adds that may not know what is condemned. `false` if it is not to wait, and there are.
-    fn wait(&mut self, condemned: &Condemned, waiting: &dyn Fn(&[Holder])) -> Result<bool> {
-        let storage = self.store.folder()?;
-        let mut leases = storage.leases()?;
-        if leases.is_empty() {
-            return Ok(true);
-        }
-        if self.request.no_wait {
-            (self.report.condemned, self.report.leases) = (condemned.len() as u64, leases.len() as u64);
+    /// Carries out what is announced, if anything is: waits for the end of all adds that may not know of it, and deletes it
+    /// but for what is needed after all. `false` if adds must end first and it is not to wait for them. `known` is what the
+    /// announcement came from, and what it was to be.
+    fn finish(
+        &mut self,
+        collection: &mut dyn Collection,
+        known: Option<(&Marked, &Condemned)>,
+        waiting: &dyn Fn(&[Holder]),
+    ) -> Result<bool> {
+        let Some(condemned) = collection.pending().cloned() else { return Ok(true) };
+        let mut held = collection.waits_for()?;
+        if !held.is_empty() && self.request.no_wait {
+            (self.report.condemned, self.report.leases) = (condemned.len() as u64, held.len() as u64);
             return Ok(false);
         }
-        waiting(&leases.iter().map(|lease| storage.holder(lease)).collect::<Vec<_>>());
-        loop {
-            let mut held = Vec::new();
-            for lease in leases {
-                if storage.is_held(&lease)? {
-                    held.push(lease);
-                }
-            }
-            if held.is_empty() {
-                return Ok(true);
-            }
-            self.check_stopped()?;
-            leases = held;
-            std::thread::park_timeout(LOOK_EVERY);
+        if !held.is_empty() {
+            waiting(&held);
         }
-    }
-
-    /// Deletes what is condemned, but for what is needed after all. `marked` is what the condemnation came from; if no
-    /// snapshot came since, it still holds.
-    fn carry_out(&mut self, condemned: &Condemned, marked: Option<&Marked>) -> Result<()> {
-        let storage = self.store.folder()?;
+        while !held.is_empty() {
+            self.check_stopped()?;
+            std::thread::park_timeout(LOOK_EVERY);
+            held = collection.waits_for()?;
+        }
         let nothing = Condemned::default();
-        let now = snapshots_in(storage)?;
+        let now = snapshots_in(collection.storage())?;
+        // If no snapshot came since, what was marked still holds.
+        let holds = |(marked, own): &(&Marked, &Condemned)| **own == condemned && now.is_subset(&marked.snapshots);
         let again;
-        let (marked, is_new) = match marked.filter(|marked| now.is_subset(&marked.snapshots)) {
-            Some(marked) => (marked, false),
+        let (marked, is_new) = match known.filter(holds) {
+            Some((marked, _)) => (marked, false),
             None => {
-                again = self.marking(&nothing, condemned).mark()?;
+                again = self.marking(collection.storage(), &nothing, &condemned).mark()?;
                 (&again, true)
             }
         };
-        storage.settle_snapshots()?;
         // Recipes before the chunks they name.
-        for container in listed_in(marked, condemned) {
-            if is_new && !container.is_dead() {
-                self.report.spared += 1;
-                continue;
-            }
-            storage.delete(&container.name)?;
-            self.report.count_deleted(container);
-        }
-        Ok(())
+        let (spared, dead): (Vec<&Container>, Vec<&Container>) =
+            listed_in(marked, &condemned).partition(|container| is_new && !container.is_dead());
+        let names: Vec<ObjectName> = dead.iter().map(|container| container.name).collect();
+        let unlisted = collection.carry_out(&names)?;
+        self.report.spared += spared.len() as u64;
+        dead.iter().for_each(|container| self.report.count_deleted(container.name, container.bytes));
+        unlisted.iter().for_each(|object| self.report.count_deleted(object.name, object.bytes));
+        Ok(true)
+    }
+}
+
+/// What an error says of an object, without the object's name.
+fn what_is_wrong(error: &Error) -> String {
+    match error {
+        Error::Damaged { what, .. } => what.clone(),
+        error => crate::error::chain(error),
     }
 }
 

@@ -9,6 +9,9 @@ use super::*;
 use crate::Settings;
 use crate::engine::add::AddRequest;
 use crate::engine::get::{GetRequest, Selector};
+use crate::engine::trial::{Killed, Kind, Place, on_every_backend};
+use crate::format::id::CondemnedId;
+use crate::format::name::ObjectKind;
 use crate::storage::faulty::{Fault, FaultyDisk, Op};
 use rustix::io::Errno;
 
@@ -18,24 +21,28 @@ pub(in crate::engine) type Files = BTreeMap<PathBuf, Vec<u8>>;
 /// A folder with a store and trees to add to it.
 pub(in crate::engine) struct Shelf {
     pub(in crate::engine) folder: tempfile::TempDir,
+    place: Place,
 }
 
 impl Shelf {
+    /// With a store in a folder.
     pub(in crate::engine) fn new() -> Self {
-        let shelf = Self { folder: tempfile::tempdir().unwrap() };
+        Self::on(Kind::Folder)
+    }
+
+    pub(in crate::engine) fn on(kind: Kind) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::new(kind, folder.path());
+        let shelf = Self { folder, place };
         // Small frames and chunks, so that little data makes many.
         let frames = crate::pack::frame::FrameSettings::new(crate::pack::frame::Codec::Zstd, 1, 16 << 10).unwrap();
         let profile = "gear-4096".parse().unwrap();
-        Store::init(&shelf.root(), Settings { profile, frames }).unwrap();
+        shelf.place.init(Settings { profile, frames });
         shelf
     }
 
-    fn root(&self) -> PathBuf {
-        self.folder.path().join("store")
-    }
-
     pub(in crate::engine) fn store(&self) -> Store {
-        Store::open(&self.root()).unwrap()
+        self.place.open()
     }
 
     pub(in crate::engine) fn write(&self, name: &str, bytes: &[u8]) {
@@ -152,10 +159,9 @@ fn two_trees(shelf: &Shelf) -> [(SnapshotId, &'static str, Files); 2] {
     ["one", "two"].map(|name| (shelf.add(name), name, shelf.source(name)))
 }
 
-#[test]
-fn what_a_removed_snapshot_alone_held_is_freed_as_the_dry_run_says() {
+fn what_a_removed_snapshot_alone_held_is_freed_as_the_dry_run_says(kind: Kind) {
     for max_waste in [0.0, 0.2, 0.9, 1.0] {
-        let shelf = Shelf::new();
+        let shelf = Shelf::on(kind);
         let [(one, ..), (two, name, files)] = two_trees(&shelf);
         let nothing = shelf.gc(&GcRequest::default());
         assert_eq!((nothing.freed_bytes(), nothing.packs, nothing.snapshots), (0, 0, 2));
@@ -193,7 +199,7 @@ fn an_add_gives_nothing_a_condemned_name_and_relies_on_nothing_condemned() {
     shelf.remove(two);
     let store = shelf.store();
     // Somebody is adding, so that gc stops in the middle.
-    let lease = store.folder().unwrap().lease().unwrap();
+    let lease = store.coordination().begin().unwrap();
     let report = shelf.gc(&no_wait());
     assert_eq!((report.condemned, report.leases, report.packs), (4, 1, 0), "2 packs, 2 recipes files");
     let condemned = store.condemned().unwrap();
@@ -251,11 +257,11 @@ fn what_an_add_came_to_need_is_spared() {
     shelf.remove(one);
     shelf.remove(two);
     let store = shelf.store();
-    let lease = store.folder().unwrap().lease().unwrap();
+    let lease = store.coordination().begin().unwrap();
     assert!(shelf.gc(&no_wait()).condemned > 0);
     // An add that began before the record was written does not see it.
     let records = store.storage().list(ObjectKind::Condemned).unwrap();
-    let record = super::record::read(store.storage(), &records[0]).unwrap();
+    let record = crate::storage::local::read_record(store.storage(), &records[0]).unwrap();
     store.storage().delete(&records[0].name).unwrap();
     let again = shelf.add(name);
     store.storage().put_if_absent(&records[0].name, &record.encode()).unwrap();
@@ -267,14 +273,15 @@ fn what_an_add_came_to_need_is_spared() {
     shelf.assert_whole(again, name, &files);
 }
 
-#[test]
-fn a_dry_run_reckons_with_what_is_condemned_already() {
-    let shelf = Shelf::new();
+fn a_dry_run_reckons_with_what_is_condemned_already(kind: Kind) {
+    let shelf = Shelf::on(kind);
     let [(one, name, files), (two, ..)] = two_trees(&shelf);
     shelf.remove(one);
     shelf.remove(two);
-    let lease = shelf.store().folder().unwrap().lease().unwrap();
-    assert_eq!(shelf.gc(&no_wait()).condemned, 4);
+    let lease = shelf.store().coordination().begin().unwrap();
+    let patient = shelf.place.open_patient();
+    let waiting = patient.gc(&no_wait(), &Control::default(), &|_| {}).unwrap();
+    assert_eq!((waiting.condemned, waiting.leases), (4, 1));
     // Stored a second time, with a chunk more than the condemned pack has: by itself the worse home.
     let again = shelf.add(name);
     drop(lease);
@@ -291,7 +298,7 @@ fn a_dry_run_reckons_with_what_is_condemned_already() {
 #[test]
 fn one_gc_at_a_time() {
     let shelf = Shelf::new();
-    let sole = shelf.store().folder().unwrap().sole().unwrap();
+    let sole = shelf.store().coordination().collect().unwrap();
     let refused = shelf.store().gc(&GcRequest::default(), &Control::default(), &|_| {}).unwrap_err();
     assert!(matches!(refused, Error::Locked { .. }), "{refused:?}");
     shelf.gc(&dry());
@@ -299,49 +306,47 @@ fn one_gc_at_a_time() {
     shelf.gc(&GcRequest::default());
 }
 
-#[test]
-fn nothing_is_deleted_where_it_cannot_be_told_what_a_snapshot_needs() {
-    let shelf = Shelf::new();
+fn nothing_is_deleted_where_it_cannot_be_told_what_a_snapshot_needs(kind: Kind) {
+    let shelf = Shelf::on(kind);
     let [(one, ..), (two, name, files)] = two_trees(&shelf);
     shelf.remove(one);
     let stored = shelf.stored();
     let damage = |kind| -> (PathBuf, Vec<u8>) {
         let object = shelf.store().storage().list(kind).unwrap()[0];
-        let path = shelf.root().join(object.name.path());
-        let whole = std::fs::read(&path).unwrap();
+        let path = shelf.place.path_of(&object.name);
+        let whole = shelf.place.read(&path).unwrap();
         let mut bytes = whole.clone();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
+        shelf.place.write(&path, &bytes);
         (path, whole)
     };
     let (path, whole) = damage(ObjectKind::Snapshot);
     let refused = shelf.store().gc(&GcRequest::default(), &Control::default(), &|_| {}).unwrap_err();
     assert!(matches!(refused, Error::Damaged { .. }), "{refused:?}");
     assert_eq!(shelf.stored(), stored);
-    std::fs::write(path, whole).unwrap();
+    shelf.place.write(&path, &whole);
     shelf.gc(&GcRequest::default());
     shelf.assert_whole(two, name, &files);
 }
 
-#[test]
-fn a_pack_that_cannot_be_read_is_left_as_it_is() {
-    let shelf = Shelf::new();
+fn a_pack_that_cannot_be_read_is_left_as_it_is(kind: Kind) {
+    let shelf = Shelf::on(kind);
     let [(one, ..), (two, name, files)] = two_trees(&shelf);
     shelf.remove(one);
     let largest = shelf.store().storage().list(ObjectKind::Pack).unwrap().into_iter().max_by_key(|pack| pack.bytes);
-    let path = shelf.root().join(largest.unwrap().name.path());
-    let whole = std::fs::read(&path).unwrap();
+    let path = shelf.place.path_of(&largest.unwrap().name);
+    let whole = shelf.place.read(&path).unwrap();
     // Its directory; then all of its frames.
     for range in [whole.len() - 100..whole.len() - 90, 20..whole.len() - 60_000] {
         let mut bytes = whole.clone();
         bytes[range].iter_mut().for_each(|byte| *byte ^= 0x55);
-        std::fs::write(&path, &bytes).unwrap();
+        shelf.place.write(&path, &bytes);
         let report = shelf.gc(&GcRequest::default());
         assert_eq!(report.damaged.len(), 1, "{report:?}");
-        assert!(std::fs::read(&path).unwrap() == bytes);
+        assert!(shelf.place.read(&path).unwrap() == bytes);
     }
-    std::fs::write(&path, whole).unwrap();
+    shelf.place.write(&path, &whole);
     shelf.assert_whole(two, name, &files);
     assert!(shelf.gc(&GcRequest::default()).freed_bytes() > 800_000);
     shelf.assert_whole(two, name, &files);
@@ -362,57 +367,65 @@ fn a_record_that_cannot_be_read_stops_adds_and_the_next_gc_clears_it() {
     shelf.assert_whole(one, name, &files);
 }
 
-#[test]
-fn a_gc_stopped_after_any_operation_harms_nothing_and_the_next_one_ends_it() {
-    let with_record = stopped_after_any_operation(20, FaultyDisk::killed_after);
-    assert!(with_record > 5, "{with_record} with a record");
+fn a_gc_stopped_after_any_operation_harms_nothing_and_the_next_one_ends_it(kind: Kind) {
+    let with_record = stopped_after_any_operation(kind, 20, Place::killed_after);
+    assert!(with_record > 5, "{with_record} with something announced");
 }
 
 #[test]
 fn a_gc_on_a_full_disk_stopped_after_any_operation_harms_nothing_and_the_next_one_ends_it() {
     for errno in [Errno::NOSPC, Errno::DQUOT] {
-        let with_record = stopped_after_any_operation(5, |stops| FaultyDisk::killed_after(stops).full(errno));
+        let killed = |place: &Place, stops| {
+            let disk = FaultyDisk::killed_after(stops).full(errno);
+            let Place::Folder(root) = place else { panic!("{place:?}") };
+            (Store::open_on(Arc::new(disk.clone()), root), Killed::Disk(disk))
+        };
+        let with_record = stopped_after_any_operation(Kind::Folder, 5, killed);
         assert_eq!(with_record, 0, "there is no room for a record");
     }
 }
 
-/// Stops a gc on such a disk after each of its operations, at least so many; says after how many there was a record.
-fn stopped_after_any_operation(at_least: usize, disk: impl Fn(usize) -> FaultyDisk) -> usize {
-    let shelf = Shelf::new();
+/// Stops a gc after each of its operations, at least so many; says after how many something was announced.
+fn stopped_after_any_operation(
+    kind: Kind,
+    at_least: usize,
+    killed: impl Fn(&Place, usize) -> (Result<Store>, Killed),
+) -> usize {
+    let mut shelf = Shelf::on(kind);
     let [(one, ..), (two, name, files)] = two_trees(&shelf);
     shelf.write("third/own", &noise(7, 100_000));
     let third = shelf.add("third");
     shelf.remove(one);
     shelf.remove(third);
     // As it is now, to begin anew from for each operation.
-    let kept = shelf.folder.path().join("kept");
-    copy_tree(&shelf.root(), &kept);
+    let kept_in = tempfile::tempdir().unwrap();
+    let kept = shelf.place.copy(kept_in.path());
     let ended = shelf.gc(&GcRequest::default());
     let stored = shelf.stored();
     assert!(ended.packs >= 2 && ended.new_packs == 1 && ended.new_recipes_files + ended.recipes_files > 0, "{ended:?}");
     let mut stops = 0;
     let mut with_record = 0;
     loop {
-        std::fs::remove_dir_all(shelf.root()).unwrap();
-        copy_tree(&kept, &shelf.root());
-        let disk = disk(stops);
-        let store = Store::open_on(Arc::new(disk.clone()), &shelf.root()).unwrap();
-        let result = store.gc(&GcRequest::default(), &Control::default(), &|_| {});
-        drop(store);
-        if disk.struck().is_none() {
+        if let Place::Folder(root) = &shelf.place {
+            std::fs::remove_dir_all(root).unwrap();
+        }
+        shelf.place = kept.copy(shelf.folder.path());
+        let (store, killed) = killed(&shelf.place, stops);
+        let result = store.and_then(|store| store.gc(&GcRequest::default(), &Control::default(), &|_| {}));
+        if !killed.came_to_it() {
             assert!(result.unwrap().packs > 0);
             break;
         }
         stops += 1;
         shelf.assert_whole(two, name, &files);
-        with_record += shelf.count(ObjectKind::Condemned);
+        with_record += usize::from(!shelf.store().condemned().unwrap().is_empty());
         // Whoever adds now may find a record, or half of what it condemned gone.
         let again = shelf.add("one");
         shelf.assert_whole(again, "one", &shelf.source("one"));
         shelf.remove(again);
         shelf.gc(&GcRequest::default());
         shelf.assert_whole(two, name, &files);
-        assert_eq!(shelf.count(ObjectKind::Condemned), 0);
+        assert!(shelf.store().condemned().unwrap().is_empty());
         assert_eq!(shelf.stored(), stored, "after operation {stops}");
     }
     assert!(stops > at_least, "{stops} stops");
@@ -427,7 +440,8 @@ fn where_there_are_no_locks_a_gc_refuses_and_says_why() {
     let disk = FaultyDisk::unsynced();
     disk.fault(Fault::Fails(Errno::OPNOTSUPP), 0, |op| op == Op::Hold);
     shelf.remove(id);
-    let store = Store::open_on(Arc::new(disk), &shelf.root()).unwrap();
+    let Place::Folder(root) = &shelf.place else { panic!("{:?}", shelf.place) };
+    let store = Store::open_on(Arc::new(disk), root).unwrap();
     let refused = store.gc(&GcRequest::default(), &Control::default(), &|_| {}).unwrap_err();
     assert!(refused.hint().is_some_and(|hint| hint.contains("this file system has no locks")), "{refused:?}");
     assert_eq!(shelf.count(ObjectKind::Pack), 1);
@@ -445,3 +459,11 @@ pub(in crate::engine) fn copy_tree(from: &Path, to: &Path) {
         }
     }
 }
+
+on_every_backend!(
+    what_a_removed_snapshot_alone_held_is_freed_as_the_dry_run_says,
+    a_dry_run_reckons_with_what_is_condemned_already,
+    nothing_is_deleted_where_it_cannot_be_told_what_a_snapshot_needs,
+    a_pack_that_cannot_be_read_is_left_as_it_is,
+    a_gc_stopped_after_any_operation_harms_nothing_and_the_next_one_ends_it,
+);

@@ -36,9 +36,11 @@ pub(super) trait Deliver: Sync {
 pub(super) fn ended_by(why: &Error, path: Option<&EntryPath>) -> Error {
     let needed = path.map(|path| format!("; {path:?} needs it")).unwrap_or_default();
     match why {
-        Error::Damaged { file, offset, what } => Error::damaged(file.clone(), *offset, format!("{what}{needed}")),
+        Error::Damaged { file, offset, what } => {
+            Error::Damaged { file: file.clone(), offset: *offset, what: format!("{what}{needed}") }
+        }
         Error::Io { action, path, source } => Error::io(action, path, same_error(source)),
-        other => Error::damaged("a pack", 0, format!("{}{needed}", chain(other))),
+        other => Error::damaged_whole("a pack", format!("{}{needed}", chain(other))),
     }
 }
 
@@ -211,7 +213,7 @@ impl<'a, 's> Worker<'a, 's> {
         });
         match places {
             Some((pack, offset, id)) => self.reader.damaged(self.storage, pack, offset, &id),
-            None => Error::damaged("packs", 0, "a planned chunk is not in its pack's directory"),
+            None => Error::Internal("a planned chunk is not in its pack's directory".to_owned()),
         }
     }
 }

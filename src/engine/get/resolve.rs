@@ -247,7 +247,8 @@ impl Store {
         let UnreadableSnapshot { id, what, .. } = unreadable;
         match Snapshot::open(self.storage(), *id) {
             Err(Error::Damaged { file, offset, what }) if others => {
-                Error::damaged(file, offset, format!("{what} (no snapshot that can be read has {path:?})"))
+                let what = format!("{what} (no snapshot that can be read has {path:?})");
+                Error::Damaged { file, offset, what }
             }
             Err(error) => error,
             // It can be read now.

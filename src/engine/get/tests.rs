@@ -4,6 +4,7 @@
 use super::*;
 use crate::engine::gc::GcRequest;
 use crate::engine::gc::tests::{Shelf, files_in, noise};
+use crate::engine::trial::{Kind, on_every_backend};
 
 /// Twelve files that a second tree has too, with others between them; so each pack is half needed by the second alone.
 fn half_needed(shelf: &Shelf) -> (SnapshotId, SnapshotId) {
@@ -32,7 +33,7 @@ fn restore(shelf: &Shelf, snapshot: SnapshotId, meanwhile: impl Fn(usize)) -> Re
     restore.run(entries.enumerate().map(|(n, entry)| {
         meanwhile(n);
         // A file that is open could be read on though it is gone.
-        store.folder().unwrap().close_files();
+        store.storage().close_files();
         entry.map(|entry| Placed {
             path: entry.path.below(&root).unwrap(),
             item: Item { entry, member: None },
@@ -41,11 +42,10 @@ fn restore(shelf: &Shelf, snapshot: SnapshotId, meanwhile: impl Fn(usize)) -> Re
     }))
 }
 
-#[test]
-fn chunks_that_gc_moves_are_found_again() {
+fn chunks_that_gc_moves_are_found_again(kind: Kind) {
     // Before anything is planned, and at every file.
     for at in 0..12 {
-        let shelf = Shelf::new();
+        let shelf = Shelf::on(kind);
         let (both, kept) = half_needed(&shelf);
         let collect = |n| {
             if n == at {
@@ -63,9 +63,8 @@ fn chunks_that_gc_moves_are_found_again() {
     }
 }
 
-#[test]
-fn a_snapshot_that_is_gone_is_not_called_damaged() {
-    let shelf = Shelf::new();
+fn a_snapshot_that_is_gone_is_not_called_damaged(kind: Kind) {
+    let shelf = Shelf::on(kind);
     let (both, kept) = half_needed(&shelf);
     let report = restore(&shelf, kept, |n| {
         if n == 6 {
@@ -79,3 +78,5 @@ fn a_snapshot_that_is_gone_is_not_called_damaged() {
     let said = shelf.store().unless_removed(kept, report).unwrap_err();
     assert_eq!(said.to_string(), format!("snapshot {kept} was removed while it was being read"));
 }
+
+on_every_backend!(chunks_that_gc_moves_are_found_again, a_snapshot_that_is_gone_is_not_called_damaged,);

@@ -1,28 +1,43 @@
 //! A damaged `store.json`: its checksum tells which of all changes of one byte makes it what it was.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::engine::Store;
+use crate::engine::backend::backend_at;
 use crate::error::{Error, Result};
 use crate::format::config::StoreConfig;
 use crate::format::name::ObjectName;
-use crate::storage::{LocalStorage, Storage};
+use crate::storage::disk::SystemDisk;
+use crate::storage::{Backend, CacheDirectory};
 
 /// A configuration that is longer is not searched: it has some 220 bytes.
 const BYTES_MAX: u64 = 1024;
 
 impl Store {
-    /// Mends a `store.json` of which one byte was changed; says where the damaged one is now, below the root. `None` if
-    /// there is nothing to mend, and in a dry run.
+    /// Mends the `store.json` of the store at a path, of which one byte was changed; says where the damaged one is now,
+    /// below the store's location. `None` if there is nothing to mend, and in a dry run.
     ///
     /// # Errors
     /// What is wrong with it, if no change of one byte makes it right; the storage's.
-    pub fn mend_config(root: &Path, dry_run: bool) -> Result<Option<PathBuf>> {
-        let damage = match Self::open(root) {
+    pub fn mend_config(root: &Path, dry_run: bool) -> Result<Option<String>> {
+        let (backend, _) = backend_at(Arc::new(SystemDisk::like(root)), root)?;
+        Self::mend_config_of(&backend, dry_run)
+    }
+
+    /// As [`Store::mend_config`], of a store that is kept anywhere.
+    ///
+    /// # Errors
+    /// As [`Store::mend_config`].
+    pub fn mend_config_of(backend: &Backend, dry_run: bool) -> Result<Option<String>> {
+        let damage = match Self::open_with(backend.clone(), CacheDirectory::none()) {
             Err(error @ (Error::Damaged { .. } | Error::FormatVersion { .. })) => error,
             opened => return opened.map(|_| None),
         };
-        let storage = LocalStorage::open(root)?;
+        if let Some(bundle) = backend.as_bundle() {
+            return Err(Error::ReadOnly { path: bundle.path().to_owned() });
+        }
+        let storage = backend.storage();
         let size = storage.size(&ObjectName::Config)?;
         if size > BYTES_MAX {
             return Err(damage);

@@ -27,7 +27,6 @@ mod snapshots;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 pub use self::packs::RepairedPack;
 pub use self::recipes::RepairedRecipes;
@@ -36,6 +35,7 @@ use super::control::Control;
 use super::verify::{Damage, Depth, LostFile, VerifyRequest};
 use super::{RebuiltIndex, Store};
 use crate::error::{Error, Result};
+use crate::format::id::SnapshotId;
 use crate::format::name::ObjectName;
 use crate::storage::Storage;
 
@@ -61,8 +61,8 @@ pub struct RepairReport {
     pub recipes: Vec<RepairedRecipes>,
     /// Snapshots that were made anew, or dropped.
     pub snapshots: Vec<RepairedSnapshot>,
-    /// Where the damaged objects are now, below the store's root.
-    pub quarantined: Vec<PathBuf>,
+    /// Where the damaged objects are now, below the store's location.
+    pub quarantined: Vec<String>,
     /// The index that was made; `None` if nothing was changed.
     pub index: Option<RebuiltIndex>,
     /// Files that lose bytes even so, some of them.
@@ -90,38 +90,26 @@ impl Store {
     /// The store cannot be read or written: what was done so far is as good as finished, and can be gone on with.
     /// [`Error::Interrupted`] likewise. [`Error::Locked`] while a gc is at work.
     pub fn repair(&self, request: &RepairRequest, control: &Control) -> Result<RepairReport> {
-        let folder = self.folder()?;
-        // No gc meanwhile, which might count on a pack that is moved away. Where there are no locks there is no gc either.
-        let _sole = if request.dry_run {
-            None
-        } else {
-            match self.sole() {
-                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::Unsupported => None,
-                sole => Some(sole?),
-            }
-        };
-        if !request.dry_run {
-            folder.settle_all()?;
-        }
+        self.check_writable()?;
+        // No gc meanwhile, which might count on a pack that is moved away.
+        let session = if request.dry_run { None } else { Some(self.coordination().begin_repair()?) };
         let verify = VerifyRequest { depth: request.depth, threads: request.threads };
         let before = self.verify(&verify, control)?;
         let mut report = RepairReport { damages: before.damages, ..RepairReport::default() };
         let objects: BTreeSet<ObjectName> = report.damages.iter().map(|damage| damage.object).collect();
-        if !request.dry_run {
-            self.sweep();
-        }
-        for name in objects {
-            if control.is_stopped() {
-                let kept =
-                    format!("{} damaged objects were dealt with; the rest is as it was", report.quarantined.len());
-                return Err(Error::Interrupted { kept });
-            }
-            self.repair_object(name, request.dry_run, &mut report)?;
-        }
-        if request.dry_run {
+        let Some(session) = session else {
+            objects.into_iter().try_for_each(|name| repair_object(self.storage(), name, true, control, &mut report))?;
             (report.lost, report.lost_files, report.lost_bytes) = (before.lost, before.lost_files, before.lost_bytes);
             return Ok(report);
-        }
+        };
+        self.sweep();
+        let storage = session.storage();
+        let repaired =
+            objects.into_iter().try_for_each(|name| repair_object(storage, name, false, control, &mut report));
+        // What was done so far stays, also if something went wrong then.
+        let made: Vec<SnapshotId> = report.snapshots.iter().filter_map(|snapshot| snapshot.successor).collect();
+        session.commit(&made)?;
+        repaired?;
         report.index = Some(self.rebuild_index()?);
         // Every frame was either intact a moment ago or written anew.
         let after = self.verify(&VerifyRequest { depth: Depth::Quick, ..verify }, control)?;
@@ -132,33 +120,42 @@ impl Store {
         report.damages.extend(after.damages);
         Ok(report)
     }
+}
 
-    fn repair_object(&self, name: ObjectName, dry_run: bool, report: &mut RepairReport) -> Result<()> {
-        let folder = self.folder()?;
-        match name {
-            ObjectName::Pack(pack) => {
-                let (repaired, aside) = packs::repair(folder, pack, dry_run)?;
-                report.packs.push(repaired);
-                report.quarantined.extend(aside);
-            }
-            ObjectName::Recipes(file) => {
-                let (repaired, aside) = recipes::repair(folder, file, dry_run)?;
-                report.recipes.push(repaired);
-                report.quarantined.extend(aside);
-            }
-            ObjectName::Snapshot(id) => {
-                let (repaired, aside) = snapshots::repair(folder, id, dry_run)?;
-                report.snapshots.push(repaired);
-                report.quarantined.extend(aside);
-            }
-            // What it condemned stays, until the next gc condemns it again.
-            ObjectName::Condemned(_) if !dry_run => {
-                report.quarantined.push(folder.set_aside(&name)?);
-                folder.delete(&name)?;
-            }
-            // A store whose configuration is damaged is not open.
-            _ => {}
-        }
-        Ok(())
+fn repair_object(
+    storage: &dyn Storage,
+    name: ObjectName,
+    dry_run: bool,
+    control: &Control,
+    report: &mut RepairReport,
+) -> Result<()> {
+    if control.is_stopped() {
+        let kept = format!("{} damaged objects were dealt with; the rest is as it was", report.quarantined.len());
+        return Err(Error::Interrupted { kept });
     }
+    match name {
+        ObjectName::Pack(pack) => {
+            let (repaired, aside) = packs::repair(storage, pack, dry_run)?;
+            report.packs.push(repaired);
+            report.quarantined.extend(aside);
+        }
+        ObjectName::Recipes(file) => {
+            let (repaired, aside) = recipes::repair(storage, file, dry_run)?;
+            report.recipes.push(repaired);
+            report.quarantined.extend(aside);
+        }
+        ObjectName::Snapshot(id) => {
+            let (repaired, aside) = snapshots::repair(storage, id, dry_run)?;
+            report.snapshots.push(repaired);
+            report.quarantined.extend(aside);
+        }
+        // What it condemned stays, until the next gc condemns it again.
+        ObjectName::Condemned(_) if !dry_run => {
+            report.quarantined.push(storage.set_aside(&name)?);
+            storage.delete(&name)?;
+        }
+        // A store whose configuration is damaged is not open.
+        _ => {}
+    }
+    Ok(())
 }

@@ -1,13 +1,11 @@
 //! A damaged pack: its intact frames become a new pack, and it goes to the quarantine.
 
-use std::path::PathBuf;
-
 use super::patient::Patient;
 use crate::error::Result;
 use crate::format::id::PackId;
 use crate::format::name::ObjectName;
 use crate::pack::{Lost, PackWriter, salvage};
-use crate::storage::{LocalStorage, Storage};
+use crate::storage::Storage;
 
 /// What became of a damaged pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +25,7 @@ pub struct RepairedPack {
 }
 
 /// Repairs a pack; says where the damaged one is now. A dry run reads all the same.
-pub(super) fn repair(storage: &LocalStorage, pack: PackId, dry_run: bool) -> Result<(RepairedPack, Option<PathBuf>)> {
+pub(super) fn repair(storage: &dyn Storage, pack: PackId, dry_run: bool) -> Result<(RepairedPack, Option<String>)> {
     let mut writer = if dry_run { None } else { Some(PackWriter::begin(storage)?) };
     let found = salvage(&Patient(storage), pack, &mut |frame| match &mut writer {
         Some(writer) => writer.push_frame(frame.encoded, frame.ids, frame.lengths),

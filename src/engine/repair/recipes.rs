@@ -1,13 +1,11 @@
 //! A damaged recipes file: recipes that hash to their ids become a new file, and it goes to the quarantine.
 
-use std::path::PathBuf;
-
 use super::patient::Patient;
 use crate::catalog::recipe::{RecipesFile, RecipesWriter};
 use crate::error::{Error, Result};
 use crate::format::id::RecipesFileId;
 use crate::format::name::ObjectName;
-use crate::storage::{LocalStorage, Storage};
+use crate::storage::Storage;
 
 /// What became of a damaged recipes file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,10 +22,10 @@ pub struct RepairedRecipes {
 
 /// Repairs a recipes file; says where the damaged one is now.
 pub(super) fn repair(
-    storage: &LocalStorage,
+    storage: &dyn Storage,
     file: RecipesFileId,
     dry_run: bool,
-) -> Result<(RepairedRecipes, Option<PathBuf>)> {
+) -> Result<(RepairedRecipes, Option<String>)> {
     let mut writer = RecipesWriter::begin(storage.writer()?)?;
     let mut repaired = RepairedRecipes { file, successor: None, recipes: 0, lost: Vec::new() };
     let patient = Patient(storage);
@@ -72,7 +70,8 @@ fn save(old: &RecipesFile<'_>, writer: &mut RecipesWriter, lost: &mut Vec<String
 /// Notes what cannot be read because it is damaged; any other reason ends the repair.
 fn lose(lost: &mut Vec<String>, error: Error) -> Result<()> {
     match error {
-        Error::Damaged { offset, what, .. } => lost.push(format!("at byte {offset}: {what}")),
+        Error::Damaged { offset: Some(offset), what, .. } => lost.push(format!("at byte {offset}: {what}")),
+        Error::Damaged { offset: None, what, .. } => lost.push(what),
         Error::FormatVersion { .. } => lost.push(error.to_string()),
         Error::Io { ref source, .. } if crate::engine::verify::is_unreadable(source) => {
             lost.push(crate::error::chain(&error));

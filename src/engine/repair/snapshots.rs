@@ -1,8 +1,6 @@
 //! A damaged snapshot: if its rows, written again, make the file that its name stands for, it is whole; else what can be
 //! read of it becomes a snapshot that is marked so. The damaged file goes to the quarantine.
 
-use std::path::PathBuf;
-
 use super::patient::Patient;
 use crate::catalog::snapshot::{SalvagedRows, SnapshotInfo, SnapshotWriter, read_info};
 use crate::engine::verify::is_unreadable;
@@ -10,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::entry::Entry;
 use crate::format::id::SnapshotId;
 use crate::format::name::ObjectName;
-use crate::storage::{LocalStorage, Storage};
+use crate::storage::Storage;
 
 /// The word that a snapshot is marked with if its rows could be read but not proved.
 pub const SALVAGED_TAG: &str = "salvaged";
@@ -44,10 +42,10 @@ impl RepairedSnapshot {
 
 /// Repairs a snapshot; says where the damaged one is now. A dry run reads all the same.
 pub(super) fn repair(
-    storage: &LocalStorage,
+    storage: &dyn Storage,
     id: SnapshotId,
     dry_run: bool,
-) -> Result<(RepairedSnapshot, Option<PathBuf>)> {
+) -> Result<(RepairedSnapshot, Option<String>)> {
     let name = ObjectName::Snapshot(id);
     let mut repaired = RepairedSnapshot { id, successor: None, rows: 0, info: None };
     let patient = Patient(storage);

@@ -27,12 +27,12 @@ use std::sync::{Mutex, PoisonError};
 use self::packs::PackFindings;
 use super::Store;
 use super::control::Control;
-use super::gc::record;
 use crate::error::{Error, Result};
 use crate::format::entry::EntryPath;
 use crate::format::id::{PackId, RecipesFileId, SnapshotId};
 use crate::format::name::{ObjectKind, ObjectName};
 use crate::storage::bundle::BundleFlaw;
+use crate::storage::local::read_record;
 use crate::storage::{Listed, Storage};
 
 /// How many lost files are listed; the rest are counted.
@@ -156,7 +156,7 @@ impl Store {
     /// store cannot be listed, or this process may not read it.
     pub fn verify(&self, request: &VerifyRequest, control: &Control) -> Result<VerifyReport> {
         let threads = rayon::ThreadPoolBuilder::new().num_threads(request.threads.max(1)).build();
-        let threads = threads.map_err(|e| Error::io("start threads for", self.root(), std::io::Error::other(e)))?;
+        let threads = threads.map_err(|e| Error::io("start threads for", self.location(), std::io::Error::other(e)))?;
         threads.install(|| {
             let mut before = None;
             loop {
@@ -169,7 +169,7 @@ impl Store {
                         continue;
                     }
                 }
-                let bundle = self.medium.bundle().map(|bundle| bundle.check(request.depth == Depth::Full));
+                let bundle = self.backend.as_bundle().map(|bundle| bundle.check(request.depth == Depth::Full));
                 return Ok(VerifyReport { bundle_damages: bundle.transpose()?.unwrap_or_default(), ..findings.report });
             }
         })
@@ -243,7 +243,7 @@ fn find(storage: &dyn Storage, depth: Depth, control: &Control) -> Result<Findin
     };
     references::check(storage, &listing, &packs, catalog, &shared, &mut report)?;
     for listed in &listing.condemned {
-        if let Err(error) = record::read(storage, listed) {
+        if let Err(error) = read_record(storage, listed) {
             report.damages.extend(shared.judge(listed.name, error));
         }
         shared.count(1, listed.bytes);
@@ -306,7 +306,7 @@ impl<'c> Shared<'c> {
                 self.state().vanished = true;
                 None
             }
-            Error::Damaged { offset, what, .. } => Some(Damage { offset, ..plain(what) }),
+            Error::Damaged { offset, what, .. } => Some(Damage { offset: offset.unwrap_or_default(), ..plain(what) }),
             Error::FormatVersion { .. } | Error::Refused { .. } => Some(plain(error.to_string())),
             Error::Io { ref source, .. } if is_unreadable(source) => Some(plain(crate::error::chain(&error))),
             error => {

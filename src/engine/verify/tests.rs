@@ -4,20 +4,18 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::engine::trial::{Key, Numbers, Trial, hash_of};
+use crate::engine::trial::{Key, Kind, Numbers, Trial, hash_of, on_every_backend};
 use crate::format::directory::Directory;
 use crate::format::id::ChunkId;
 use crate::format::pack::Trailer;
 use crate::pack::reader::read_directory;
-use crate::storage::LocalStorage;
 
 fn lost(report: &VerifyReport) -> BTreeSet<Key> {
     report.lost.iter().map(|file| (file.snapshot, file.path.clone())).collect()
 }
 
-#[test]
-fn a_whole_store_is_whole_and_counted() {
-    let trial = Trial::new();
+fn a_whole_store_is_whole_and_counted(kind: Kind) {
+    let trial = Trial::new(kind);
     let before = trial.bytes();
     for depth in [Depth::Quick, Depth::Stored, Depth::Full] {
         let report = trial.verify(depth);
@@ -39,9 +37,8 @@ fn a_whole_store_is_whole_and_counted() {
 }
 
 /// The oracle is `get`: a file is said to be lost if and only if it cannot be had.
-#[test]
-fn what_is_said_to_be_lost_is_what_cannot_be_had() {
-    let whole = Trial::new();
+fn what_is_said_to_be_lost_is_what_cannot_be_had(kind: Kind) {
+    let whole = Trial::new(kind);
     let all: BTreeSet<Key> = whole.files.keys().cloned().collect();
     assert_eq!(whole.readable(), all);
     for seed in 0..120 {
@@ -50,7 +47,7 @@ fn what_is_said_to_be_lost_is_what_cannot_be_had() {
         let damaged = trial.damage(&mut numbers);
         let report = trial.verify(if seed % 3 == 0 { Depth::Full } else { Depth::Stored });
         for (object, is_there) in &damaged {
-            let named = report.damages.iter().any(|damage| object.ends_with(damage.object.path()));
+            let named = report.damages.iter().any(|damage| trial.place.name_of(object) == Some(damage.object));
             assert_eq!(named, *is_there, "seed {seed}, {object:?}: {:?}", report.damages);
         }
         // A snapshot that is gone, or cannot be read, has no files to tell of.
@@ -71,18 +68,16 @@ fn what_is_said_to_be_lost_is_what_cannot_be_had() {
     }
 }
 
-#[test]
-fn a_damaged_frame_is_blamed_for_the_files_in_it() {
-    let trial = Trial::new();
+fn a_damaged_frame_is_blamed_for_the_files_in_it(kind: Kind) {
+    let trial = Trial::new(kind);
     let pack = trial.objects().remove(0);
-    let path = trial.root().join(&pack);
-    let mut bytes = std::fs::read(&path).unwrap();
+    let mut bytes = trial.place.read(&pack).unwrap();
     let at = bytes.len() / 3;
     bytes[at] ^= 1;
-    std::fs::write(path, bytes).unwrap();
+    trial.place.write(&pack, &bytes);
     let report = trial.verify(Depth::Stored);
     let [damage] = report.damages.as_slice() else { panic!("{:?}", report.damages) };
-    assert_eq!(damage.object.path(), pack.display().to_string());
+    assert_eq!(Some(damage.object), trial.place.name_of(&pack));
     assert!((damage.offset..damage.offset + damage.bytes).contains(&(at as u64)), "{damage:?}");
     assert!(damage.chunks > 0 && !report.lost.is_empty());
     assert!(report.lost.iter().all(|file| file.damage == Some(0)), "{:?}", report.lost);
@@ -91,15 +86,14 @@ fn a_damaged_frame_is_blamed_for_the_files_in_it() {
 }
 
 /// Such a pack comes from a faulty writer, or a hostile one: every checksum and its name are right.
-#[test]
-fn a_chunk_that_was_written_under_a_wrong_id_is_found_by_full_alone() {
-    let trial = Trial::new();
+fn a_chunk_that_was_written_under_a_wrong_id_is_found_by_full_alone(kind: Kind) {
+    let trial = Trial::new(kind);
     let store = trial.open();
-    let storage = LocalStorage::open(trial.root()).unwrap();
+    let storage = store.storage();
     let listed = storage.list(ObjectKind::Pack).unwrap();
     let ObjectName::Pack(pack) = listed[0].name else { panic!("{listed:?}") };
-    let old = read_directory(&storage, pack).unwrap();
-    let bytes = std::fs::read(trial.root().join(listed[0].name.path())).unwrap();
+    let old = read_directory(storage, pack).unwrap();
+    let bytes = trial.place.read(&trial.place.path_of(&listed[0].name)).unwrap();
     let mut directory = Directory::default();
     let mut chunks = old.chunks.clone();
     // The checksum of its frame, and of the directory, are right all the same.
@@ -115,33 +109,34 @@ fn a_chunk_that_was_written_under_a_wrong_id_is_found_by_full_alone() {
     let trailer =
         Trailer { directory_offset: old.frames_end(), directory_bytes: encoded.len() as u64, pack: id }.encode();
     let forged = [&bytes[..old.frames_end() as usize], &encoded, &trailer].concat();
-    storage.put_if_absent(&ObjectName::Pack(id), &forged).unwrap();
-    drop(store);
+    let session = store.coordination().begin().unwrap();
+    session.storage().put_if_absent(&ObjectName::Pack(id), &forged).unwrap();
+    session.commit(&[]).unwrap();
+    drop(session);
     assert!(trial.verify(Depth::Stored).is_whole());
     let report = trial.verify(Depth::Full);
     assert_eq!(report.damages.len(), 1, "{:?}", report.damages);
     assert_eq!((report.damages[0].object, report.damages[0].chunks), (ObjectName::Pack(id), 1));
     // The chunk is intact in the other pack: no file loses anything.
     assert_eq!(report.lost, []);
-    storage.delete(&ObjectName::Pack(pack)).unwrap();
+    trial.place.remove(&trial.place.path_of(&ObjectName::Pack(pack)));
     let report = trial.verify(Depth::Full);
     assert!(report.lost_files > 0 && report.damages.len() == 1, "{:?}", report.damages);
 }
 
-#[test]
-fn damages_that_touch_are_one_and_those_apart_are_two() {
-    let trial = Trial::new();
-    let storage = LocalStorage::open(trial.root()).unwrap();
-    let listed = storage.list(ObjectKind::Pack).unwrap();
+fn damages_that_touch_are_one_and_those_apart_are_two(kind: Kind) {
+    let trial = Trial::new(kind);
+    let store = trial.open();
+    let listed = store.storage().list(ObjectKind::Pack).unwrap();
     let ObjectName::Pack(pack) = listed[0].name else { panic!("{listed:?}") };
-    let directory = read_directory(&storage, pack).unwrap();
+    let directory = read_directory(store.storage(), pack).unwrap();
     assert!(directory.frames.len() >= 5);
-    let path = trial.root().join(listed[0].name.path());
-    let mut bytes = std::fs::read(&path).unwrap();
+    let path = trial.place.path_of(&listed[0].name);
+    let mut bytes = trial.place.read(&path).unwrap();
     for frame in [0, 1, 3] {
         bytes[directory.frames[frame].end() as usize - 1] ^= 1;
     }
-    std::fs::write(path, bytes).unwrap();
+    trial.place.write(&path, &bytes);
     let report = trial.verify(Depth::Stored);
     let found: Vec<_> = report.damages.iter().map(|damage| (damage.offset, damage.bytes, damage.chunks)).collect();
     let frames = &directory.frames;
@@ -153,11 +148,19 @@ fn damages_that_touch_are_one_and_those_apart_are_two() {
     assert_eq!(found, expected);
 }
 
-#[test]
-fn a_stopped_verification_says_so() {
-    let trial = Trial::new();
+fn a_stopped_verification_says_so(kind: Kind) {
+    let trial = Trial::new(kind);
     let control = Control::default();
     control.stop();
     let request = VerifyRequest { depth: Depth::Stored, threads: 2 };
     assert!(matches!(trial.open().verify(&request, &control), Err(Error::Interrupted { .. })));
 }
+
+on_every_backend!(
+    a_whole_store_is_whole_and_counted,
+    what_is_said_to_be_lost_is_what_cannot_be_had,
+    a_damaged_frame_is_blamed_for_the_files_in_it,
+    a_chunk_that_was_written_under_a_wrong_id_is_found_by_full_alone,
+    damages_that_touch_are_one_and_those_apart_are_two,
+    a_stopped_verification_says_so,
+);

@@ -157,7 +157,7 @@ fn a_pack_takes_only_frames_with_their_own_chunks() {
     for (frame, ids, lengths) in
         [(&frame[..], &ids[..1], &[4][..]), (&frame, &ids, &[3, 1]), (&frame[1..], &ids, &[1, 3]), (&[], &[], &[])]
     {
-        assert!(matches!(pack.push_frame(frame, ids, lengths), Err(Error::Usage(_))));
+        assert!(matches!(pack.push_frame(frame, ids, lengths), Err(Error::Internal(_))));
     }
     assert!(pack.is_empty());
     pack.push_frame(&frame, &ids, &[1, 3]).unwrap();

@@ -162,6 +162,10 @@ impl BundleStorage {
 }
 
 impl Storage for BundleStorage {
+    fn location(&self) -> std::path::PathBuf {
+        self.path().to_owned()
+    }
+
     fn describe(&self, name: &ObjectName) -> String {
         format!("{name} in {}", self.path().display())
     }

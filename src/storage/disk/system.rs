@@ -313,6 +313,12 @@ impl ReadFile for File {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         FileExt::read_at(self, buffer, offset)
     }
+
+    fn own_bytes(&self) -> io::Result<Option<u64>> {
+        let metadata = self.metadata()?;
+        let is_own = metadata.is_file() && metadata.uid() == rustix::process::geteuid().as_raw();
+        Ok(is_own.then_some(metadata.len()))
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use rustix::io::Errno;
 
+use std::sync::Arc;
+
 use super::super::faulty::{Fault, FaultyDisk, Op};
 use super::*;
 

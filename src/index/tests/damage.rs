@@ -1,0 +1,174 @@
+//! Files of the index that are damaged, cut short, of something else, or forged.
+
+use std::os::unix::fs::FileExt;
+
+use super::*;
+
+/// Asks for everything, and reconciles as often as the index says that a file is damaged. Says how often that was.
+fn check_all(store: &Store, index: &Index, case: &str) -> usize {
+    for damages in 0..10 {
+        match store.check(index) {
+            Ok(()) => return damages,
+            Err(Error::Index { .. }) => {}
+            Err(e) => panic!("{case}: {e}"),
+        }
+        while let Err(e) = store.reconcile(index) {
+            assert!(matches!(e, Error::Index { .. }), "{case}: {e}");
+        }
+    }
+    panic!("{case}: damage without end");
+}
+
+/// Changes each byte of the tables and every 31st of the rest, one at a time, before and while the index is open.
+#[test]
+fn a_flipped_byte_is_never_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index");
+    let store = store(4, 150);
+    let index = Index::open(&kept(&path));
+    store.reconcile(&index).unwrap();
+    index.close();
+    // Nothing is kept in memory, so what is damaged while the index is open is met too.
+    let options = IndexOptions { directory_cache_bytes: 0, keep: false, ..kept(&path) };
+    let (mut refused, mut noticed) = (0, 0);
+    for name in names(&path, "") {
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(path.join(&name)).unwrap();
+        let length = file.metadata().unwrap().len();
+        let tables = length - 96 - 4 * 36 - 4;
+        for offset in (0..tables).step_by(31).chain(tables..length) {
+            let case = format!("{name}, byte {offset} of {length}");
+            let before = Index::open(&options);
+            store.reconcile(&before).unwrap();
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, offset).unwrap();
+            file.write_all_at(&[byte[0] ^ 0x41], offset).unwrap();
+            noticed += check_all(&store, &before, &case);
+            let index = Index::open(&options);
+            refused += usize::from(index.statistics().runs == 1);
+            store.reconcile(&index).unwrap();
+            noticed += check_all(&store, &index, &case);
+            file.write_all_at(&byte, offset).unwrap();
+        }
+    }
+    assert!(refused == 2 * (96 + 4 * 36 + 4), "{refused}");
+    assert!(noticed > 500, "{noticed}");
+}
+
+/// A damaged file that is met by a process that may write is gone when it ends, and what it had is there.
+#[test]
+fn a_damaged_file_is_replaced_while_the_index_is_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index");
+    let store = store(4, 150);
+    let index = Index::open(&kept(&path));
+    store.reconcile(&index).unwrap();
+    index.close();
+    let names_before = names(&path, "");
+    for name in &names_before {
+        let file = std::fs::OpenOptions::new().write(true).open(path.join(name)).unwrap();
+        file.write_all_at(&[0x55; 64], 100).unwrap();
+    }
+    let index = Index::open(&kept(&path));
+    store.reconcile(&index).unwrap();
+    assert!(check_all(&store, &index, "damaged") >= 2);
+    assert_eq!(index.close(), Kept::Yes);
+    let index = Index::open(&kept(&path));
+    assert_eq!(store.reconcile(&index).unwrap().added, 0);
+    assert_eq!(check_all(&store, &index, "again"), 0);
+    assert!(names(&path, "").iter().all(|name| !names_before.contains(name)));
+}
+
+/// One that is met only when it is to be merged: nothing that was being added is lost.
+#[test]
+fn a_damaged_file_is_not_merged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index");
+    let mut store = store(4, 150);
+    store.files.clear();
+    let index = Index::open(&kept(&path));
+    store.reconcile(&index).unwrap();
+    index.close();
+    let name = names(&path, ".chunks").remove(0);
+    let file = std::fs::OpenOptions::new().write(true).open(path.join(name)).unwrap();
+    file.write_all_at(&[0x55; 64], 100).unwrap();
+    let index = Index::open(&kept(&path));
+    let pack = store.add(50, (50_000..50_100).map(chunk));
+    index.add_pack(pack, Arc::clone(&store.packs[&pack])).unwrap();
+    assert_eq!(index.close(), Kept::No);
+    let index = Index::open(&kept(&path));
+    store.reconcile(&index).unwrap();
+    check_all(&store, &index, "after");
+    assert_eq!(index.close(), Kept::Yes);
+    let index = Index::open(&kept(&path));
+    assert_eq!(store.reconcile(&index).unwrap().added, 0);
+    assert_eq!(check_all(&store, &index, "at last"), 0);
+}
+
+/// A file cut short, empty, of another store, version or kind counts for nothing, and goes when the index is next written.
+#[test]
+fn a_file_that_is_no_run_of_this_store_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index");
+    let store = store(2, 100);
+    let index = Index::open(&kept(&path));
+    store.reconcile(&index).unwrap();
+    index.close();
+    let good = std::fs::read(path.join(&names(&path, ".chunks")[0])).unwrap();
+    let recipes = std::fs::read(path.join(&names(&path, ".recipes")[0])).unwrap();
+    let other = folder.path().join("other");
+    let index = Index::open(&IndexOptions { store: [1; 16], ..kept(&other) });
+    store.reconcile(&index).unwrap();
+    index.close();
+    let foreign = std::fs::read(other.join(&names(&other, ".chunks")[0])).unwrap();
+    let mut version = good.clone();
+    let magic = version.len() - 96..version.len() - 88;
+    version[magic].copy_from_slice(b"SEAMRUN0");
+    let cases = [Vec::new(), good[1..].to_vec(), good[..96].to_vec(), vec![0; 20_000], version, foreign, recipes];
+    for (number, case) in cases.iter().enumerate() {
+        for name in names(&path, ".chunks") {
+            std::fs::remove_file(path.join(name)).unwrap();
+        }
+        std::fs::write(path.join("0123456789abcdef.chunks"), case).unwrap();
+        let reader = Index::open(&IndexOptions { keep: false, ..kept(&path) });
+        assert_eq!(reader.statistics().packs, 0, "{number}");
+        let index = Index::open(&kept(&path));
+        assert_eq!(names(&path, ".chunks"), [""; 0], "{number}");
+        store.reconcile(&index).unwrap();
+        store.check(&index).unwrap();
+        assert_eq!(index.close(), Kept::Yes, "{number}");
+        let index = Index::open(&kept(&path));
+        assert_eq!(index.statistics().packs, 2, "{number}");
+        store.check(&index).unwrap();
+    }
+}
+
+/// A run that says it has a pack and lacks its chunks: nothing tells that but the pack.
+#[test]
+fn what_other_processes_wrote_can_be_doubted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index");
+    let store = store(3, 100);
+    let mut liar = Store::default();
+    for pack in store.packs.keys() {
+        liar.packs.insert(*pack, directory([chunk(1 << 33)]));
+    }
+    for file in store.files.keys() {
+        liar.files.insert(*file, Vec::new());
+    }
+    let index = Index::open(&kept(&path));
+    liar.reconcile(&index).unwrap();
+    assert_eq!(index.close(), Kept::Yes);
+    let index = Index::open(&kept(&path));
+    assert_eq!(store.reconcile(&index).unwrap().added, 0);
+    let asked = chunk(7);
+    assert!(store.find(&index, &asked).is_none(), "it was believed");
+    assert!(store.find(&index, &chunk(1 << 33)).is_none(), "the directory has the last word");
+    assert!(index.distrust());
+    assert_eq!(store.reconcile(&index).unwrap().added, 6);
+    store.check(&index).unwrap();
+    assert!(!index.distrust(), "it is this process's own now");
+    assert_eq!(index.close(), Kept::Yes);
+    let index = Index::open(&kept(&path));
+    assert_eq!(store.reconcile(&index).unwrap().added, 0);
+    store.check(&index).unwrap();
+}

@@ -1,0 +1,270 @@
+//! Sessions and collections in a folder: leases are locked files, an announcement is a record below `condemned/`, and one gc
+//! works at a time (`gc.lock`). The protocol and why it loses nothing: [`crate::engine::gc`].
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::LocalStorage;
+use super::lease::{Alone, Lease, Sole};
+use crate::error::{Error, Result};
+use crate::format::condemned::{CONDEMNED_BYTES_MAX, Condemned};
+use crate::format::id::{CondemnedId, SnapshotId};
+use crate::format::name::{ObjectKind, ObjectName};
+use crate::storage::coordination::{Collection, Coordination, Pending, Session};
+use crate::storage::{Holder, Listed, Storage};
+
+impl Coordination for LocalStorage {
+    /// A1, A2.
+    fn begin(&self) -> Result<Box<dyn Session>> {
+        let lease = self.lease()?;
+        let pending = Coordination::pending(self)?.known()?;
+        Ok(Box::new(LocalSession { storage: self.clone(), pending, _lease: lease }))
+    }
+
+    /// Also makes durable what earlier processes did: a repair does not look again at what an earlier one mended.
+    fn begin_repair(&self) -> Result<Box<dyn Session>> {
+        // Where there are no locks there is no gc either.
+        let sole = match self.sole() {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::Unsupported => None,
+            sole => Some(sole?),
+        };
+        self.settle_all()?;
+        Ok(Box::new(LocalRepair { storage: self.clone(), pending: Condemned::default(), _sole: sole }))
+    }
+
+    fn remove(&self, snapshots: &[SnapshotId]) -> Result<()> {
+        snapshots.iter().try_for_each(|id| self.delete(&ObjectName::Snapshot(*id)))
+    }
+
+    fn pending(&self) -> Result<Pending> {
+        Ok(self.records()?.1)
+    }
+
+    fn collect(&self) -> Result<Box<dyn Collection>> {
+        let sole = self.sole()?;
+        // Those of processes that are gone are removed by looking at them.
+        let _ = self.leases();
+        let (records, Pending { condemned, unreadable }) = self.records()?;
+        let (storage, waits) = (self.clone(), Waits::Begin);
+        Ok(Box::new(LocalCollection { storage, records, condemned, unreadable, waits, alone: None, _sole: sole }))
+    }
+
+    fn unmake(&self) -> Result<bool> {
+        // Whoever has opened it by now and is about to add waits for this, and then finds no store.
+        let Some(_alone) = self.alone()? else { return Ok(false) };
+        for kind in [ObjectKind::Pack, ObjectKind::Recipes, ObjectKind::Snapshot, ObjectKind::Condemned] {
+            if !self.list(kind)?.is_empty() {
+                return Ok(false);
+            }
+        }
+        let root = self.root();
+        // What is not empty is not this store's.
+        for name in FOLDERS {
+            let path = root.join(name);
+            let below = fs::read_dir(&path).into_iter().flatten().flatten();
+            below.for_each(|entry| drop(fs::remove_dir(entry.path())));
+            let _ = fs::remove_dir(path);
+        }
+        // Last: until then it is a store without anything in it.
+        Ok(fs::remove_file(root.join(ObjectName::Config.path())).is_ok())
+    }
+}
+
+/// The directories below a store's root that this program makes.
+const FOLDERS: [&str; 7] = ["tmp", "index", "leases", "packs", "recipes", "snapshots", "condemned"];
+
+impl LocalStorage {
+    /// The records of what is announced, and what they say.
+    fn records(&self) -> Result<(Vec<ObjectName>, Pending)> {
+        let mut records = Vec::new();
+        let mut pending = Pending::default();
+        for listed in self.list(ObjectKind::Condemned)? {
+            match read_record(self, &listed) {
+                Ok(condemned) => {
+                    pending.condemned.packs.extend(condemned.packs);
+                    pending.condemned.recipes.extend(condemned.recipes);
+                }
+                // Carried out since it was listed: what it listed is deleted, or there to stay.
+                Err(Error::NotFound { .. }) => continue,
+                Err(error @ Error::Damaged { .. }) => pending.unreadable.push((listed.name, error)),
+                Err(error) => return Err(error),
+            }
+            records.push(listed.name);
+        }
+        Ok((records, pending))
+    }
+}
+
+/// Reads a record that was listed.
+pub(crate) fn read_record(storage: &dyn Storage, record: &Listed) -> Result<Condemned> {
+    let name = record.name;
+    if record.bytes > CONDEMNED_BYTES_MAX {
+        let what = format!("expected at most {CONDEMNED_BYTES_MAX} bytes, found {}", record.bytes);
+        return Err(Error::damaged_whole(name.path(), what));
+    }
+    let mut bytes = vec![0; record.bytes as usize];
+    storage.read_at(&name, 0, &mut bytes)?;
+    let found = ObjectName::Condemned(CondemnedId::of(&bytes));
+    if found != name {
+        let what = format!("expected bytes that hash to its name, found {found}; `store gc` removes it");
+        return Err(Error::damaged_whole(name.path(), what));
+    }
+    Condemned::parse(&bytes).map_err(|flaw| flaw.in_object(&name, 0))
+}
+
+/// An add, an import or an export.
+#[derive(Debug)]
+struct LocalSession {
+    storage: LocalStorage,
+    pending: Condemned,
+    _lease: Lease,
+}
+
+impl Session for LocalSession {
+    fn storage(&self) -> &dyn Storage {
+        &self.storage
+    }
+
+    fn pending(&self) -> &Condemned {
+        &self.pending
+    }
+
+    /// A snapshot was visible, durably, as soon as it was written.
+    fn commit(&self, _: &[SnapshotId]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A repair.
+#[derive(Debug)]
+struct LocalRepair {
+    storage: LocalStorage,
+    pending: Condemned,
+    _sole: Option<Sole>,
+}
+
+impl Session for LocalRepair {
+    fn storage(&self) -> &dyn Storage {
+        &self.storage
+    }
+
+    fn pending(&self) -> &Condemned {
+        &self.pending
+    }
+
+    /// Each change was durable as it was made.
+    fn commit(&self, _: &[SnapshotId]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Which leases are waited for.
+#[derive(Debug)]
+enum Waits {
+    /// Those that there are when it is asked for the first time.
+    Begin,
+    /// These, of which there are fewer and fewer.
+    For(Vec<PathBuf>),
+    /// All: the disk is full, so nothing is announced, and no lease may be held or taken.
+    Alone,
+}
+
+/// A gc at work.
+#[derive(Debug)]
+struct LocalCollection {
+    storage: LocalStorage,
+    records: Vec<ObjectName>,
+    condemned: Condemned,
+    unreadable: Vec<(ObjectName, Error)>,
+    waits: Waits,
+    alone: Option<Alone>,
+    _sole: Sole,
+}
+
+impl Collection for LocalCollection {
+    fn storage(&self) -> &dyn Storage {
+        &self.storage
+    }
+
+    fn pending(&self) -> Option<&Condemned> {
+        let is_pending = !self.records.is_empty() || !self.condemned.is_empty();
+        is_pending.then_some(&self.condemned)
+    }
+
+    fn take_unreadable(&mut self) -> Vec<(ObjectName, Error)> {
+        std::mem::take(&mut self.unreadable)
+    }
+
+    fn copies(&self) -> &dyn Storage {
+        &self.storage
+    }
+
+    fn announce(&mut self, condemned: &Condemned, is_to_wait: bool) -> Result<()> {
+        if condemned.is_empty() {
+            return Ok(());
+        }
+        let bytes = condemned.encode();
+        let record = ObjectName::Condemned(CondemnedId::of(&bytes));
+        self.waits = match self.storage.put_if_absent(&record, &bytes) {
+            Ok(_) => {
+                self.records.push(record);
+                Waits::Begin
+            }
+            // There is no room for the record.
+            Err(error) if error.is_out_of_space() => {
+                self.alone = self.storage.alone()?;
+                if self.alone.is_none() && !is_to_wait {
+                    return Err(error);
+                }
+                Waits::Alone
+            }
+            Err(error) => return Err(error),
+        };
+        self.condemned = condemned.clone();
+        Ok(())
+    }
+
+    fn waits_for(&mut self) -> Result<Vec<Holder>> {
+        if let Waits::Alone = self.waits {
+            if self.alone.is_none() {
+                self.alone = self.storage.alone()?;
+            }
+            if self.alone.is_some() {
+                return Ok(Vec::new());
+            }
+            let leases = self.storage.leases()?;
+            let config = || vec![Holder::unknown(self.storage.describe(&ObjectName::Config).into())];
+            // A session may be about to take its lease, or about to end.
+            return Ok(if leases.is_empty() { config() } else { self.holders(&leases) });
+        }
+        let mut held = Vec::new();
+        match std::mem::replace(&mut self.waits, Waits::Begin) {
+            Waits::For(leases) => {
+                for lease in leases {
+                    if self.storage.is_held(&lease)? {
+                        held.push(lease);
+                    }
+                }
+            }
+            _ => held = self.storage.leases()?,
+        }
+        let holders = self.holders(&held);
+        self.waits = Waits::For(held);
+        Ok(holders)
+    }
+
+    fn carry_out(&mut self, delete: &[ObjectName]) -> Result<Vec<Listed>> {
+        self.storage.settle_snapshots()?;
+        delete.iter().try_for_each(|name| self.storage.delete(name))?;
+        self.records.iter().try_for_each(|record| self.storage.delete(record))?;
+        self.records.clear();
+        (self.condemned, self.alone, self.waits) = (Condemned::default(), None, Waits::Begin);
+        Ok(Vec::new())
+    }
+}
+
+impl LocalCollection {
+    fn holders(&self, leases: &[PathBuf]) -> Vec<Holder> {
+        leases.iter().map(|lease| self.storage.holder(lease)).collect()
+    }
+}
