@@ -190,8 +190,8 @@ impl Storage for LocalStorage {
         self.inner.sync_parent(&path)
     }
 
-    fn set_aside(&self, name: &ObjectName) -> Result<String> {
-        Ok(self.set_aside(name)?.display().to_string())
+    fn set_aside(&self, name: &ObjectName) -> Result<Option<String>> {
+        Ok(Some(self.set_aside(name)?.display().to_string()))
     }
 
     fn location(&self) -> PathBuf {

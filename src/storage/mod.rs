@@ -87,9 +87,11 @@ pub trait Storage: Send + Sync + Debug {
     /// Keeps a copy of a damaged object out of the way, durably, and says where. Reading it may be what fails, so it is not
     /// read. Where the storage cannot copy without reading, the object loses its name by this.
     ///
+    /// `None` if records list the object and it is not there.
+    ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such object; the storage's.
-    fn set_aside(&self, name: &ObjectName) -> Result<String> {
+    fn set_aside(&self, name: &ObjectName) -> Result<Option<String>> {
         Err(Error::Internal(format!("{} cannot be set aside: its storage is only read", self.describe(name))))
     }
 

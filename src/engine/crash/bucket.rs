@@ -109,7 +109,7 @@ fn killed_after_any_change_of_any_command_it_costs_no_acknowledged_snapshot() {
                 break;
             }
             kills += 1;
-            leftovers += fork.contents().len() - bucket.contents().len();
+            leftovers += usize::from(fork.contents().len() != bucket.contents().len());
             // What a step takes back is not sure from its beginning on; what it gives is not due before its end.
             let sure = Due { snapshots: &due.snapshots & &after.snapshots, damaged: after.damaged, ..due.clone() };
             examine(&stage, &fork, &sure, &case);
@@ -117,14 +117,14 @@ fn killed_after_any_change_of_any_command_it_costs_no_acknowledged_snapshot() {
         run(&stage, &bucket, &FaultyBucket::new(&bucket), *step, &mut due).unwrap();
     }
     examine(&stage, &bucket, &due, "nothing was killed");
-    assert!(kills > 100 && leftovers > 300, "{kills} kills, {leftovers} objects left");
+    assert!(kills > 100 && leftovers > 60, "{kills} kills, {leftovers} with something done");
 }
 
 #[test]
 fn whatever_is_lost_late_or_repeated_every_command_succeeds_and_nothing_is_lost() {
     let stage = Stage::new();
     let mut met = std::collections::BTreeMap::new();
-    for seed in 0..4 {
+    for seed in 0..6 {
         let bucket = MemoryBucket::new();
         let mut due = Due::default();
         let mut ways = Vec::new();
@@ -141,5 +141,5 @@ fn whatever_is_lost_late_or_repeated_every_command_succeeds_and_nothing_is_lost(
         }
     }
     let all = [BucketFault::Refused, BucketFault::AnswerLost, BucketFault::Late, BucketFault::Twice];
-    assert!(all.iter().all(|fault| met.get(fault).is_some_and(|times| *times > 10)), "{met:?}");
+    assert!(all.iter().all(|fault| met.get(fault).is_some_and(|times| *times >= 6)), "{met:?}");
 }

@@ -52,7 +52,7 @@ impl Store {
         let mut writer = storage.writer()?;
         writer.write(&mended.to_bytes())?;
         writer.replace(&ObjectName::Config)?;
-        Ok(Some(aside))
+        Ok(aside)
     }
 }
 

@@ -151,7 +151,7 @@ fn repair_object(
         }
         // What it condemned stays, until the next gc condemns it again.
         ObjectName::Condemned(_) if !dry_run => {
-            report.quarantined.push(storage.set_aside(&name)?);
+            report.quarantined.extend(storage.set_aside(&name)?);
             storage.delete(&name)?;
         }
         // A store whose configuration is damaged is not open.

@@ -1,7 +1,7 @@
 //! A damaged pack: its intact frames become a new pack, and it goes to the quarantine.
 
 use super::patient::Patient;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::id::PackId;
 use crate::format::name::ObjectName;
 use crate::pack::{Lost, PackWriter, salvage};
@@ -26,6 +26,15 @@ pub struct RepairedPack {
 
 /// Repairs a pack; says where the damaged one is now. A dry run reads all the same.
 pub(super) fn repair(storage: &dyn Storage, pack: PackId, dry_run: bool) -> Result<(RepairedPack, Option<String>)> {
+    let name = ObjectName::Pack(pack);
+    if let Err(Error::Damaged { .. }) = storage.size(&name) {
+        // Records list it, and it is not there.
+        if !dry_run {
+            storage.delete(&name)?;
+        }
+        let (lost, lost_chunks) = (Vec::new(), None);
+        return Ok((RepairedPack { pack, successor: None, frames: 0, chunks: 0, lost, lost_chunks }, None));
+    }
     let mut writer = if dry_run { None } else { Some(PackWriter::begin(storage)?) };
     let found = salvage(&Patient(storage), pack, &mut |frame| match &mut writer {
         Some(writer) => writer.push_frame(frame.encoded, frame.ids, frame.lengths),
@@ -43,7 +52,6 @@ pub(super) fn repair(storage: &dyn Storage, pack: PackId, dry_run: bool) -> Resu
     if dry_run {
         return Ok((repaired, None));
     }
-    let name = ObjectName::Pack(pack);
     let aside = if repaired.successor == Some(pack) {
         // It can only be kept before it is replaced.
         let aside = storage.set_aside(&name)?;
@@ -55,5 +63,5 @@ pub(super) fn repair(storage: &dyn Storage, pack: PackId, dry_run: bool) -> Resu
         storage.delete(&name)?;
         aside
     };
-    Ok((repaired, Some(aside)))
+    Ok((repaired, aside))
 }

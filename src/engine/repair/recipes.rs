@@ -44,7 +44,7 @@ pub(super) fn repair(
     if repaired.successor != Some(file) {
         storage.delete(&name)?;
     }
-    Ok((repaired, Some(aside)))
+    Ok((repaired, aside))
 }
 
 /// Takes over every recipe that can be read.

@@ -53,7 +53,7 @@ pub(super) fn repair(
         Ok(rows) => rows,
         Err(error) if is_damage(&error) => {
             repaired.info = read_info(&patient, id).ok();
-            let aside = if dry_run { None } else { Some(storage.set_aside(&name)?) };
+            let aside = if dry_run { None } else { storage.set_aside(&name)? };
             if !dry_run {
                 storage.delete(&name)?;
             }
@@ -72,7 +72,7 @@ pub(super) fn repair(
         let mut writer = rows.begin(storage.writer()?)?;
         rows.for_each(&mut |entry| push(&mut writer, entry))?;
         writer.replace(rows.info().clone())?;
-        return Ok((repaired, Some(aside)));
+        return Ok((repaired, aside));
     }
     if dry_run {
         return Ok((repaired, None));
@@ -92,7 +92,7 @@ pub(super) fn repair(
     }
     let aside = storage.set_aside(&name)?;
     storage.delete(&name)?;
-    Ok((repaired, Some(aside)))
+    Ok((repaired, aside))
 }
 
 /// Appends a row, unless no snapshot can have it.

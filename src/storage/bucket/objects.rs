@@ -107,14 +107,20 @@ impl BucketStorage {
             return found.ok_or_else(|| Error::not_found(self.records().describe(&key)));
         }
         let mut asked = BTreeSet::new();
+        let mut is_listed = false;
         for is_last in [false, true] {
             let view = if is_last { self.refresh()? } else { self.view()? };
+            is_listed = self.keys(&view, name).iter().any(|key| !view.condemned.contains(key));
             for key in self.keys(&view, name).into_iter().filter(|key| asked.insert(*key)) {
                 let key = key.text();
                 if let Some(found) = self.records().retry(action, &key, |bucket| act(bucket, &key))? {
                     return Ok(found);
                 }
             }
+        }
+        // What is listed still, after another look, was not deleted by a gc.
+        if is_listed {
+            return Err(Error::damaged_whole(name.path(), "the bucket's records list it, and it is not there"));
         }
         Err(Error::not_found(self.describe(name)))
     }
@@ -213,12 +219,16 @@ impl Storage for BucketStorage {
     }
 
     /// Copies the object within the bucket.
-    fn set_aside(&self, name: &ObjectName) -> Result<String> {
-        let key = self.with_key("inspect", name, |bucket, key| Ok(bucket.size(key)?.map(|_| key.to_owned())))?;
+    fn set_aside(&self, name: &ObjectName) -> Result<Option<String>> {
+        let found = self.with_key("inspect", name, |bucket, key| Ok(bucket.size(key)?.map(|_| key.to_owned())));
+        let key = match found {
+            Err(Error::Damaged { .. }) => return Ok(None),
+            found => found?,
+        };
         let aside = format!("quarantine/{}", key.replace('/', "."));
         match self.records().retry("set aside", &key, |bucket| bucket.copy(&key, &aside))? {
-            true => Ok(aside),
-            false => Err(Error::not_found(self.describe(name))),
+            true => Ok(Some(aside)),
+            false => Ok(None),
         }
     }
 

@@ -317,7 +317,7 @@ fn an_object_that_takes_the_place_of_a_damaged_one_is_read_from_then_on() {
     let damaged = object_keys(&bucket).into_iter().find(|key| key.starts_with("packs/")).unwrap();
     bucket.put(&damaged, &[0; 50]).unwrap();
     let repair = process.coordination.begin_repair().unwrap();
-    let aside = repair.storage().set_aside(&pack(1)).unwrap();
+    let aside = repair.storage().set_aside(&pack(1)).unwrap().unwrap();
     assert_eq!(bucket.get(&aside, 1000).unwrap().unwrap(), [0; 50]);
     let mut writer = repair.storage().writer().unwrap();
     writer.write(&[1; 100]).unwrap();
