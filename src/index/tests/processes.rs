@@ -310,5 +310,5 @@ fn what_several_add_at_once_is_all_kept_while_another_is_suspended_anywhere() {
         }
         suspended += 1;
     }
-    assert!(suspended > 20, "{suspended}");
+    assert!(suspended >= 15, "{suspended}");
 }
