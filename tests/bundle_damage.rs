@@ -20,7 +20,7 @@ use seamstore::storage::disk::SystemDisk;
 use seamstore::{AddRequest, Control, Error, GetRequest, Selector, Store};
 
 use crate::every_byte::make_store;
-use crate::support::{noise, picture};
+use crate::support::{noise, tree_fingerprint};
 
 /// A store of two snapshots, a bundle of the first, and the same with the second appended.
 struct Case {
@@ -80,7 +80,7 @@ impl Case {
             Err(Error::Damaged { .. } | Error::NotFound { .. } | Error::FormatVersion { .. }) => false,
             Err(error) => panic!("{story}: {error}"),
         };
-        let found = if out.exists() { picture(&out) } else { BTreeMap::new() };
+        let found = if out.exists() { tree_fingerprint(&out) } else { BTreeMap::new() };
         for (path, line) in &found {
             assert_eq!(Some(line), self.expected.get(path), "{story}: {path:?} came out wrong");
         }

@@ -10,7 +10,7 @@ use std::process::Stdio;
 
 use rustix::process::Signal;
 
-use crate::support::{Bench, noise, picture, skipped};
+use crate::support::{Sandbox, noise, skipped, tree_fingerprint};
 use crate::system::{bytes_in, give_to_nobody, signal, wait_until};
 
 const BIG: usize = 160_000_000;
@@ -18,49 +18,49 @@ const BIG: usize = 160_000_000;
 /// Adds `tree`, which has a big file `a`, suspends that in the middle of `a`, lets `change` change the files, and has
 /// it go on. Returns what it said on standard error; `None`, and says so, where the machine is too busy to suspend it in
 /// the middle.
-fn add_while_changing(bench: &Bench, change: &dyn Fn(&Bench), code: i32) -> Option<String> {
+fn add_while_changing(sandbox: &Sandbox, change: &dyn Fn(&Sandbox), code: i32) -> Option<String> {
     for attempt in 0..10 {
-        bench.write("tree/a", noise(1, BIG));
+        sandbox.write("tree/a", noise(1, BIG));
         let store = format!("store{attempt}");
-        let mut adding = bench
+        let mut adding = sandbox
             .command(["--store", &store, "add", "--memory", "32M", "tree"])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let begun = wait_until(&mut adding, || bytes_in(&bench.path(&store)) > 1_000_000);
+        let begun = wait_until(&mut adding, || bytes_in(&sandbox.path(&store)) > 1_000_000);
         signal(&adding, Signal::STOP);
         // Its clock stands still now; how far did it come?
-        let is_in_the_middle = begun && bytes_in(&bench.path(&store)) < (BIG - 80_000_000) as u64;
+        let is_in_the_middle = begun && bytes_in(&sandbox.path(&store)) < (BIG - 80_000_000) as u64;
         if is_in_the_middle {
-            change(bench);
+            change(sandbox);
         }
         signal(&adding, Signal::CONT);
         let output = adding.wait_with_output().unwrap();
         if is_in_the_middle {
             let error = String::from_utf8_lossy(&output.stderr).into_owned();
             assert_eq!(output.status.code(), Some(code), "{error}");
-            std::fs::rename(bench.path(&store), bench.path(".store")).unwrap();
+            std::fs::rename(sandbox.path(&store), sandbox.path(".store")).unwrap();
             return Some(error);
         }
-        std::fs::remove_dir_all(bench.path(&store)).unwrap();
+        std::fs::remove_dir_all(sandbox.path(&store)).unwrap();
     }
     skipped("ten times the add could not be suspended in the middle");
     None
 }
 
-fn restored(bench: &Bench, path: &str) -> Vec<u8> {
-    let output = bench.run(["get", path, "-o", "-"]);
+fn restored(sandbox: &Sandbox, path: &str) -> Vec<u8> {
+    let output = sandbox.run(["get", path, "-o", "-"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
 
 #[test]
 fn a_file_that_grows() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     let Some(error) = add_while_changing(
-        &bench,
-        &|bench| {
-            let mut file = OpenOptions::new().append(true).open(bench.path("tree/a")).unwrap();
+        &sandbox,
+        &|sandbox| {
+            let mut file = OpenOptions::new().append(true).open(sandbox.path("tree/a")).unwrap();
             file.write_all(b"more").unwrap();
         },
         3,
@@ -68,43 +68,43 @@ fn a_file_that_grows() {
         return;
     };
     assert!(error.contains("warning: \"tree/a\" grew while it was read"), "{error}");
-    let got = restored(&bench, "tree/a");
-    let now = std::fs::read(bench.path("tree/a")).unwrap();
+    let got = restored(&sandbox, "tree/a");
+    let now = std::fs::read(sandbox.path("tree/a")).unwrap();
     assert!(got.len() >= BIG && now.starts_with(&got), "{} bytes", got.len());
-    assert_eq!(bench.json(["snapshots"])[0]["skipped"], 1);
+    assert_eq!(sandbox.json(["snapshots"])[0]["skipped"], 1);
     // The next add sees that this is not what the snapshot has.
-    bench.ok(["add", "tree"]);
-    assert!(restored(&bench, "tree/a") == now);
+    sandbox.ok(["add", "tree"]);
+    assert!(restored(&sandbox, "tree/a") == now);
 }
 
 #[test]
 fn a_file_that_shrinks() {
     // Behind what was read, and before it: what was read is kept.
     for length in [BIG - 10_000_000, 1000] {
-        let bench = Bench::new();
+        let sandbox = Sandbox::new();
         let Some(error) = add_while_changing(
-            &bench,
-            &|bench| {
-                OpenOptions::new().write(true).open(bench.path("tree/a")).unwrap().set_len(length as u64).unwrap();
+            &sandbox,
+            &|sandbox| {
+                OpenOptions::new().write(true).open(sandbox.path("tree/a")).unwrap().set_len(length as u64).unwrap();
             },
             3,
         ) else {
             return;
         };
         assert!(error.contains("warning: \"tree/a\" shrank while it was read"), "{error}");
-        let got = restored(&bench, "tree/a");
+        let got = restored(&sandbox, "tree/a");
         assert!(got.len() >= length && got.len() < BIG && noise(1, BIG).starts_with(&got), "{} bytes", got.len());
     }
 }
 
 #[test]
 fn a_file_that_is_written_to() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     let at = BIG - 30_000_000;
     let Some(error) = add_while_changing(
-        &bench,
-        &|bench| {
-            let file = OpenOptions::new().write(true).open(bench.path("tree/a")).unwrap();
+        &sandbox,
+        &|sandbox| {
+            let file = OpenOptions::new().write(true).open(sandbox.path("tree/a")).unwrap();
             file.write_all_at(&vec![7; 20_000_000], at as u64).unwrap();
             file.write_all_at(b"first", 0).unwrap();
         },
@@ -113,8 +113,8 @@ fn a_file_that_is_written_to() {
         return;
     };
     assert!(error.contains("warning: \"tree/a\" was modified while it was read"), "{error}");
-    let got = restored(&bench, "tree/a");
-    let (old, new) = (noise(1, BIG), std::fs::read(bench.path("tree/a")).unwrap());
+    let got = restored(&sandbox, "tree/a");
+    let (old, new) = (noise(1, BIG), std::fs::read(sandbox.path("tree/a")).unwrap());
     assert_eq!(got.len(), BIG);
     // Each byte is one that the file had.
     assert!(got.iter().zip(old.iter().zip(&new)).all(|(got, (old, new))| got == old || got == new));
@@ -123,22 +123,24 @@ fn a_file_that_is_written_to() {
 
 #[test]
 fn files_that_come_and_go() {
-    let bench = Bench::new();
-    bench.write("tree/gone", b"gone");
-    bench.write("tree/gone too/file", b"gone");
-    bench.write("tree/kept", b"kept");
-    bench.write("tree/replaced", b"old");
-    bench.write("tree/saved", b"old");
+    let sandbox = Sandbox::new();
+    sandbox.write("tree/gone", b"gone");
+    sandbox.write("tree/gone too/file", b"gone");
+    sandbox.write("tree/kept", b"kept");
+    sandbox.write("tree/replaced", b"old");
+    sandbox.write("tree/saved", b"old");
     let Some(error) = add_while_changing(
-        &bench,
-        &|bench| {
-            std::fs::remove_file(bench.path("tree/gone")).unwrap();
-            std::fs::remove_dir_all(bench.path("tree/gone too")).unwrap();
+        &sandbox,
+        &|sandbox| {
+            std::fs::remove_file(sandbox.path("tree/gone")).unwrap();
+            std::fs::remove_dir_all(sandbox.path("tree/gone too")).unwrap();
             // As editors save.
-            std::fs::rename(bench.write("new", b"new"), bench.path("tree/saved")).unwrap();
-            std::fs::remove_file(bench.path("tree/replaced")).unwrap();
+            std::fs::rename(sandbox.write("new", b"new"), sandbox.path("tree/saved")).unwrap();
+            std::fs::remove_file(sandbox.path("tree/replaced")).unwrap();
             // A reader that opens this as the file it was waits for ever.
-            assert!(std::process::Command::new("mkfifo").arg(bench.path("tree/replaced")).status().unwrap().success());
+            assert!(
+                std::process::Command::new("mkfifo").arg(sandbox.path("tree/replaced")).status().unwrap().success()
+            );
         },
         0,
     ) else {
@@ -148,43 +150,43 @@ fn files_that_come_and_go() {
         assert!(error.contains(&format!("note: \"{gone}\" was removed after it was listed")), "{error}");
     }
     assert!(!error.contains("warning: "), "{error}");
-    bench.ok(["get", "tree", "-o", "copy"]);
+    sandbox.ok(["get", "tree", "-o", "copy"]);
     // The root was looked at before its time moved.
     let but_root = |root: &str| {
-        let mut picture = picture(&bench.path(root));
-        picture.remove(std::path::Path::new(""));
-        picture
+        let mut fingerprint = tree_fingerprint(&sandbox.path(root));
+        fingerprint.remove(std::path::Path::new(""));
+        fingerprint
     };
     assert_eq!(but_root("tree"), but_root("copy"));
-    assert_eq!(bench.json(["snapshots"])[0]["skipped"], 0);
+    assert_eq!(sandbox.json(["snapshots"])[0]["skipped"], 0);
 }
 
 #[test]
 fn a_big_file_that_vanishes_is_kept_once_it_is_open() {
-    let bench = Bench::new();
-    let Some(error) = add_while_changing(&bench, &|bench| std::fs::remove_file(bench.path("tree/a")).unwrap(), 3)
+    let sandbox = Sandbox::new();
+    let Some(error) = add_while_changing(&sandbox, &|sandbox| std::fs::remove_file(sandbox.path("tree/a")).unwrap(), 3)
     else {
         return;
     };
     assert!(error.contains("\"tree/a\""), "{error}");
-    assert!(restored(&bench, "tree/a") == noise(1, BIG));
+    assert!(restored(&sandbox, "tree/a") == noise(1, BIG));
 }
 
 #[test]
 fn what_may_not_be_read_is_named_and_the_rest_is_kept() {
-    let bench = Bench::new();
-    bench.write("tree/readable", b"readable");
-    bench.write("tree/secret", b"secret");
-    bench.write("tree/big secret", noise(2, 9_000_000));
-    bench.write("tree/closed/file", b"cannot be seen");
-    bench.write("tree/open/file", b"seen");
-    give_to_nobody(&bench.path("tree"));
+    let sandbox = Sandbox::new();
+    sandbox.write("tree/readable", b"readable");
+    sandbox.write("tree/secret", b"secret");
+    sandbox.write("tree/big secret", noise(2, 9_000_000));
+    sandbox.write("tree/closed/file", b"cannot be seen");
+    sandbox.write("tree/open/file", b"seen");
+    give_to_nobody(&sandbox.path("tree"));
     for closed in ["secret", "big secret", "closed"] {
-        std::fs::set_permissions(bench.path("tree").join(closed), std::fs::Permissions::from_mode(0o000)).unwrap();
+        std::fs::set_permissions(sandbox.path("tree").join(closed), std::fs::Permissions::from_mode(0o000)).unwrap();
     }
-    std::fs::create_dir(bench.path("store")).unwrap();
-    give_to_nobody(&bench.path("store"));
-    let output = bench.unprivileged(["--store", "store", "--json", "add", "tree"]).output().unwrap();
+    std::fs::create_dir(sandbox.path("store")).unwrap();
+    give_to_nobody(&sandbox.path("store"));
+    let output = sandbox.unprivileged(["--store", "store", "--json", "add", "tree"]).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{error}");
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -196,22 +198,22 @@ fn what_may_not_be_read_is_named_and_the_rest_is_kept() {
         assert!(what.contains("Permission denied"), "{what}");
         assert!(error.contains(&format!("warning: \"{closed}\" was left out: ")), "{error}");
     }
-    let listed = bench.unprivileged(["--store", "store", "ls", "-R"]).output().unwrap();
+    let listed = sandbox.unprivileged(["--store", "store", "ls", "-R"]).output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert_eq!(listed, "tree\ntree/closed\ntree/open\ntree/open/file\ntree/readable\n");
-    std::fs::set_permissions(bench.path("tree/closed"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(sandbox.path("tree/closed"), std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// No suspending here: a thread replaces, removes and makes files as fast as it can while adds run.
 #[test]
 fn a_tree_that_never_rests() {
     use std::sync::atomic::{AtomicBool, Ordering};
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     let content = |name: usize, version: u8| vec![version; 2000 + name];
     for name in 0..300 {
-        bench.write(format!("tree/{name:03}"), content(name, 0));
+        sandbox.write(format!("tree/{name:03}"), content(name, 0));
     }
-    bench.write("tree/999", b"rests");
+    sandbox.write("tree/999", b"rests");
     let rests = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -219,9 +221,9 @@ fn a_tree_that_never_rests() {
             while !rests.load(Ordering::Relaxed) {
                 version = version.wrapping_add(1);
                 for name in (0..300).step_by(7) {
-                    let path = bench.path(format!("tree/{name:03}"));
+                    let path = sandbox.path(format!("tree/{name:03}"));
                     match version % 3 {
-                        0 => std::fs::rename(bench.write("new", content(name, version)), path).unwrap(),
+                        0 => std::fs::rename(sandbox.write("new", content(name, version)), path).unwrap(),
                         1 => drop(std::fs::remove_file(path)),
                         _ => drop(std::os::unix::fs::symlink("999", path)),
                     }
@@ -229,12 +231,12 @@ fn a_tree_that_never_rests() {
             }
         });
         for round in 0..12 {
-            let output = bench.run(["add", "--reread", "tree"]);
+            let output = sandbox.run(["add", "--reread", "tree"]);
             let error = String::from_utf8_lossy(&output.stderr);
             assert!(matches!(output.status.code(), Some(0 | 3)), "{error}");
             assert_eq!(output.status.code() == Some(3), error.contains("warning: "), "{error}");
-            let copy = bench.path(format!("copy{round}"));
-            bench.ok(["get", "tree", "--snapshot", "latest", "-o", copy.to_str().unwrap()]);
+            let copy = sandbox.path(format!("copy{round}"));
+            sandbox.ok(["get", "tree", "--snapshot", "latest", "-o", copy.to_str().unwrap()]);
             for name in 0..300 {
                 let path = copy.join(format!("{name:03}"));
                 let Ok(stat) = path.symlink_metadata() else {

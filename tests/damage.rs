@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Bench, assert_same_tree, noise};
+use crate::support::{Sandbox, assert_same_tree, noise};
 use crate::system::files_below;
 
 /// Files of the tree whose pack is damaged.
@@ -47,22 +47,22 @@ impl Damage {
 
 /// A store with two snapshots that share nothing: `tree`, which the tests damage, and `other`. Returns the objects that
 /// only the first has: its pack, its recipes file and its snapshot.
-fn two_snapshots(bench: &Bench) -> (PathBuf, PathBuf, PathBuf) {
-    bench.ok(["init", "--frame", "256K"]);
+fn two_snapshots(sandbox: &Sandbox) -> (PathBuf, PathBuf, PathBuf) {
+    sandbox.ok(["init", "--frame", "256K"]);
     for n in 0..FILES {
-        bench.write(format!("tree/{n:02}"), noise(n as u64, 300_000));
+        sandbox.write(format!("tree/{n:02}"), noise(n as u64, 300_000));
     }
-    bench.write("tree/small", b"one chunk");
-    bench.write("other/file", noise(100, 300_000));
-    bench.write("other/small", b"another chunk");
-    bench.ok(["add", "tree"]);
+    sandbox.write("tree/small", b"one chunk");
+    sandbox.write("other/file", noise(100, 300_000));
+    sandbox.write("other/small", b"another chunk");
+    sandbox.ok(["add", "tree"]);
     let only = |folder: &str| {
-        let found: Vec<_> = files_below(&bench.path(".store").join(folder));
+        let found: Vec<_> = files_below(&sandbox.path(".store").join(folder));
         assert_eq!(found.len(), 1, "{found:?}");
         found[0].clone()
     };
     let objects = (only("packs"), only("recipes"), only("snapshots"));
-    bench.ok(["add", "other"]);
+    sandbox.ok(["add", "other"]);
     objects
 }
 
@@ -76,25 +76,25 @@ fn offsets(error: &str) -> BTreeSet<usize> {
     after.map(|rest| rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap()].parse().unwrap()).collect()
 }
 
-fn assert_other_is_whole(bench: &Bench) {
-    bench.ok(["get", "other", "-o", "other copy"]);
-    assert_same_tree(&bench.path("other"), &bench.path("other copy"));
-    std::fs::remove_dir_all(bench.path("other copy")).unwrap();
+fn assert_other_is_whole(sandbox: &Sandbox) {
+    sandbox.ok(["get", "other", "-o", "other copy"]);
+    assert_same_tree(&sandbox.path("other"), &sandbox.path("other copy"));
+    std::fs::remove_dir_all(sandbox.path("other copy")).unwrap();
 }
 
 #[test]
 fn a_flipped_bit_in_a_frame_costs_the_files_in_that_frame_only() {
-    let bench = Bench::new();
-    let (pack, ..) = two_snapshots(&bench);
+    let sandbox = Sandbox::new();
+    let (pack, ..) = two_snapshots(&sandbox);
     let at = Damage::Flip(500).inflict(&pack);
-    let error = bench.error(4, ["get", "tree", "-o", "copy"]);
+    let error = sandbox.error(4, ["get", "tree", "-o", "copy"]);
     assert!(error.contains(&name_of(&pack)), "{error}");
     let offsets = offsets(&error);
     assert!(offsets.len() == 1 && offsets.iter().all(|from| (*from..*from + 300_000).contains(&at)), "{error}");
     let mut lost = 0;
     for n in 0..FILES {
         let name = format!("{n:02}");
-        let copy = bench.path(format!("copy/{name}"));
+        let copy = sandbox.path(format!("copy/{name}"));
         let is_named = error.contains(&format!("warning: \"{name}\" was not restored: "));
         // Whole, or named and not there.
         assert_eq!(copy.exists(), !is_named, "{name}: {error}");
@@ -104,19 +104,19 @@ fn a_flipped_bit_in_a_frame_costs_the_files_in_that_frame_only() {
         }
     }
     assert!((1..=3).contains(&lost), "{lost} files lost: {error}");
-    assert_eq!(std::fs::read(bench.path("copy/small")).unwrap(), b"one chunk");
-    assert_other_is_whole(&bench);
+    assert_eq!(std::fs::read(sandbox.path("copy/small")).unwrap(), b"one chunk");
+    assert_other_is_whole(&sandbox);
 
     let lost = (0..FILES).find(|n| error.contains(&format!("\"{n:02}\" was not restored"))).unwrap();
     let lost_path = format!("tree/{lost:02}");
     // A stream ends before the damage; a file or a part that is not whole is not left behind.
-    let streamed = bench.run(["get", &lost_path, "-o", "-"]);
+    let streamed = sandbox.run(["get", &lost_path, "-o", "-"]);
     assert_eq!(streamed.status.code(), Some(4));
     assert!(noise(lost as u64, 300_000).starts_with(&streamed.stdout) && streamed.stdout.len() < 300_000);
-    bench.expect(4, ["get", &lost_path, "-o", "file"]);
-    bench.expect(4, ["get", &lost_path, "--range", "0..300000", "-o", "part"]);
-    assert!(!bench.path("file").exists() && !bench.path("part").exists());
-    let json = bench.run(["--json", "get", "tree", "-o", "again"]);
+    sandbox.expect(4, ["get", &lost_path, "-o", "file"]);
+    sandbox.expect(4, ["get", &lost_path, "--range", "0..300000", "-o", "part"]);
+    assert!(!sandbox.path("file").exists() && !sandbox.path("part").exists());
+    let json = sandbox.run(["--json", "get", "tree", "-o", "again"]);
     assert_eq!(json.status.code(), Some(4));
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert!(json["lost"].as_array().unwrap().iter().any(|loss| loss["path"] == format!("{lost:02}")), "{json}");
@@ -135,23 +135,23 @@ fn a_pack_that_has_lost_its_end_costs_that_pack_only() {
         Damage::Delete,
     ] {
         for with_index in [true, false] {
-            let bench = Bench::new();
-            let (pack, ..) = two_snapshots(&bench);
+            let sandbox = Sandbox::new();
+            let (pack, ..) = two_snapshots(&sandbox);
             damage.inflict(&pack);
             if !with_index {
-                std::fs::remove_dir_all(bench.path(".store/index")).unwrap();
+                std::fs::remove_dir_all(sandbox.path(".store/index")).unwrap();
             }
-            let error = bench.error(4, ["get", "tree", "-o", "copy"]);
+            let error = sandbox.error(4, ["get", "tree", "-o", "copy"]);
             assert!(error.contains(" is damaged") && error.contains("was not restored"), "{damage:?}: {error}");
             if damage != Damage::Delete && with_index {
                 assert!(error.contains(&name_of(&pack)), "{damage:?}: {error}");
             }
-            assert_eq!(files_below(&bench.path("copy")), Vec::<PathBuf>::new(), "{damage:?}");
-            assert_other_is_whole(&bench);
-            bench.expect(4, ["dedup-stats"]);
-            bench.ok(["ls", "-R"]);
+            assert_eq!(files_below(&sandbox.path("copy")), Vec::<PathBuf>::new(), "{damage:?}");
+            assert_other_is_whole(&sandbox);
+            sandbox.expect(4, ["dedup-stats"]);
+            sandbox.ok(["ls", "-R"]);
             if damage != Damage::Delete {
-                let error = bench.error(4, ["repair", "--index"]);
+                let error = sandbox.error(4, ["repair", "--index"]);
                 assert!(error.contains(&name_of(&pack)) && error.contains("left out"), "{damage:?}: {error}");
             }
         }
@@ -162,27 +162,27 @@ fn a_pack_that_has_lost_its_end_costs_that_pack_only() {
 fn a_damaged_recipes_file_costs_its_files_only() {
     for damage in [Damage::Flip(300), Damage::Flip(999), Damage::Truncate(500), Damage::Truncate(0), Damage::Delete] {
         for with_index in [true, false] {
-            let bench = Bench::new();
-            let (_, recipes, _) = two_snapshots(&bench);
+            let sandbox = Sandbox::new();
+            let (_, recipes, _) = two_snapshots(&sandbox);
             damage.inflict(&recipes);
             if !with_index {
-                std::fs::remove_dir_all(bench.path(".store/index")).unwrap();
+                std::fs::remove_dir_all(sandbox.path(".store/index")).unwrap();
             }
-            let error = bench.error(4, ["get", "tree", "-o", "copy"]);
+            let error = sandbox.error(4, ["get", "tree", "-o", "copy"]);
             assert!(error.contains(" is damaged"), "{damage:?}: {error}");
             if damage != Damage::Delete && with_index {
                 assert!(error.contains(&name_of(&recipes)), "{damage:?}: {error}");
             }
-            for file in files_below(&bench.path("copy")) {
+            for file in files_below(&sandbox.path("copy")) {
                 let name = name_of(&file);
                 assert!(
-                    std::fs::read(&file).unwrap() == std::fs::read(bench.path("tree").join(&name)).unwrap(),
+                    std::fs::read(&file).unwrap() == std::fs::read(sandbox.path("tree").join(&name)).unwrap(),
                     "{name}"
                 );
             }
             // A file of one chunk needs no recipe.
-            assert!(bench.path("copy/small").exists(), "{damage:?}: {error}");
-            assert_other_is_whole(&bench);
+            assert!(sandbox.path("copy/small").exists(), "{damage:?}: {error}");
+            assert_other_is_whole(&sandbox);
         }
     }
 }
@@ -198,24 +198,24 @@ fn a_damaged_snapshot_is_named_and_the_others_are_there() {
         Damage::Truncate(700),
         Damage::Truncate(0),
     ] {
-        let bench = Bench::new();
-        let (.., snapshot) = two_snapshots(&bench);
+        let sandbox = Sandbox::new();
+        let (.., snapshot) = two_snapshots(&sandbox);
         damage.inflict(&snapshot);
         let name = name_of(&snapshot);
         let id = name.trim_end_matches(".arrow");
         for command in [&["ls", "-R", "--snapshot", id][..], &["get", "tree", "--snapshot", id, "-o", "copy"]] {
-            let error = bench.error(4, command);
+            let error = sandbox.error(4, command);
             assert!(error.contains(&name) && error.contains("is damaged at byte "), "{damage:?}: {error}");
             assert!(error.contains("\nhint: "), "{error}");
         }
-        assert_eq!(files_below(&bench.path("copy")), Vec::<PathBuf>::new(), "{damage:?}");
-        bench.expect(4, ["dedup-stats"]);
-        let other = bench.path(".store/snapshots");
+        assert_eq!(files_below(&sandbox.path("copy")), Vec::<PathBuf>::new(), "{damage:?}");
+        sandbox.expect(4, ["dedup-stats"]);
+        let other = sandbox.path(".store/snapshots");
         let other = files_below(&other).into_iter().map(|path| name_of(&path)).find(|other| *other != name).unwrap();
-        bench.ok(["get", "other", "--snapshot", other.trim_end_matches(".arrow"), "-o", "other copy"]);
-        assert_same_tree(&bench.path("other"), &bench.path("other copy"));
+        sandbox.ok(["get", "other", "--snapshot", other.trim_end_matches(".arrow"), "-o", "other copy"]);
+        assert_same_tree(&sandbox.path("other"), &sandbox.path("other copy"));
         // A damaged parent is no reason not to add.
-        bench.ok(["add", "tree"]);
+        sandbox.ok(["add", "tree"]);
     }
 }
 
@@ -225,17 +225,17 @@ fn adding_the_originals_again_heals() {
     for damage in [Damage::FlipBeforeEnd(200), Damage::FlipBeforeEnd(1), Damage::Truncate(500), Damage::Delete] {
         for of_recipes in [false, true] {
             for with_index in [true, false] {
-                let bench = Bench::new();
-                let (pack, recipes, _) = two_snapshots(&bench);
+                let sandbox = Sandbox::new();
+                let (pack, recipes, _) = two_snapshots(&sandbox);
                 damage.inflict(if of_recipes { &recipes } else { &pack });
                 if !with_index {
-                    std::fs::remove_dir_all(bench.path(".store/index")).unwrap();
+                    std::fs::remove_dir_all(sandbox.path(".store/index")).unwrap();
                 }
-                bench.ok(["add", "--reread", "tree"]);
+                sandbox.ok(["add", "--reread", "tree"]);
                 let story = format!("{damage:?}, recipes: {of_recipes}, index: {with_index}");
-                let output = bench.run(["get", "tree", "-o", "copy"]);
+                let output = sandbox.run(["get", "tree", "-o", "copy"]);
                 assert!(output.status.success(), "{story}: {}", String::from_utf8_lossy(&output.stderr));
-                assert_same_tree(&bench.path("tree"), &bench.path("copy"));
+                assert_same_tree(&sandbox.path("tree"), &sandbox.path("copy"));
             }
         }
     }

@@ -5,16 +5,16 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::process::Stdio;
 
-use crate::support::{Bench, noise};
+use crate::support::{Sandbox, noise};
 
 #[test]
 fn what_is_no_store_is_told_how_to_become_one() {
-    let bench = Bench::new();
-    bench.write("plain/file", b"no store");
+    let sandbox = Sandbox::new();
+    sandbox.write("plain/file", b"no store");
     for (store, why) in [("absent", "no such directory"), ("plain", "no store.json"), ("plain/file", "not a directory")]
     {
         for command in [&["ls"][..], &["get", "x"], &["snapshots"], &["dedup-stats"], &["repair", "--index"]] {
-            let error = bench.error(1, [&["--store", store], command].concat());
+            let error = sandbox.error(1, [&["--store", store], command].concat());
             assert!(
                 error.contains(&format!("{store:?} is not a store")) && error.contains(why),
                 "{command:?}: {error}"
@@ -23,80 +23,80 @@ fn what_is_no_store_is_told_how_to_become_one() {
         }
     }
     // A directory that holds something else does not become a store by accident.
-    bench.write("data", b"data");
+    sandbox.write("data", b"data");
     for arguments in [["--store", "plain", "add", "data"], ["--store", "plain/file", "add", "data"]] {
-        bench.error(1, arguments);
+        sandbox.error(1, arguments);
     }
-    assert_eq!(std::fs::read_dir(bench.path("plain")).unwrap().count(), 1);
-    assert!(!bench.path("absent").exists());
+    assert_eq!(std::fs::read_dir(sandbox.path("plain")).unwrap().count(), 1);
+    assert!(!sandbox.path("absent").exists());
 }
 
 #[test]
 fn another_format_version_is_refused_by_name() {
-    let bench = Bench::new();
-    bench.write("data", b"data");
-    bench.ok(["add", "data"]);
-    let config = std::fs::read_to_string(bench.path(".store/store.json")).unwrap();
+    let sandbox = Sandbox::new();
+    sandbox.write("data", b"data");
+    sandbox.ok(["add", "data"]);
+    let config = std::fs::read_to_string(sandbox.path(".store/store.json")).unwrap();
     let later = config.replace("\"version\": 1,", "\"version\": 2,");
     assert_ne!(config, later, "{config}");
-    std::fs::write(bench.path(".store/store.json"), later).unwrap();
+    std::fs::write(sandbox.path(".store/store.json"), later).unwrap();
     for command in [&["ls"][..], &["add", "data"], &["get", "data", "-o", "out"], &["dedup-stats"]] {
-        let error = bench.error(1, command);
+        let error = sandbox.error(1, command);
         assert!(error.contains("store.json has format version 2") && error.contains("reads version 1"), "{error}");
         assert!(error.contains("hint: use a version of this program"), "{error}");
     }
-    assert!(!bench.path("out").exists());
+    assert!(!sandbox.path("out").exists());
 }
 
 #[test]
 fn a_wrong_path_is_answered_with_the_nearest_names() {
-    let bench = Bench::new();
-    bench.write("tree/source/readme.txt", b"text");
-    bench.write("tree/source/parser.rs", b"code");
-    bench.ok(["add", "tree"]);
+    let sandbox = Sandbox::new();
+    sandbox.write("tree/source/readme.txt", b"text");
+    sandbox.write("tree/source/parser.rs", b"code");
+    sandbox.ok(["add", "tree"]);
     for (asked, offered) in [
         ("tree/source/readme.tx", "tree/source/readme.txt"),
         ("readme.txt", "tree/source/readme.txt"),
         ("tree/sauce/parser.rs", "tree/source/parser.rs"),
     ] {
         for command in ["get", "ls"] {
-            let error = bench.error(1, [command, asked]);
+            let error = sandbox.error(1, [command, asked]);
             assert!(error.contains(&format!("path \"{asked}\" not found")), "{error}");
             assert!(error.contains("hint: did you mean") && error.contains(offered), "{error}");
         }
     }
-    let error = bench.error(1, ["get", "wholly/unlike/anything"]);
+    let error = sandbox.error(1, ["get", "wholly/unlike/anything"]);
     assert!(error.contains("not found") && !error.contains("hint"), "{error}");
-    let error = bench.error(1, ["get", "tree", "--snapshot", "0123456789abcdef0123456789abcdef0123456789abcdef"]);
+    let error = sandbox.error(1, ["get", "tree", "--snapshot", "0123456789abcdef0123456789abcdef0123456789abcdef"]);
     assert!(error.contains("snapshot \"0123456789abcdef0123456789abcdef0123456789abcdef\" not found"), "{error}");
-    assert!(!bench.path("readme.txt").exists());
+    assert!(!sandbox.path("readme.txt").exists());
 }
 
 #[test]
 fn nothing_in_the_way_of_a_tree_is_touched() {
-    let bench = Bench::new();
-    bench.write("tree/a", b"stored a");
-    bench.write("tree/b", b"stored b");
-    bench.ok(["add", "tree"]);
-    bench.write("out/b", b"precious");
-    let error = bench.error(1, ["get", "tree", "-o", "out"]);
+    let sandbox = Sandbox::new();
+    sandbox.write("tree/a", b"stored a");
+    sandbox.write("tree/b", b"stored b");
+    sandbox.ok(["add", "tree"]);
+    sandbox.write("out/b", b"precious");
+    let error = sandbox.error(1, ["get", "tree", "-o", "out"]);
     assert!(error.contains("\"out\" exists") && error.contains("hint:") && error.contains("--force"), "{error}");
-    assert_eq!(std::fs::read(bench.path("out/b")).unwrap(), b"precious");
-    assert!(!bench.path("out/a").exists());
+    assert_eq!(std::fs::read(sandbox.path("out/b")).unwrap(), b"precious");
+    assert!(!sandbox.path("out/a").exists());
     // A link in the way is replaced, not followed.
-    std::fs::remove_file(bench.path("out/b")).unwrap();
-    bench.write("elsewhere", b"not to be written");
-    symlink("../elsewhere", bench.path("out/b")).unwrap();
-    bench.ok(["get", "tree", "-o", "out", "--force"]);
-    assert_eq!(std::fs::read(bench.path("out/b")).unwrap(), b"stored b");
-    assert_eq!(std::fs::read(bench.path("elsewhere")).unwrap(), b"not to be written");
+    std::fs::remove_file(sandbox.path("out/b")).unwrap();
+    sandbox.write("elsewhere", b"not to be written");
+    symlink("../elsewhere", sandbox.path("out/b")).unwrap();
+    sandbox.ok(["get", "tree", "-o", "out", "--force"]);
+    assert_eq!(std::fs::read(sandbox.path("out/b")).unwrap(), b"stored b");
+    assert_eq!(std::fs::read(sandbox.path("elsewhere")).unwrap(), b"not to be written");
 }
 
 #[test]
 fn wrong_usage_is_code_2() {
-    let bench = Bench::new();
-    bench.write("data", b"data");
-    bench.ok(["add", "data"]);
+    let sandbox = Sandbox::new();
+    sandbox.write("data", b"data");
+    sandbox.ok(["add", "data"]);
     for arguments in [
         &["no-such-command"][..],
         &["add"],
@@ -117,35 +117,35 @@ fn wrong_usage_is_code_2() {
         &["ls", "-l", "-0"],
         &["repair", "--index", "--dry-run"],
     ] {
-        let error = bench.error(2, arguments);
+        let error = sandbox.error(2, arguments);
         assert!(error.starts_with("error: "), "{arguments:?}: {error}");
     }
-    assert_eq!(bench.json(["snapshots"]).as_array().unwrap().len(), 1);
+    assert_eq!(sandbox.json(["snapshots"]).as_array().unwrap().len(), 1);
     for arguments in [["--help"], ["--version"]] {
-        assert!(!bench.expect(0, arguments).is_empty());
+        assert!(!sandbox.expect(0, arguments).is_empty());
     }
 }
 
 #[test]
 fn a_path_that_is_not_there_fails_the_add() {
-    let bench = Bench::new();
-    bench.write("data", b"data");
-    bench.ok(["init"]);
-    let error = bench.error(1, ["add", "data", "absent"]);
+    let sandbox = Sandbox::new();
+    sandbox.write("data", b"data");
+    sandbox.ok(["init"]);
+    let error = sandbox.error(1, ["add", "data", "absent"]);
     assert!(error.contains("cannot read \"absent\""), "{error}");
-    assert_eq!(bench.json(["snapshots"]).as_array().unwrap().len(), 0);
+    assert_eq!(sandbox.json(["snapshots"]).as_array().unwrap().len(), 0);
 }
 
 #[test]
 fn a_reader_may_leave_early() {
-    let bench = Bench::new();
-    bench.write("big", noise(1, 30_000_000));
+    let sandbox = Sandbox::new();
+    sandbox.write("big", noise(1, 30_000_000));
     for n in 0..3000 {
-        bench.write(format!("many/{n:0100}"), b"");
+        sandbox.write(format!("many/{n:0100}"), b"");
     }
-    bench.ok(["add", "big", "many"]);
+    sandbox.ok(["add", "big", "many"]);
     for arguments in [&["get", "big", "-o", "-"][..], &["ls", "-R"], &["--json", "ls", "-R"]] {
-        let mut child = bench.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = sandbox.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdout = child.stdout.take().unwrap();
         let mut few = [0; 10];
         stdout.read_exact(&mut few).unwrap();
@@ -157,12 +157,12 @@ fn a_reader_may_leave_early() {
 }
 
 /// Runs a command line under a terminal of its own and returns what the terminal was shown.
-fn on_a_terminal(bench: &Bench, command_line: &str) -> Option<String> {
+fn on_a_terminal(sandbox: &Sandbox, command_line: &str) -> Option<String> {
     let program = env!("CARGO_BIN_EXE_store");
     let line = format!("'{program}' {command_line}");
     let output = std::process::Command::new("script")
         .args(["-qec", &line, "/dev/null"])
-        .current_dir(bench.path(""))
+        .current_dir(sandbox.path(""))
         .env("TERM", "xterm")
         .stdin(Stdio::null())
         .output()
@@ -173,33 +173,33 @@ fn on_a_terminal(bench: &Bench, command_line: &str) -> Option<String> {
 
 #[test]
 fn progress_is_for_terminals_only() {
-    let bench = Bench::new();
-    bench.write("big", noise(2, 40_000_000));
-    bench.ok(["init"]);
-    let output = bench.run(["add", "big"]);
+    let sandbox = Sandbox::new();
+    sandbox.write("big", noise(2, 40_000_000));
+    sandbox.ok(["init"]);
+    let output = sandbox.run(["add", "big"]);
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(output.stdout.is_empty(), "an add has no data");
     assert!(error.starts_with("snapshot ") && error.lines().count() == 1 && !error.contains('\u{1b}'), "{error:?}");
-    let output = bench.run(["get", "big", "-o", "copy"]);
+    let output = sandbox.run(["get", "big", "-o", "copy"]);
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(output.stdout.is_empty() && error.lines().count() == 1 && !error.contains('\u{1b}'), "{error:?}");
-    assert!(bench.run(["--quiet", "add", "big"]).stderr.is_empty());
+    assert!(sandbox.run(["--quiet", "add", "big"]).stderr.is_empty());
 
-    let Some(shown) = on_a_terminal(&bench, "add --reread big") else {
+    let Some(shown) = on_a_terminal(&sandbox, "add --reread big") else {
         crate::support::skipped("there is no `script` to make a terminal with");
         return;
     };
     assert!(shown.contains('\u{1b}') && shown.contains("files") && shown.contains("snapshot "), "{shown:?}");
-    let quiet = on_a_terminal(&bench, "--quiet add --reread big").unwrap();
+    let quiet = on_a_terminal(&sandbox, "--quiet add --reread big").unwrap();
     assert_eq!(quiet, "");
 }
 
 #[test]
 fn an_unreadable_store_json_names_the_place() {
-    let bench = Bench::new();
-    bench.write("data", b"data");
-    bench.ok(["add", "data"]);
-    let config = bench.path(".store/store.json");
+    let sandbox = Sandbox::new();
+    sandbox.write("data", b"data");
+    sandbox.ok(["add", "data"]);
+    let config = sandbox.path(".store/store.json");
     let whole = std::fs::read(&config).unwrap();
     let mut bad_profile = String::from_utf8(whole.clone()).unwrap();
     let at = bad_profile.find("default").unwrap();
@@ -214,7 +214,7 @@ fn an_unreadable_store_json_names_the_place() {
         std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o644)).unwrap();
         std::fs::File::create(&config).unwrap().write_all(&bytes).unwrap();
         for command in [&["ls"][..], &["add", "data"], &["get", "data", "-o", "out"]] {
-            let error = bench.error(4, command);
+            let error = sandbox.error(4, command);
             assert!(error.contains("store.json is damaged at byte "), "{damage}: {error}");
         }
     }
@@ -222,10 +222,10 @@ fn an_unreadable_store_json_names_the_place() {
 
 #[test]
 fn a_device_is_written_to_and_never_replaced() {
-    let bench = Bench::new();
-    bench.write("file", b"some bytes");
-    bench.ok(["add", "file"]);
-    let device = bench.path("device");
+    let sandbox = Sandbox::new();
+    sandbox.write("file", b"some bytes");
+    sandbox.ok(["add", "file"]);
+    let device = sandbox.path("device");
     let made = std::process::Command::new("mknod").arg(&device).args(["c", "1", "3"]).status();
     if !made.is_ok_and(|status| status.success()) {
         // Only root may make one; a link that leads to one must do.
@@ -233,18 +233,18 @@ fn a_device_is_written_to_and_never_replaced() {
     }
     let before = std::fs::symlink_metadata(&device).unwrap().ino();
     for force in [&[][..], &["--force"]] {
-        bench.ok([&["export", "--tar", "-o", "device"][..], force].concat());
-        bench.ok([&["get", "file", "--range", "0..4", "-o", "device"][..], force].concat());
+        sandbox.ok([&["export", "--tar", "-o", "device"][..], force].concat());
+        sandbox.ok([&["get", "file", "--range", "0..4", "-o", "device"][..], force].concat());
         // What fails in the middle leaves it alone, too.
-        bench.run([&["get", "absent", "--range", "0..4", "-o", "device"][..], force].concat());
+        sandbox.run([&["get", "absent", "--range", "0..4", "-o", "device"][..], force].concat());
     }
     if std::fs::symlink_metadata(&device).unwrap().file_type().is_char_device() {
-        let error = bench.error(1, ["get", "file", "-o", "device", "--force"]);
+        let error = sandbox.error(1, ["get", "file", "-o", "device", "--force"]);
         assert!(error.contains("\"device\" exists"), "{error}");
     }
     assert_eq!(std::fs::symlink_metadata(&device).unwrap().ino(), before);
     // Half an export is not left behind, nor takes it the place of what was there.
-    bench.write("old", b"old");
-    bench.error(1, ["export", "--tar", "absent", "-o", "old", "--force"]);
-    assert_eq!(std::fs::read(bench.path("old")).unwrap(), b"old");
+    sandbox.write("old", b"old");
+    sandbox.error(1, ["export", "--tar", "absent", "-o", "old", "--force"]);
+    assert_eq!(std::fs::read(sandbox.path("old")).unwrap(), b"old");
 }

@@ -15,7 +15,7 @@ use seamstore::engine::verify::{Depth, VerifyRequest};
 use seamstore::pack::frame::{Codec, FrameSettings};
 use seamstore::{AddRequest, Control, Error, GetRequest, Selector, Settings, Store};
 
-use crate::support::{noise, picture};
+use crate::support::{noise, tree_fingerprint};
 use crate::system::files_below;
 
 const THREADS: usize = 2;
@@ -39,7 +39,7 @@ pub(crate) fn make_store(folder: &Path) -> BTreeMap<PathBuf, String> {
     let request = AddRequest { paths: vec![tree.clone()], memory_bytes: 64 << 20, threads: 1, ..AddRequest::default() };
     let report = store.add(&request, &Control::default()).unwrap();
     assert_eq!(report.problems, []);
-    picture(&tree)
+    tree_fingerprint(&tree)
 }
 
 fn copy(from: &Path, to: &Path, with_index: bool) {
@@ -114,7 +114,7 @@ impl Flipped<'_> {
             Err(Error::Damaged { .. } | Error::NotFound { .. } | Error::FormatVersion { .. }) => false,
             Err(error) => panic!("{story}: {error}"),
         };
-        let found = if out.exists() { picture(&out) } else { BTreeMap::new() };
+        let found = if out.exists() { tree_fingerprint(&out) } else { BTreeMap::new() };
         for (path, line) in &found {
             assert_eq!(Some(line), self.expected.get(path), "{story}: {path:?} came out wrong");
         }

@@ -3,9 +3,9 @@
 
 use std::process::{Command, Output};
 
-use crate::support::{Bench, assert_same_tree, noise};
+use crate::support::{Sandbox, assert_same_tree, noise};
 
-impl Bench {
+impl Sandbox {
     /// Runs the program where at most so many files may be open, the three standard ones among them.
     fn with_files(&self, limit: usize, arguments: &[&str]) -> Output {
         let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
@@ -17,18 +17,18 @@ impl Bench {
 }
 
 /// A store of many packs, and trees of many files.
-fn bench() -> Bench {
-    let bench = Bench::new();
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
     for n in 0..30 {
-        bench.write(format!("part/{n}"), noise(n, 40_000));
-        bench.ok(["add", "part"]);
+        sandbox.write(format!("part/{n}"), noise(n, 40_000));
+        sandbox.ok(["add", "part"]);
     }
     for n in 0..200 {
-        bench.write(format!("tree/{}/{n}", n % 7), noise(100 + n, 20_000));
+        sandbox.write(format!("tree/{}/{n}", n % 7), noise(100 + n, 20_000));
     }
     // In chunks of many packs.
-    bench.write("tree/all", (0..30).flat_map(|n| noise(n, 40_000)).collect::<Vec<u8>>());
-    bench
+    sandbox.write("tree/all", (0..30).flat_map(|n| noise(n, 40_000)).collect::<Vec<u8>>());
+    sandbox
 }
 
 const COMMANDS: [&[&str]; 9] = [
@@ -45,27 +45,27 @@ const COMMANDS: [&[&str]; 9] = [
 
 #[test]
 fn sixty_four_files_are_enough() {
-    let bench = bench();
+    let sandbox = sandbox();
     for arguments in COMMANDS {
-        let output = bench.with_files(64, arguments);
+        let output = sandbox.with_files(64, arguments);
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {error}");
     }
-    assert_same_tree(&bench.path("tree"), &bench.path("copy"));
-    let first = bench.snapshots().pop().unwrap();
-    assert_eq!(bench.with_files(64, &["rm", &first]).status.code(), Some(0));
-    assert_eq!(bench.with_files(64, &["gc", "--max-waste", "0%"]).status.code(), Some(0));
-    bench.ok(["verify", "--full"]);
+    assert_same_tree(&sandbox.path("tree"), &sandbox.path("copy"));
+    let first = sandbox.snapshots().pop().unwrap();
+    assert_eq!(sandbox.with_files(64, &["rm", &first]).status.code(), Some(0));
+    assert_eq!(sandbox.with_files(64, &["gc", "--max-waste", "0%"]).status.code(), Some(0));
+    sandbox.ok(["verify", "--full"]);
 }
 
 #[test]
 fn fewer_files_are_enough_or_said_to_be_too_few() {
-    let bench = bench();
-    bench.ok(["add", "tree"]);
+    let sandbox = sandbox();
+    sandbox.ok(["add", "tree"]);
     let mut too_few = 0;
     for limit in [32, 20, 16, 12, 10, 8, 6] {
         for arguments in COMMANDS {
-            let output = bench.with_files(limit, arguments);
+            let output = sandbox.with_files(limit, arguments);
             let error = String::from_utf8_lossy(&output.stderr);
             let said = error.contains("Too many open files");
             match output.status.code() {
@@ -75,9 +75,9 @@ fn fewer_files_are_enough_or_said_to_be_too_few() {
                 Some(127) if error.contains("shared librar") => too_few += 1,
                 code => panic!("{limit} files, {arguments:?}: {code:?} {error}"),
             }
-            let _ = std::fs::remove_dir_all(bench.path("copy"));
+            let _ = std::fs::remove_dir_all(sandbox.path("copy"));
         }
-        bench.ok(["verify", "--full"]);
+        sandbox.ok(["verify", "--full"]);
     }
     assert!(too_few > 0, "fewer should be tried");
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags, lsetxattr, utimensat};
 
-use crate::support::{Bench, noise, skipped};
+use crate::support::{Sandbox, noise, skipped};
 use crate::system::entries_below;
 use crate::xattrs::all_xattrs;
 
@@ -78,14 +78,14 @@ fn listing(root: &Path) -> String {
 }
 
 /// The listings of all snapshots of a store, the oldest first.
-fn listings(bench: &Bench, store: &str) -> String {
-    let snapshots = bench.json(["--store", store, "snapshots"]);
+fn listings(sandbox: &Sandbox, store: &str) -> String {
+    let snapshots = sandbox.json(["--store", store, "snapshots"]);
     let mut text = String::new();
     for snapshot in snapshots.as_array().unwrap().iter().rev() {
         let id = snapshot["id"].as_str().unwrap();
-        bench.ok(["--store", store, "get", "--snapshot", id, "tree", "-o", id]);
+        sandbox.ok(["--store", store, "get", "--snapshot", id, "tree", "-o", id]);
         writeln!(text, "snapshot {id}").unwrap();
-        text.push_str(&listing(&bench.path(id)));
+        text.push_str(&listing(&sandbox.path(id)));
     }
     text
 }
@@ -109,23 +109,23 @@ fn stores_of_every_version_are_read() {
         if !golden.is_dir() {
             continue;
         }
-        let bench = Bench::new();
-        if lsetxattr(bench.path(""), "user.probe", b"", XattrFlags::empty()).is_err() {
+        let sandbox = Sandbox::new();
+        if lsetxattr(sandbox.path(""), "user.probe", b"", XattrFlags::empty()).is_err() {
             skipped("golden stores: the file system has no extended attributes");
             return;
         }
-        copy_tree(&golden.join("store"), &bench.path("store"));
+        copy_tree(&golden.join("store"), &sandbox.path("store"));
         let expected = std::fs::read_to_string(golden.join("listing.txt")).unwrap();
-        let found = listings(&bench, "store");
+        let found = listings(&sandbox, "store");
         for (expected, found) in expected.lines().zip(found.lines()) {
             assert_eq!(expected, found, "{golden:?}");
         }
         assert_eq!(expected, found, "{golden:?}");
-        bench.ok(["--store", "store", "dedup-stats"]);
+        sandbox.ok(["--store", "store", "dedup-stats"]);
         // What is in it is known to be in it: the cuts, the ids and the recipes are those of today.
-        let newest = bench.json(["--store", "store", "snapshots"])[0]["id"].as_str().unwrap().to_owned();
-        std::fs::rename(bench.path(newest), bench.path("tree")).unwrap();
-        let added = bench.json(["--store", "store", "add", "--reread", "tree"]);
+        let newest = sandbox.json(["--store", "store", "snapshots"])[0]["id"].as_str().unwrap().to_owned();
+        std::fs::rename(sandbox.path(newest), sandbox.path("tree")).unwrap();
+        let added = sandbox.json(["--store", "store", "add", "--reread", "tree"]);
         assert_eq!(added["new_bytes"], 0, "{golden:?}");
         read += 1;
     }
@@ -153,52 +153,52 @@ fn text(lines: usize) -> String {
 }
 
 /// The trees of the snapshots: contents of several chunks, edited between snapshots.
-fn build_contents(bench: &Bench, name: &str, snapshot: usize) {
+fn build_contents(sandbox: &Sandbox, name: &str, snapshot: usize) {
     // What is not compressed, or little, has to be short.
     let (lines, zeros) = match name {
         "v1-none" => (150, 3000),
         "v1-lz4" => (1500, 200_000),
         _ => (3000, 200_000),
     };
-    bench.write("tree/text", text(lines));
-    bench.write("tree/noise", noise(1, 9000));
-    bench.write("tree/copy of noise", noise(1, 9000));
-    bench.write("tree/empty", b"");
-    bench.write("tree/zeros", vec![0; zeros]);
-    bench.write("tree/folder/one", b"1");
+    sandbox.write("tree/text", text(lines));
+    sandbox.write("tree/noise", noise(1, 9000));
+    sandbox.write("tree/copy of noise", noise(1, 9000));
+    sandbox.write("tree/empty", b"");
+    sandbox.write("tree/zeros", vec![0; zeros]);
+    sandbox.write("tree/folder/one", b"1");
     if snapshot > 0 {
-        bench.write("tree/text", text(lines / 2) + "an edit in the middle\n" + &text(lines)[text(lines / 2).len()..]);
-        bench.write("tree/folder/new", noise(2, 3000));
-        std::fs::remove_file(bench.path("tree/copy of noise")).unwrap();
+        sandbox.write("tree/text", text(lines / 2) + "an edit in the middle\n" + &text(lines)[text(lines / 2).len()..]);
+        sandbox.write("tree/folder/new", noise(2, 3000));
+        std::fs::remove_file(sandbox.path("tree/copy of noise")).unwrap();
     }
 }
 
 /// One of every kind of entry that needs no rights to make.
-fn build_kinds(bench: &Bench, snapshot: usize) {
-    bench.write("tree/file", b"content");
-    bench.write("tree/setuid", b"program");
-    bench.write("tree/folder/inner/file", b"deep");
-    let _ = std::fs::create_dir(bench.path("tree/empty folder"));
-    bench.write(Path::new("tree").join(std::ffi::OsStr::from_bytes(b"not utf-8 \xff\xfe")), b"bytes");
-    bench.write("tree/two\nlines\tand \u{1b}[31m", b"control");
-    bench.write("tree/\u{e4}\u{4e2d}\u{1f980}", b"letters");
+fn build_kinds(sandbox: &Sandbox, snapshot: usize) {
+    sandbox.write("tree/file", b"content");
+    sandbox.write("tree/setuid", b"program");
+    sandbox.write("tree/folder/inner/file", b"deep");
+    let _ = std::fs::create_dir(sandbox.path("tree/empty folder"));
+    sandbox.write(Path::new("tree").join(std::ffi::OsStr::from_bytes(b"not utf-8 \xff\xfe")), b"bytes");
+    sandbox.write("tree/two\nlines\tand \u{1b}[31m", b"control");
+    sandbox.write("tree/\u{e4}\u{4e2d}\u{1f980}", b"letters");
     if snapshot == 0 {
-        symlink("file", bench.path("tree/link")).unwrap();
-        symlink("/dangling\n", bench.path("tree/folder/link")).unwrap();
-        std::fs::hard_link(bench.path("tree/file"), bench.path("tree/folder/hard link")).unwrap();
-        assert!(std::process::Command::new("mkfifo").arg(bench.path("tree/pipe")).status().unwrap().success());
+        symlink("file", sandbox.path("tree/link")).unwrap();
+        symlink("/dangling\n", sandbox.path("tree/folder/link")).unwrap();
+        std::fs::hard_link(sandbox.path("tree/file"), sandbox.path("tree/folder/hard link")).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(sandbox.path("tree/pipe")).status().unwrap().success());
     }
-    let sparse = std::fs::File::create(bench.path("tree/sparse")).unwrap();
+    let sparse = std::fs::File::create(sandbox.path("tree/sparse")).unwrap();
     sparse.set_len(5_000_000).unwrap();
     sparse.write_all_at(b"data behind a hole", 3_000_000).unwrap();
-    std::fs::set_permissions(bench.path("tree/setuid"), std::fs::Permissions::from_mode(0o4711)).unwrap();
+    std::fs::set_permissions(sandbox.path("tree/setuid"), std::fs::Permissions::from_mode(0o4711)).unwrap();
     for (path, name, value) in [
         ("tree/file", "user.name", b"value".to_vec()),
         ("tree/file", "user.bytes", vec![0, 255, 10]),
         ("tree/folder", "user.long", vec![b'v'; 300]),
         ("tree/empty folder", "user.empty", Vec::new()),
     ] {
-        lsetxattr(bench.path(path), name, &value, XattrFlags::empty()).unwrap();
+        lsetxattr(sandbox.path(path), name, &value, XattrFlags::empty()).unwrap();
     }
 }
 
@@ -210,23 +210,23 @@ fn make_golden_stores() {
         if golden.exists() {
             continue;
         }
-        let bench = Bench::new();
+        let sandbox = Sandbox::new();
         for snapshot in 0..2 {
             if name == "v1-kinds" {
-                build_kinds(&bench, snapshot)
+                build_kinds(&sandbox, snapshot)
             } else {
-                build_contents(&bench, name, snapshot)
+                build_contents(&sandbox, name, snapshot)
             }
-            for (n, path) in entries_below(&bench.path("tree")).iter().enumerate().rev() {
+            for (n, path) in entries_below(&sandbox.path("tree")).iter().enumerate().rev() {
                 // Before 1970, too.
                 set_time(path, 1_000_000_000 * (n as i64 % 3 - 1) + n as i64, 123_456_000 + n as i64);
             }
-            bench.ok(["--store", "store", "add", "tree"].into_iter().chain(settings.iter().copied()));
+            sandbox.ok(["--store", "store", "add", "tree"].into_iter().chain(settings.iter().copied()));
         }
-        std::fs::remove_dir_all(bench.path("store/index")).unwrap();
-        let _ = std::fs::remove_dir(bench.path("store/tmp"));
+        std::fs::remove_dir_all(sandbox.path("store/index")).unwrap();
+        let _ = std::fs::remove_dir(sandbox.path("store/tmp"));
         std::fs::create_dir_all(&golden).unwrap();
-        copy_tree(&bench.path("store"), &golden.join("store"));
-        std::fs::write(golden.join("listing.txt"), listings(&bench, "store")).unwrap();
+        copy_tree(&sandbox.path("store"), &golden.join("store"));
+        std::fs::write(golden.join("listing.txt"), listings(&sandbox, "store")).unwrap();
     }
 }

@@ -1,24 +1,24 @@
 //! Exports to HDF5 that fail leave nothing. What one that succeeds holds, `tests/catalog/check_hdf5.py` reads with h5py.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use crate::support::Bench;
+use crate::support::Sandbox;
 
 #[cfg(not(feature = "hdf5"))]
 #[test]
 fn without_the_library_it_says_how_to_build_it() {
-    let bench = Bench::new();
-    bench.write("file", b"file");
-    bench.ok(["add", "file"]);
-    let error = bench.error(2, ["export", "--hdf5", "x.h5", "--layout", "sha1"]);
+    let sandbox = Sandbox::new();
+    sandbox.write("file", b"file");
+    sandbox.ok(["add", "file"]);
+    let error = sandbox.error(2, ["export", "--hdf5", "x.h5", "--layout", "sha1"]);
     assert!(error.contains("cargo build --release --features hdf5"), "{error}");
-    assert_eq!(std::fs::read_dir(bench.path("")).unwrap().count(), 2);
+    assert_eq!(std::fs::read_dir(sandbox.path("")).unwrap().count(), 2);
 }
 
 #[test]
 fn what_makes_no_sense_is_refused() {
-    let bench = Bench::new();
-    bench.write("file", b"file");
-    bench.ok(["add", "file"]);
+    let sandbox = Sandbox::new();
+    sandbox.write("file", b"file");
+    sandbox.ok(["add", "file"]);
     for odd in [
         &["--hdf5", "x.h5"][..],
         &["--hdf5", "x.h5", "--layout", "other"],
@@ -28,9 +28,9 @@ fn what_makes_no_sense_is_refused() {
         &["--arrow", "x", "--layout", "sha1"],
         &["--tar", "--compress", "3"],
     ] {
-        bench.error(2, [&["export"], odd].concat());
+        sandbox.error(2, [&["export"], odd].concat());
     }
-    assert_eq!(std::fs::read_dir(bench.path("")).unwrap().count(), 2);
+    assert_eq!(std::fs::read_dir(sandbox.path("")).unwrap().count(), 2);
 }
 
 #[cfg(feature = "hdf5")]
@@ -40,7 +40,7 @@ mod with_the_library {
 
     use rustix::process::Signal;
 
-    use crate::support::{Bench, noise};
+    use crate::support::{Sandbox, noise};
     use crate::system::{Mount, files_below, signal, wait_until};
 
     /// Every way an HDF5 file is written.
@@ -66,13 +66,14 @@ mod with_the_library {
 
     #[test]
     fn a_damaged_chunk_leaves_no_file() {
-        let bench = Bench::new();
+        let sandbox = Sandbox::new();
         for n in 0..200 {
-            bench.write(format!("tree/small/{n}"), noise(n, 20_000));
+            sandbox.write(format!("tree/small/{n}"), noise(n, 20_000));
         }
-        bench.write("tree/large", noise(1000, 8_000_000));
-        bench.ok(["add", "tree"]);
-        let original = files_below(&bench.path(".store/packs")).into_iter().max_by_key(|p| p.metadata().unwrap().len());
+        sandbox.write("tree/large", noise(1000, 8_000_000));
+        sandbox.ok(["add", "tree"]);
+        let original =
+            files_below(&sandbox.path(".store/packs")).into_iter().max_by_key(|p| p.metadata().unwrap().len());
         let pack = original.unwrap();
         let whole = std::fs::read(&pack).unwrap();
         // In the large file, and in a small one.
@@ -80,72 +81,72 @@ mod with_the_library {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
             std::fs::write(&pack, bytes).unwrap();
-            bench.write("there.h5", b"what was there");
+            sandbox.write("there.h5", b"what was there");
             for way in WAYS {
-                let error = bench.error(4, export("x.h5", way));
+                let error = sandbox.error(4, export("x.h5", way));
                 let name = pack.file_name().unwrap().to_str().unwrap();
                 assert!(error.contains(name) && error.contains("is damaged at byte"), "{way:?}: {error}");
-                bench.error(4, [export("there.h5", way), vec!["--force"]].concat());
-                assert_eq!(std::fs::read(bench.path("there.h5")).unwrap(), b"what was there");
-                assert_eq!(names(&bench.path("")), [".store", "there.h5", "tree"], "{way:?}");
+                sandbox.error(4, [export("there.h5", way), vec!["--force"]].concat());
+                assert_eq!(std::fs::read(sandbox.path("there.h5")).unwrap(), b"what was there");
+                assert_eq!(names(&sandbox.path("")), [".store", "there.h5", "tree"], "{way:?}");
             }
         }
     }
 
     #[test]
     fn what_is_there_is_left_alone() {
-        let bench = Bench::new();
-        bench.write("tree/a", b"a");
-        bench.write("there.h5", b"mine");
-        std::fs::create_dir(bench.path("folder")).unwrap();
-        bench.ok(["add", "tree"]);
+        let sandbox = Sandbox::new();
+        sandbox.write("tree/a", b"a");
+        sandbox.write("there.h5", b"mine");
+        std::fs::create_dir(sandbox.path("folder")).unwrap();
+        sandbox.ok(["add", "tree"]);
         for way in WAYS {
-            assert!(bench.error(1, export("there.h5", way)).contains("exists"));
-            assert!(bench.error(1, [export("folder", way), vec!["--force"]].concat()).contains("exists"));
-            assert_eq!(std::fs::read(bench.path("there.h5")).unwrap(), b"mine");
+            assert!(sandbox.error(1, export("there.h5", way)).contains("exists"));
+            assert!(sandbox.error(1, [export("folder", way), vec!["--force"]].concat()).contains("exists"));
+            assert_eq!(std::fs::read(sandbox.path("there.h5")).unwrap(), b"mine");
         }
-        bench.ok([export("there.h5", WAYS[0]), vec!["--force"]].concat());
-        assert!(std::fs::read(bench.path("there.h5")).unwrap().starts_with(b"\x89HDF\r\n"));
-        assert_eq!(names(&bench.path("")), [".store", "folder", "there.h5", "tree"]);
+        sandbox.ok([export("there.h5", WAYS[0]), vec!["--force"]].concat());
+        assert!(std::fs::read(sandbox.path("there.h5")).unwrap().starts_with(b"\x89HDF\r\n"));
+        assert_eq!(names(&sandbox.path("")), [".store", "folder", "there.h5", "tree"]);
     }
 
     #[test]
     fn a_full_disk_leaves_no_file() {
-        let bench = Bench::new();
-        let Some(_disk) = Mount::small(bench.path("disk"), 6 << 20) else { return };
+        let sandbox = Sandbox::new();
+        let Some(_disk) = Mount::small(sandbox.path("disk"), 6 << 20) else { return };
         for n in 0..300 {
-            bench.write(format!("tree/small/{n}"), noise(n, 30_000));
+            sandbox.write(format!("tree/small/{n}"), noise(n, 30_000));
         }
-        bench.write("tree/large", noise(1000, 8_000_000));
-        bench.ok(["add", "tree"]);
+        sandbox.write("tree/large", noise(1000, 8_000_000));
+        sandbox.ok(["add", "tree"]);
         for way in WAYS {
-            let error = bench.error(1, export("disk/x.h5", way));
+            let error = sandbox.error(1, export("disk/x.h5", way));
             assert!(error.contains("No space left on device") && error.contains("hint: free some"), "{way:?}: {error}");
-            assert_eq!(names(&bench.path("disk")), Vec::<String>::new(), "{way:?}");
+            assert_eq!(names(&sandbox.path("disk")), Vec::<String>::new(), "{way:?}");
         }
         for way in WAYS {
-            bench.ok([&["export", "--hdf5", "disk/x.h5"], way, &["tree/small/7", "--force"]].concat());
+            sandbox.ok([&["export", "--hdf5", "disk/x.h5"], way, &["tree/small/7", "--force"]].concat());
         }
     }
 
     #[test]
     fn an_interrupted_export_leaves_no_file() {
-        let bench = Bench::new();
-        bench.write("tree/big", noise(1, 60_000_000));
+        let sandbox = Sandbox::new();
+        sandbox.write("tree/big", noise(1, 60_000_000));
         for n in 0..500 {
-            bench.write(format!("tree/{n}"), noise(n, 60_000));
+            sandbox.write(format!("tree/{n}"), noise(n, 60_000));
         }
-        bench.ok(["add", "tree"]);
+        sandbox.ok(["add", "tree"]);
         for way in WAYS {
-            let mut exporting = bench.command(export("x.h5", way)).stderr(Stdio::piped()).spawn().unwrap();
-            let begun = || names(&bench.path("")).iter().any(|name| name.starts_with(".store-export"));
+            let mut exporting = sandbox.command(export("x.h5", way)).stderr(Stdio::piped()).spawn().unwrap();
+            let begun = || names(&sandbox.path("")).iter().any(|name| name.starts_with(".store-export"));
             assert!(wait_until(&mut exporting, begun), "{way:?}");
             signal(&exporting, Signal::INT);
             let output = exporting.wait_with_output().unwrap();
             let error = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(1), "{way:?}: {error}");
             assert!(error.contains("interrupted: nothing was exported"), "{way:?}: {error}");
-            assert_eq!(names(&bench.path("")), [".store", "tree"], "{way:?}");
+            assert_eq!(names(&sandbox.path("")), [".store", "tree"], "{way:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Bench, assert_same_tree, noise, skipped};
+use crate::support::{Sandbox, assert_same_tree, noise, skipped};
 use crate::system::{files_below, is_root};
 
 /// What is cut short.
@@ -39,7 +39,7 @@ struct Count {
 
 /// A store that is worked at.
 struct Session<'b> {
-    bench: &'b Bench,
+    sandbox: &'b Sandbox,
     store: PathBuf,
     numbers: u64,
     trees: u64,
@@ -49,9 +49,9 @@ struct Session<'b> {
 }
 
 impl<'b> Session<'b> {
-    fn new(bench: &'b Bench, store: PathBuf, seed: u64) -> Self {
+    fn new(sandbox: &'b Sandbox, store: PathBuf, seed: u64) -> Self {
         let counts = [Count { takes: Duration::from_millis(30), ..Count::default() }; 4];
-        let mut session = Self { bench, store, numbers: seed, trees: 0, kept: BTreeMap::new(), counts };
+        let mut session = Self { sandbox, store, numbers: seed, trees: 0, kept: BTreeMap::new(), counts };
         for _ in 0..3 {
             let tree = session.next_tree();
             let begun = Instant::now();
@@ -72,7 +72,7 @@ impl<'b> Session<'b> {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.bench.command(["--json", "--store", self.store.to_str().unwrap()]);
+        let mut command = self.sandbox.command(["--json", "--store", self.store.to_str().unwrap()]);
         command.args(arguments);
         command
     }
@@ -90,10 +90,10 @@ impl<'b> Session<'b> {
         let tree = format!("tree-{}", self.trees);
         for file in 0..3 {
             let shared = self.below(6);
-            self.bench.write(format!("{tree}/shared-{file}"), noise(1000 + shared, 500_000));
+            self.sandbox.write(format!("{tree}/shared-{file}"), noise(1000 + shared, 500_000));
         }
-        self.bench.write(format!("{tree}/own"), noise(2000 + self.trees, 150_000));
-        self.bench.write(format!("{tree}/small"), self.trees.to_string());
+        self.sandbox.write(format!("{tree}/own"), noise(2000 + self.trees, 150_000));
+        self.sandbox.write(format!("{tree}/small"), self.trees.to_string());
         tree
     }
 
@@ -135,11 +135,11 @@ impl<'b> Session<'b> {
             (Work::Remove, None) if !listed.contains(&&*id) => drop(self.kept.remove(&id)),
             (Work::Get, _) => {
                 assert!(self.objects() == before, "{story}: a get writes nothing but the index");
-                let copy = self.bench.path("copy");
+                let copy = self.sandbox.path("copy");
                 if done.is_none() {
                     self.json(&["get", "--snapshot", &id, &tree, "-o", "copy", "--force"]);
                 }
-                assert_same_tree(&self.bench.path(&tree), &copy);
+                assert_same_tree(&self.sandbox.path(&tree), &copy);
                 std::fs::remove_dir_all(copy).unwrap();
             }
             _ => {}
@@ -147,7 +147,7 @@ impl<'b> Session<'b> {
         self.examine(&listed, &story);
         if self.below(5) == 0 {
             let report = self.json(&["gc", "--no-wait"]);
-            assert_eq!((report["leases"].as_u64(), report["condemned"].as_u64()), (Some(0), Some(0)), "{story}");
+            assert_eq!((report["leases"].as_u64(), report["pending_deletes"].as_u64()), (Some(0), Some(0)), "{story}");
             self.examine(&listed, &format!("{story}, then gc"));
         }
     }
@@ -192,8 +192,8 @@ impl<'b> Session<'b> {
         assert_eq!(verified.status.code(), Some(0), "{story}: {}", String::from_utf8_lossy(&verified.stdout));
         for (id, tree) in &self.kept {
             self.json(&["get", "--snapshot", id, tree, "-o", "whole"]);
-            assert_same_tree(&self.bench.path(tree), &self.bench.path("whole"));
-            std::fs::remove_dir_all(self.bench.path("whole")).unwrap();
+            assert_same_tree(&self.sandbox.path(tree), &self.sandbox.path("whole"));
+            std::fs::remove_dir_all(self.sandbox.path("whole")).unwrap();
         }
     }
 
@@ -239,8 +239,8 @@ fn acknowledged(output: &Output, blow: &Blow<'_>, arguments: &[&str]) -> Option<
 }
 
 fn kill_until(kills: usize, rounds_max: usize, seed: u64) {
-    let bench = Bench::new();
-    let mut session = Session::new(&bench, bench.path(".store"), seed);
+    let sandbox = Sandbox::new();
+    let mut session = Session::new(&sandbox, sandbox.path(".store"), seed);
     let mut rounds = 0;
     let is_enough = |session: &Session<'_>| {
         session.cut_short_in_all() >= kills && session.counts.iter().all(|count| count.cut_short > kills / 20)
@@ -273,8 +273,8 @@ struct Volume {
 
 impl Volume {
     /// `None`, said aloud, where it cannot be had.
-    fn new(bench: &Bench, kind: &str) -> Option<Self> {
-        let (image, mounted) = (bench.path("image"), bench.path("mounted"));
+    fn new(sandbox: &Sandbox, kind: &str) -> Option<Self> {
+        let (image, mounted) = (sandbox.path("image"), sandbox.path("mounted"));
         std::fs::create_dir(&mounted).unwrap();
         std::fs::File::create_new(&image).unwrap().set_len(320 << 20).unwrap();
         let has = |program: &str, arguments: &[&str]| {
@@ -321,9 +321,9 @@ impl Drop for Volume {
 }
 
 fn shut_down(kind: &str, rounds: usize, seed: u64) {
-    let bench = Bench::new();
-    let Some(volume) = Volume::new(&bench, kind) else { return };
-    let mut session = Session::new(&bench, volume.mounted.join("store"), seed);
+    let sandbox = Sandbox::new();
+    let Some(volume) = Volume::new(&sandbox, kind) else { return };
+    let mut session = Session::new(&sandbox, volume.mounted.join("store"), seed);
     for _ in 0..rounds {
         session.round(&Blow::Shutdown(&volume));
     }

@@ -5,30 +5,30 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::support::{Bench, assert_same_tree, noise, picture};
+use crate::support::{Sandbox, assert_same_tree, noise, tree_fingerprint};
 
 const ZIP: &[u8] = b"PK\x03\x04 and so on";
 const GZIP: &[u8] = b"\x1f\x8b\x08\x00";
 
 /// Packages of two repositories. The jar has the bytes of the large wheel.
-fn repositories(bench: &Bench) {
+fn repositories(sandbox: &Sandbox) {
     let mut large = ZIP.to_vec();
     large.extend(noise(1, 6_000_000));
-    bench.write("srv/pypi/a/a-1.whl", [ZIP, &noise(2, 50_000)].concat());
-    bench.write("srv/pypi/a/notes.txt", b"notes");
-    bench.write("srv/pypi/large.whl", &large);
-    bench.write("srv/maven/large.jar", &large);
-    bench.write("srv/maven/broken.jar", b"no zip");
-    bench.write("srv/crates/serde.crate", [GZIP, &noise(3, 1000)].concat());
-    bench.write("srv/crates/empty.crate", b"");
-    bench.write("srv/deb/bash.deb", b"!<arch>\ndebian-binary   ");
-    bench.write("srv/rpm/bash.rpm", b"\xed\xab\xee\xdb\x03");
-    std::fs::create_dir_all(bench.path("srv/none/at/all")).unwrap();
+    sandbox.write("srv/pypi/a/a-1.whl", [ZIP, &noise(2, 50_000)].concat());
+    sandbox.write("srv/pypi/a/notes.txt", b"notes");
+    sandbox.write("srv/pypi/large.whl", &large);
+    sandbox.write("srv/maven/large.jar", &large);
+    sandbox.write("srv/maven/broken.jar", b"no zip");
+    sandbox.write("srv/crates/serde.crate", [GZIP, &noise(3, 1000)].concat());
+    sandbox.write("srv/crates/empty.crate", b"");
+    sandbox.write("srv/deb/bash.deb", b"!<arch>\ndebian-binary   ");
+    sandbox.write("srv/rpm/bash.rpm", b"\xed\xab\xee\xdb\x03");
+    std::fs::create_dir_all(sandbox.path("srv/none/at/all")).unwrap();
 }
 
 /// The labels of every entry that has some, by path.
-fn labels(bench: &Bench, more: &[&str]) -> BTreeMap<String, String> {
-    let listing = bench.json(["ls", "-R"].iter().chain(more));
+fn labels(sandbox: &Sandbox, more: &[&str]) -> BTreeMap<String, String> {
+    let listing = sandbox.json(["ls", "-R"].iter().chain(more));
     let of = |entry: &serde_json::Value| {
         let labels = entry.get("labels")?.as_object().unwrap();
         let labels: Vec<String> =
@@ -44,15 +44,15 @@ fn expected(list: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 #[test]
 fn flags_rules_and_detection_label_entries_and_the_more_particular_counts() {
-    let bench = Bench::new();
-    repositories(&bench);
+    let sandbox = Sandbox::new();
+    repositories(&sandbox);
     // As if they were unpacked, and older than the clock's tick: their times prove something.
-    for path in crate::system::files_below(&bench.path("srv")) {
+    for path in crate::system::files_below(&sandbox.path("srv")) {
         let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
         std::fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
     }
     std::thread::sleep(std::time::Duration::from_millis(60));
-    bench.ok(["add", "--detect-types", "srv"]);
+    sandbox.ok(["add", "--detect-types", "srv"]);
     let detected = expected(&[
         ("srv/crates/serde.crate", "type=crate"),
         ("srv/deb/bash.deb", "type=deb"),
@@ -61,12 +61,12 @@ fn flags_rules_and_detection_label_entries_and_the_more_particular_counts() {
         ("srv/pypi/large.whl", "type=wheel"),
         ("srv/rpm/bash.rpm", "type=rpm"),
     ]);
-    assert_eq!(labels(&bench, &[]), detected);
+    assert_eq!(labels(&sandbox, &[]), detected);
 
     // Nothing is read again, and labels are those of this add.
     let rules = ["--label-rule", "srv/pypi/** repository=pypi", "--label-rule", "a-1.whl repository=first"];
     let more = ["--label-rule", "a-1.whl type=python wheel", "--label-rule", "*.jar repository=maven"];
-    let again = bench.json(["add", "--detect-types", "srv"].iter().chain(&rules).chain(&more));
+    let again = sandbox.json(["add", "--detect-types", "srv"].iter().chain(&rules).chain(&more));
     assert_eq!(again["unchanged_files"], again["files"]);
     let mut with_rules = detected;
     for (path, of) in [
@@ -79,43 +79,44 @@ fn flags_rules_and_detection_label_entries_and_the_more_particular_counts() {
     ] {
         with_rules.insert(path.to_owned(), of.to_owned());
     }
-    assert_eq!(labels(&bench, &[]), with_rules);
+    assert_eq!(labels(&sandbox, &[]), with_rules);
 
-    bench.ok(["add", "--label", "kind=x", "--label", "kind=mirror", "--label-rule", "*.txt kind=text", "srv"]);
-    let all = labels(&bench, &[]);
-    assert_eq!(all.len(), bench.json(["ls", "-R"])["entries"].as_array().unwrap().len());
+    sandbox.ok(["add", "--label", "kind=x", "--label", "kind=mirror", "--label-rule", "*.txt kind=text", "srv"]);
+    let all = labels(&sandbox, &[]);
+    assert_eq!(all.len(), sandbox.json(["ls", "-R"])["entries"].as_array().unwrap().len());
     assert_eq!((&*all["srv/pypi/a/notes.txt"], &*all["srv/none/at"]), ("kind=text", "kind=mirror"));
     assert!(all.values().all(|of| !of.contains("type=")));
 
-    bench.ok(["add", "srv"]);
-    assert_eq!(labels(&bench, &[]), expected(&[]));
-    let keys: Vec<_> = bench.json(["snapshots"]).as_array().unwrap().iter().map(|s| s["label_keys"].clone()).collect();
+    sandbox.ok(["add", "srv"]);
+    assert_eq!(labels(&sandbox, &[]), expected(&[]));
+    let keys: Vec<_> =
+        sandbox.json(["snapshots"]).as_array().unwrap().iter().map(|s| s["label_keys"].clone()).collect();
     let [none, kind, two, one] = keys.as_slice() else { panic!("{keys:?}") };
     assert_eq!((none, kind), (&serde_json::Value::Null, &serde_json::json!(["kind"])));
     assert_eq!((two, one), (&serde_json::json!(["repository", "type"]), &serde_json::json!(["type"])));
-    let shown = bench.ok(["snapshots"]);
+    let shown = sandbox.ok(["snapshots"]);
     assert!(shown.lines().nth(2).unwrap().ends_with("srv (labels: repository, type)"), "{shown}");
     assert!(shown.lines().next().unwrap().ends_with("  srv"), "{shown}");
-    assert_eq!(bench.json(["verify"])["whole"], true);
+    assert_eq!(sandbox.json(["verify"])["whole"], true);
 }
 
 #[test]
 fn a_labelled_file_of_any_size_and_kind_comes_back_as_it_was() {
-    let bench = Bench::new();
-    repositories(&bench);
-    std::os::unix::fs::symlink("a-1.whl", bench.path("srv/pypi/a/link.whl")).unwrap();
-    bench.ok(["add", "--detect-types", "--label", "any=größe = 3", "srv"]);
-    bench.ok(["get", "srv", "-o", "copy"]);
-    assert_same_tree(&bench.path("srv"), &bench.path("copy"));
-    assert_eq!(labels(&bench, &["srv/pypi/a"])["srv/pypi/a/link.whl"], "any=größe = 3");
+    let sandbox = Sandbox::new();
+    repositories(&sandbox);
+    std::os::unix::fs::symlink("a-1.whl", sandbox.path("srv/pypi/a/link.whl")).unwrap();
+    sandbox.ok(["add", "--detect-types", "--label", "any=größe = 3", "srv"]);
+    sandbox.ok(["get", "srv", "-o", "copy"]);
+    assert_same_tree(&sandbox.path("srv"), &sandbox.path("copy"));
+    assert_eq!(labels(&sandbox, &["srv/pypi/a"])["srv/pypi/a/link.whl"], "any=größe = 3");
 }
 
 #[test]
 fn a_filtered_listing_has_what_matches_and_what_leads_to_it() {
-    let bench = Bench::new();
-    repositories(&bench);
-    bench.ok(["add", "--detect-types", "--label-rule", "srv/pypi/** repository=pypi", "srv"]);
-    let ls = |arguments: &[&str]| bench.ok(["ls"].iter().chain(arguments));
+    let sandbox = Sandbox::new();
+    repositories(&sandbox);
+    sandbox.ok(["add", "--detect-types", "--label-rule", "srv/pypi/** repository=pypi", "srv"]);
+    let ls = |arguments: &[&str]| sandbox.ok(["ls"].iter().chain(arguments));
     assert_eq!(ls(&["-R", "--label", "type=wheel"]), "srv/pypi/a/a-1.whl\nsrv/pypi/large.whl\n");
     assert_eq!(ls(&["-R", "--label", "type=deb", "--label", "type=rpm"]), "srv/deb/bash.deb\nsrv/rpm/bash.rpm\n");
     assert_eq!(ls(&["-R", "--label", "type=deb", "--label", "repository=pypi"]), "");
@@ -132,17 +133,17 @@ fn a_filtered_listing_has_what_matches_and_what_leads_to_it() {
 
 #[test]
 fn a_filtered_restore_makes_matching_files_and_the_directories_they_need() {
-    let bench = Bench::new();
-    repositories(&bench);
-    bench.ok(["add", "--detect-types", "srv"]);
-    bench.ok(["get", "srv", "--label", "type=wheel", "--label", "type=deb", "-o", "copy"]);
-    let mut whole = picture(&bench.path("srv"));
+    let sandbox = Sandbox::new();
+    repositories(&sandbox);
+    sandbox.ok(["add", "--detect-types", "srv"]);
+    sandbox.ok(["get", "srv", "--label", "type=wheel", "--label", "type=deb", "-o", "copy"]);
+    let mut whole = tree_fingerprint(&sandbox.path("srv"));
     let wanted = ["", "pypi", "pypi/a", "pypi/a/a-1.whl", "pypi/large.whl", "deb", "deb/bash.deb"].map(PathBuf::from);
     whole.retain(|path, _| wanted.contains(path));
     // The large wheel and the jar are two files, not one with two names.
-    assert_eq!(picture(&bench.path("copy")), whole);
-    bench.ok(["get", "srv/pypi/large.whl", "--label", "type=wheel", "-o", "large"]);
-    assert_eq!(bench.ok(["get", "srv/deb/bash.deb", "--label", "type=deb", "-o", "-"]), "!<arch>\ndebian-binary   ");
+    assert_eq!(tree_fingerprint(&sandbox.path("copy")), whole);
+    sandbox.ok(["get", "srv/pypi/large.whl", "--label", "type=wheel", "-o", "large"]);
+    assert_eq!(sandbox.ok(["get", "srv/deb/bash.deb", "--label", "type=deb", "-o", "-"]), "!<arch>\ndebian-binary   ");
 
     for arguments in [
         &["get", "srv", "--label", "type=egg", "-o", "none"][..],
@@ -150,21 +151,21 @@ fn a_filtered_restore_makes_matching_files_and_the_directories_they_need() {
         &["get", "srv/maven/broken.jar", "--label", "type=jar", "-o", "none"],
         &["get", "srv/maven/broken.jar", "--label", "type=jar", "-o", "-"],
     ] {
-        let error = bench.error(1, arguments);
+        let error = sandbox.error(1, arguments);
         assert!(
             error.starts_with("error: a file with type=") && error.contains("has labels of type) not found"),
             "{error}"
         );
     }
-    assert!(!bench.path("none").exists());
+    assert!(!sandbox.path("none").exists());
 }
 
 #[test]
 fn groups_have_bytes_of_their_own_and_bytes_that_they_share() {
-    let bench = Bench::new();
-    repositories(&bench);
-    bench.ok(["add", "--detect-types", "--label-rule", "srv/pypi/** repository=pypi", "srv"]);
-    let stats = bench.json(["dedup-stats", "--by", "label:type"]);
+    let sandbox = Sandbox::new();
+    repositories(&sandbox);
+    sandbox.ok(["add", "--detect-types", "--label-rule", "srv/pypi/** repository=pypi", "srv"]);
+    let stats = sandbox.json(["dedup-stats", "--by", "label:type"]);
     assert_eq!(stats["by"], serde_json::json!(["type"]));
     let groups = stats["groups"].as_array().unwrap();
     let group =
@@ -181,14 +182,14 @@ fn groups_have_bytes_of_their_own_and_bytes_that_they_share() {
     );
     assert!(jar["shared"]["stored_bytes"].as_u64().unwrap() >= large);
     let sum = |part: &str, field: &str| groups.iter().map(|g| g[part][field].as_u64().unwrap()).sum::<u64>();
-    let all = bench.json(["dedup-stats"]);
+    let all = sandbox.json(["dedup-stats"]);
     let unique = all["unique_bytes"].as_u64().unwrap();
     assert_eq!(sum("own", "bytes") + sum("shared", "bytes") / 2, unique);
     assert_eq!(sum("own", "chunks") + sum("shared", "chunks") / 2, all["chunks"].as_u64().unwrap());
     let logical: u64 = groups.iter().map(|g| g["logical_bytes"].as_u64().unwrap()).sum();
     assert_eq!(logical, all["logical_bytes"].as_u64().unwrap());
 
-    let both = bench.json(["dedup-stats", "--by", "label:type", "--by", "label:repository"]);
+    let both = sandbox.json(["dedup-stats", "--by", "label:type", "--by", "label:repository"]);
     let of = |g: &serde_json::Value| format!("{} {}", g["labels"]["repository"], g["labels"]["type"]);
     let found: Vec<String> = both["groups"].as_array().unwrap().iter().map(of).collect();
     assert_eq!(found.len(), 7, "{found:?}");
@@ -196,16 +197,16 @@ fn groups_have_bytes_of_their_own_and_bytes_that_they_share() {
         found.contains(&"\"pypi\" \"wheel\"".to_owned()) && found.contains(&"\"pypi\" null".to_owned()),
         "{found:?}"
     );
-    let text = bench.ok(["dedup-stats", "--by", "label:type"]);
+    let text = sandbox.ok(["dedup-stats", "--by", "label:type"]);
     assert!(text.lines().any(|line| line.ends_with("type=wheel")), "{text}");
     assert!(text.lines().any(|line| line.ends_with("type (none)")), "{text}");
 }
 
 #[test]
 fn what_is_no_label_or_rule_is_wrong_usage() {
-    let bench = Bench::new();
-    bench.write("a", b"a");
-    bench.ok(["add", "a"]);
+    let sandbox = Sandbox::new();
+    sandbox.write("a", b"a");
+    sandbox.ok(["add", "a"]);
     let long = format!("a={}", "x".repeat(1025));
     let cases: &[(&[&str], &str)] = &[
         (&["add", "--label", "wheel", "a"], "has no `=`"),
@@ -221,46 +222,47 @@ fn what_is_no_label_or_rule_is_wrong_usage() {
         (&["dedup-stats", "--by", "label:"], "has no key"),
     ];
     for (arguments, why) in cases {
-        let error = bench.error(2, *arguments);
+        let error = sandbox.error(2, *arguments);
         assert!(error.contains(why), "{arguments:?}: {error}");
     }
     let many: Vec<String> = (0..65).flat_map(|n| ["--label".to_owned(), format!("k{n}=v")]).collect();
-    let error = bench.error(2, ["add", "a"].iter().map(|a| (*a).to_owned()).chain(many));
+    let error = sandbox.error(2, ["add", "a"].iter().map(|a| (*a).to_owned()).chain(many));
     assert!(error.contains("labels of 65 keys; a snapshot has 64 at most"), "{error}");
-    assert_eq!(bench.json(["snapshots"]).as_array().unwrap().len(), 1);
+    assert_eq!(sandbox.json(["snapshots"]).as_array().unwrap().len(), 1);
 }
 
 #[test]
 fn packages_that_are_archives_are_detected_and_members_have_their_labels() {
-    let bench = Bench::new();
-    bench.write("package/package.json", b"{}");
-    bench.write("package/data", noise(1, 100));
+    let sandbox = Sandbox::new();
+    sandbox.write("package/package.json", b"{}");
+    sandbox.write("package/data", noise(1, 100));
     let pack = |to: &str| {
-        std::fs::create_dir_all(bench.path(to).parent().unwrap()).unwrap();
-        let tar = std::process::Command::new("tar").args(["-czf", to, "package"]).current_dir(bench.path("")).status();
+        std::fs::create_dir_all(sandbox.path(to).parent().unwrap()).unwrap();
+        let tar =
+            std::process::Command::new("tar").args(["-czf", to, "package"]).current_dir(sandbox.path("")).status();
         assert!(tar.unwrap().success());
     };
     pack("srv/small-1.0.0.tgz");
     // One that is read in parts.
-    bench.write("package/data", noise(2, 6_000_000));
+    sandbox.write("package/data", noise(2, 6_000_000));
     pack("srv/large-1.0.0.tgz");
-    bench.write("srv/other.txt", b"other");
+    sandbox.write("srv/other.txt", b"other");
     let expected = expected(&[("srv/large-1.0.0.tgz", "type=npm"), ("srv/small-1.0.0.tgz", "type=npm")]);
     // What was kept as it is stays so while it is unchanged; read again, they are archives.
     for more in [&["--no-tar"][..], &[], &["--reread"]] {
-        bench.ok(["add", "--detect-types", "srv"].iter().chain(more));
-        assert_eq!(labels(&bench, &[]), expected, "{more:?}");
+        sandbox.ok(["add", "--detect-types", "srv"].iter().chain(more));
+        assert_eq!(labels(&sandbox, &[]), expected, "{more:?}");
     }
-    let members = labels(&bench, &["--label", "type=npm", "srv/large-1.0.0.tgz/"]);
+    let members = labels(&sandbox, &["--label", "type=npm", "srv/large-1.0.0.tgz/"]);
     assert_eq!(members["srv/large-1.0.0.tgz/package/data"], "type=npm");
     let get = ["get", "srv/large-1.0.0.tgz/package/data", "--label"];
-    bench.ok(get.iter().chain(&["type=npm", "-o", "data"]));
-    assert!(std::fs::read(bench.path("data")).unwrap() == noise(2, 6_000_000));
-    let error = bench.error(1, get.iter().chain(&["type=wheel", "-o", "none"]));
+    sandbox.ok(get.iter().chain(&["type=npm", "-o", "data"]));
+    assert!(std::fs::read(sandbox.path("data")).unwrap() == noise(2, 6_000_000));
+    let error = sandbox.error(1, get.iter().chain(&["type=wheel", "-o", "none"]));
     assert!(error.contains("a file with type=wheel"), "{error}");
-    bench.ok(["export", "--tar", "srv", "--label", "type=npm", "-o", "out.tar"]);
+    sandbox.ok(["export", "--tar", "srv", "--label", "type=npm", "-o", "out.tar"]);
     let listed =
-        std::process::Command::new("tar").args(["-tf", "out.tar"]).current_dir(bench.path("")).output().unwrap();
+        std::process::Command::new("tar").args(["-tf", "out.tar"]).current_dir(sandbox.path("")).output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
     let names: Vec<&str> = listed.lines().map(|line| line.trim_end_matches('/')).collect();
     assert_eq!(names, ["srv", "srv/large-1.0.0.tgz", "srv/small-1.0.0.tgz"]);

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{Bench, skipped};
+use crate::support::{Sandbox, skipped};
 
 /// A file system with a fault, unmounted when dropped; see `odd_files/server.py`.
 struct Odd {
@@ -15,8 +15,8 @@ struct Odd {
 }
 
 impl Odd {
-    fn mount(bench: &Bench, fault: &str) -> Option<Self> {
-        let root = bench.path("odd");
+    fn mount(sandbox: &Sandbox, fault: &str) -> Option<Self> {
+        let root = sandbox.path("odd");
         std::fs::create_dir_all(&root).unwrap();
         let server = Command::new("python3")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/odd_files/server.py"))
@@ -47,8 +47,8 @@ impl Drop for Odd {
     }
 }
 
-fn restored(bench: &Bench, path: &str) -> Vec<u8> {
-    let output = bench.run(["get", path, "-o", "-"]);
+fn restored(sandbox: &Sandbox, path: &str) -> Vec<u8> {
+    let output = sandbox.run(["get", path, "-o", "-"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
@@ -62,46 +62,47 @@ fn bytes_of(name: &str) -> Vec<u8> {
 
 #[test]
 fn files_and_directories_whose_inode_numbers_change_are_kept() {
-    let bench = Bench::new();
-    let Some(_odd) = Odd::mount(&bench, "inodes") else { return };
-    assert_eq!(bench.error(0, ["-q", "add", "odd"]), "");
+    let sandbox = Sandbox::new();
+    let Some(_odd) = Odd::mount(&sandbox, "inodes") else { return };
+    assert_eq!(sandbox.error(0, ["-q", "add", "odd"]), "");
     let mut at = "odd".to_owned();
     // More levels than a walk keeps open.
     for _ in 0..20 {
-        assert!(restored(&bench, &format!("{at}/f")) == bytes_of("f"), "{at}");
+        assert!(restored(&sandbox, &format!("{at}/f")) == bytes_of("f"), "{at}");
         at += "/d";
     }
     for name in ["small", "middle", "large"] {
-        assert!(restored(&bench, &format!("odd/{name}")) == bytes_of(name), "{name}");
+        assert!(restored(&sandbox, &format!("odd/{name}")) == bytes_of(name), "{name}");
     }
 }
 
 #[test]
 fn a_name_that_is_listed_twice_is_kept_once_and_noted_once() {
-    let bench = Bench::new();
-    let Some(_odd) = Odd::mount(&bench, "twice") else { return };
-    let said = bench.error(0, ["add", "odd"]);
+    let sandbox = Sandbox::new();
+    let Some(_odd) = Odd::mount(&sandbox, "twice") else { return };
+    let said = sandbox.error(0, ["add", "odd"]);
     assert_eq!(said.matches("\"odd/a\"").count(), 1, "{said}");
     assert!(said.contains("note: \"odd/a\" is listed more than once"), "{said}");
-    assert_eq!(bench.ok(["ls", "-R"]), "odd\nodd/a\nodd/z\n");
-    assert!(restored(&bench, "odd/a") == bytes_of("a"));
-    assert_eq!(bench.json(["snapshots"])[0]["skipped"], 0);
+    assert_eq!(sandbox.ok(["ls", "-R"]), "odd\nodd/a\nodd/z\n");
+    assert!(restored(&sandbox, "odd/a") == bytes_of("a"));
+    assert_eq!(sandbox.json(["snapshots"])[0]["skipped"], 0);
 }
 
 #[test]
 fn files_that_share_an_inode_number_come_back_as_different_files() {
-    let bench = Bench::new();
-    let Some(odd) = Odd::mount(&bench, "linked") else { return };
-    bench.ok(["add", "odd"]);
+    let sandbox = Sandbox::new();
+    let Some(odd) = Odd::mount(&sandbox, "linked") else { return };
+    sandbox.ok(["add", "odd"]);
     drop(odd);
-    bench.ok(["get", "odd", "-o", "copy"]);
-    bench.ok(["export", "odd", "--tar", "-o", "odd.tar"]);
-    std::fs::create_dir(bench.path("tar")).unwrap();
-    let unpacked = Command::new("tar").arg("-xf").arg(bench.path("odd.tar")).arg("-C").arg(bench.path("tar")).status();
+    sandbox.ok(["get", "odd", "-o", "copy"]);
+    sandbox.ok(["export", "odd", "--tar", "-o", "odd.tar"]);
+    std::fs::create_dir(sandbox.path("tar")).unwrap();
+    let unpacked =
+        Command::new("tar").arg("-xf").arg(sandbox.path("odd.tar")).arg("-C").arg(sandbox.path("tar")).status();
     assert!(unpacked.unwrap().success());
     for name in ["small", "middle", "large"] {
-        assert!(read(bench.path("copy").join(name)).unwrap() == bytes_of(name), "{name}");
-        let found = find_below(&bench.path("tar"), name).unwrap();
+        assert!(read(sandbox.path("copy").join(name)).unwrap() == bytes_of(name), "{name}");
+        let found = find_below(&sandbox.path("tar"), name).unwrap();
         assert!(read(found).unwrap() == bytes_of(name), "{name} in the tar");
     }
 }
@@ -112,64 +113,64 @@ fn find_below(root: &Path, name: &str) -> Option<PathBuf> {
 
 #[test]
 fn a_file_that_claims_to_be_empty_is_kept_to_its_end() {
-    let bench = Bench::new();
-    let Some(_odd) = Odd::mount(&bench, "empty") else { return };
-    assert_eq!(bench.error(0, ["-q", "add", "odd"]), "");
+    let sandbox = Sandbox::new();
+    let Some(_odd) = Odd::mount(&sandbox, "empty") else { return };
+    assert_eq!(sandbox.error(0, ["-q", "add", "odd"]), "");
     for name in ["small", "middle", "large"] {
-        assert!(restored(&bench, &format!("odd/{name}")) == bytes_of(name), "{name}");
+        assert!(restored(&sandbox, &format!("odd/{name}")) == bytes_of(name), "{name}");
     }
-    assert_same_hashes(&bench);
+    assert_same_hashes(&sandbox);
 }
 
 #[test]
 fn a_file_with_fewer_bytes_than_it_claims_is_kept_and_named() {
-    let bench = Bench::new();
-    let Some(_odd) = Odd::mount(&bench, "early") else { return };
-    let said = bench.error(3, ["add", "odd"]);
+    let sandbox = Sandbox::new();
+    let Some(_odd) = Odd::mount(&sandbox, "early") else { return };
+    let said = sandbox.error(3, ["add", "odd"]);
     for name in ["small", "middle", "large"] {
         let warning = format!("warning: \"odd/{name}\" ends before the size that its file system states");
         assert!(said.contains(&warning), "{said}");
-        assert!(restored(&bench, &format!("odd/{name}")) == bytes_of(name), "{name}");
+        assert!(restored(&sandbox, &format!("odd/{name}")) == bytes_of(name), "{name}");
     }
-    assert_same_hashes(&bench);
+    assert_same_hashes(&sandbox);
 }
 
 #[test]
 fn a_file_with_more_bytes_than_it_claims_is_kept_to_its_end_or_named() {
-    let bench = Bench::new();
-    let Some(_odd) = Odd::mount(&bench, "more") else { return };
-    let said = bench.error(3, ["add", "odd"]);
+    let sandbox = Sandbox::new();
+    let Some(_odd) = Odd::mount(&sandbox, "more") else { return };
+    let said = sandbox.error(3, ["add", "odd"]);
     assert!(said.contains("warning: \"odd/large\" has more bytes than its file system states"), "{said}");
     assert_eq!(said.matches("warning: ").count(), 1, "{said}");
     for name in ["small", "middle"] {
-        assert!(restored(&bench, &format!("odd/{name}")) == bytes_of(name), "{name}");
+        assert!(restored(&sandbox, &format!("odd/{name}")) == bytes_of(name), "{name}");
     }
-    assert!(bytes_of("large").starts_with(&restored(&bench, "odd/large")));
-    assert_same_hashes(&bench);
+    assert!(bytes_of("large").starts_with(&restored(&sandbox, "odd/large")));
+    assert_same_hashes(&sandbox);
 }
 
 /// Other commands that read files see the same bytes.
-fn assert_same_hashes(bench: &Bench) {
+fn assert_same_hashes(sandbox: &Sandbox) {
     for name in ["small", "middle", "large"] {
-        let copy = bench.write(format!("copy/{name}"), bytes_of(name));
-        let hash = |path: &Path| bench.json(["hash", "--xet", path.to_str().unwrap()])[0]["hash"].clone();
-        assert_eq!(hash(&bench.path("odd").join(name)), hash(&copy), "{name}");
+        let copy = sandbox.write(format!("copy/{name}"), bytes_of(name));
+        let hash = |path: &Path| sandbox.json(["hash", "--xet", path.to_str().unwrap()])[0]["hash"].clone();
+        assert_eq!(hash(&sandbox.path("odd").join(name)), hash(&copy), "{name}");
     }
 }
 
 #[test]
 fn files_that_the_kernel_makes_are_kept_as_they_are_read() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     // The first claims to have no bytes, the other a page.
     for made in ["/proc/version", "/sys/devices/system/cpu/online"] {
         if !Path::new(made).exists() {
             skipped(&format!("there is no {made} here"));
             continue;
         }
-        assert_eq!(bench.error(0, ["-q", "add", made]), "");
-        assert_eq!(restored(&bench, made), read(made).unwrap());
-        bench.write("copy", read(made).unwrap());
-        let hash = |path: &str| bench.json(["hash", "--xet", path])[0]["hash"].clone();
+        assert_eq!(sandbox.error(0, ["-q", "add", made]), "");
+        assert_eq!(restored(&sandbox, made), read(made).unwrap());
+        sandbox.write("copy", read(made).unwrap());
+        let hash = |path: &str| sandbox.json(["hash", "--xet", path])[0]["hash"].clone();
         assert_eq!(hash(made), hash("copy"));
     }
 }
@@ -184,7 +185,7 @@ fn touch(path: &Path, date: &str) -> bool {
 
 #[test]
 fn a_time_that_a_snapshot_cannot_hold_is_named_at_each_add() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     let Ok(memory) = tempfile::tempdir_in("/dev/shm") else {
         return skipped("there is no /dev/shm for times that disks do not hold");
     };
@@ -203,7 +204,7 @@ fn a_time_that_a_snapshot_cannot_hold_is_named_at_each_add() {
     }
     let tree = tree.to_str().unwrap();
     for _ in 0..2 {
-        let said = bench.error(3, ["add", tree]);
+        let said = sandbox.error(3, ["add", tree]);
         for (names, which) in [(&late[..], "after 2262-04-11"), (&early[..], "before 1677-09-21")] {
             for name in names {
                 let place = format!("cannot keep the modification time of \"{tree}/{name}\"");

@@ -4,24 +4,24 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use crate::support::{Bench, noise};
+use crate::support::{Sandbox, noise};
 
 const LARGE: usize = 64 << 20;
 
 /// Adds content as a file and from standard input, gets both back, and returns unique and stored bytes.
 fn round_trip(name: &str, content: &[u8]) -> (u64, u64) {
-    let bench = Bench::new();
-    bench.write(name, content);
-    let added = bench.json(["add", name]);
+    let sandbox = Sandbox::new();
+    sandbox.write(name, content);
+    let added = sandbox.json(["add", name]);
     assert_eq!(added["logical_bytes"], content.len());
     // The file system may have stored a hole: the stream has none.
-    let mut child = bench.command(["add", "-", "--name", "stream"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = sandbox.command(["add", "-", "--name", "stream"]).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(content).unwrap();
     assert!(child.wait().unwrap().success());
-    bench.ok(["get", name, "-o", "copy"]);
-    assert!(std::fs::read(bench.path("copy")).unwrap() == content, "{name}");
-    assert!(bench.run(["get", "stream", "-o", "-"]).stdout == content, "{name} from standard input");
-    let stats = bench.json(["dedup-stats"]);
+    sandbox.ok(["get", name, "-o", "copy"]);
+    assert!(std::fs::read(sandbox.path("copy")).unwrap() == content, "{name}");
+    assert!(sandbox.run(["get", "stream", "-o", "-"]).stdout == content, "{name} from standard input");
+    let stats = sandbox.json(["dedup-stats"]);
     assert_eq!(stats["logical_bytes"], 2 * content.len());
     (stats["unique_bytes"].as_u64().unwrap(), stats["stored_bytes"].as_u64().unwrap())
 }
@@ -63,14 +63,14 @@ fn one_byte_and_no_byte() {
 
 #[test]
 fn a_tree_of_nothing() {
-    let bench = Bench::new();
-    std::fs::create_dir(bench.path("tree")).unwrap();
-    bench.ok(["add", "tree"]);
-    bench.ok(["get", "tree", "-o", "copy"]);
-    assert_eq!(std::fs::read_dir(bench.path("copy")).unwrap().count(), 0);
-    let stats = bench.json(["dedup-stats"]);
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("tree")).unwrap();
+    sandbox.ok(["add", "tree"]);
+    sandbox.ok(["get", "tree", "-o", "copy"]);
+    assert_eq!(std::fs::read_dir(sandbox.path("copy")).unwrap().count(), 0);
+    let stats = sandbox.json(["dedup-stats"]);
     assert_eq!((&stats["logical_bytes"], &stats["chunks"], &stats["packs"]), (&0.into(), &0.into(), &0.into()));
-    bench.ok(["ls"]);
-    bench.ok(["dedup-stats"]);
-    bench.ok(["snapshots"]);
+    sandbox.ok(["ls"]);
+    sandbox.ok(["dedup-stats"]);
+    sandbox.ok(["snapshots"]);
 }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags, lsetxattr, utimensat};
 
-use crate::support::{Bench, assert_same_tree, noise, skipped};
+use crate::support::{Sandbox, assert_same_tree, noise, skipped};
 use crate::xattrs::all_xattrs;
 
 /// One entry of a generated tree.
@@ -195,47 +195,47 @@ fn check<S: Strategy>(cases: u32, strategy: &S, property: impl Fn(S::Value)) {
 fn add_then_get_is_the_identity() {
     let strategy = (prop::collection::vec(node(), 0..25), settings(), effort());
     check(48, &strategy, |(nodes, settings, (threads, memory))| {
-        let bench = Bench::new();
-        let tree = bench.path("tree");
+        let sandbox = Sandbox::new();
+        let tree = sandbox.path("tree");
         build(&tree, &nodes);
         let add: Vec<&str> =
             ["add", "tree", &threads, &memory].into_iter().chain(settings.iter().map(String::as_str)).collect();
-        let first = bench.json(&add);
+        let first = sandbox.json(&add);
         assert_eq!(first["problems"], serde_json::json!([]));
-        bench.ok(["get", "tree", "-o", "copy", &threads]);
-        assert_same_tree(&tree, &bench.path("copy"));
-        assert_eq!(all_xattrs(&tree), all_xattrs(&bench.path("copy")));
+        sandbox.ok(["get", "tree", "-o", "copy", &threads]);
+        assert_same_tree(&tree, &sandbox.path("copy"));
+        assert_eq!(all_xattrs(&tree), all_xattrs(&sandbox.path("copy")));
         // Once more, by metadata and by content: nothing new, and the same comes out.
-        assert_eq!(bench.json(["add", "--reread", "tree", "--threads=2"])["new_bytes"], 0);
-        assert_eq!(bench.json(["add", "tree"])["new_bytes"], 0);
-        bench.ok(["get", "--snapshot", "latest", "tree", "-o", "copy2"]);
-        assert_same_tree(&tree, &bench.path("copy2"));
+        assert_eq!(sandbox.json(["add", "--reread", "tree", "--threads=2"])["new_bytes"], 0);
+        assert_eq!(sandbox.json(["add", "tree"])["new_bytes"], 0);
+        sandbox.ok(["get", "--snapshot", "latest", "tree", "-o", "copy2"]);
+        assert_same_tree(&tree, &sandbox.path("copy2"));
         // And what came out goes in again as what is there already.
-        assert_eq!(bench.json(["add", "copy"])["new_bytes"], 0);
+        assert_eq!(sandbox.json(["add", "copy"])["new_bytes"], 0);
     });
 }
 
 #[test]
 fn a_range_is_a_slice() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     let size = 3_000_000;
     let content = [noise(1, size / 2), vec![0; 200_000], noise(2, size / 2 - 200_000)].concat();
-    bench.write("file", &content);
-    let sparse = std::fs::File::create(bench.path("sparse")).unwrap();
+    sandbox.write("file", &content);
+    let sparse = std::fs::File::create(sandbox.path("sparse")).unwrap();
     sparse.set_len(size as u64).unwrap();
     sparse.write_all_at(&noise(3, 100_000), 1_000_000).unwrap();
     drop(sparse);
-    let with_holes = std::fs::read(bench.path("sparse")).unwrap();
-    if std::os::unix::fs::MetadataExt::blocks(&bench.path("sparse").metadata().unwrap()) > 1000 {
+    let with_holes = std::fs::read(sandbox.path("sparse")).unwrap();
+    if std::os::unix::fs::MetadataExt::blocks(&sandbox.path("sparse").metadata().unwrap()) > 1000 {
         skipped("holes: the file system keeps none");
     }
-    bench.ok(["add", "file", "sparse", "--frame=64K"]);
+    sandbox.ok(["add", "file", "sparse", "--frame=64K"]);
     let at = || prop_oneof![0..=size, 990_000..1_110_000_usize, Just(0), Just(size)];
     check(40, &(at(), at(), any::<bool>(), 1..4_usize), |(a, b, of_sparse, threads)| {
         let (start, end) = (a.min(b), a.max(b));
         let (path, content) = if of_sparse { ("sparse", &with_holes) } else { ("file", &content) };
         let range = format!("{start}..{end}");
-        let output = bench.run(["get", path, "-o", "-", "--range", &range, "--threads", &threads.to_string()]);
+        let output = sandbox.run(["get", path, "-o", "-", "--range", &range, "--threads", &threads.to_string()]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert!(output.stdout == content[start..end], "{path} {range}");
     });

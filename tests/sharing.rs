@@ -6,91 +6,91 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::process::Signal;
 
-use crate::support::{Bench, assert_same_tree, noise};
+use crate::support::{Sandbox, assert_same_tree, noise};
 use crate::system::{bytes_in, signal, wait_until};
 
 #[test]
 fn an_add_goes_on_while_another_is_suspended() {
-    let bench = Bench::new();
-    bench.write("before/file", noise(1, 100_000));
-    bench.write("big/file", noise(2, 150_000_000));
-    bench.write("quick/file", noise(3, 1_000_000));
-    bench.ok(["add", "before"]);
-    let begin = bytes_in(&bench.path(".store"));
-    let mut slow = bench.command(["add", "big"]).stderr(Stdio::null()).spawn().unwrap();
-    assert!(wait_until(&mut slow, || bytes_in(&bench.path(".store")) > begin + 10_000_000));
+    let sandbox = Sandbox::new();
+    sandbox.write("before/file", noise(1, 100_000));
+    sandbox.write("big/file", noise(2, 150_000_000));
+    sandbox.write("quick/file", noise(3, 1_000_000));
+    sandbox.ok(["add", "before"]);
+    let begin = bytes_in(&sandbox.path(".store"));
+    let mut slow = sandbox.command(["add", "big"]).stderr(Stdio::null()).spawn().unwrap();
+    assert!(wait_until(&mut slow, || bytes_in(&sandbox.path(".store")) > begin + 10_000_000));
     signal(&slow, Signal::STOP);
     assert!(slow.try_wait().unwrap().is_none(), "it was suspended in the middle");
     // It holds the index, and temporary files of its own.
-    bench.ok(["add", "quick"]);
-    bench.ok(["get", "quick", "-o", "quick copy"]);
-    bench.ok(["get", "before", "-o", "before copy"]);
-    bench.ok(["dedup-stats"]);
-    bench.ok(["repair", "--index"]);
-    assert_same_tree(&bench.path("quick"), &bench.path("quick copy"));
-    assert_same_tree(&bench.path("before"), &bench.path("before copy"));
+    sandbox.ok(["add", "quick"]);
+    sandbox.ok(["get", "quick", "-o", "quick copy"]);
+    sandbox.ok(["get", "before", "-o", "before copy"]);
+    sandbox.ok(["dedup-stats"]);
+    sandbox.ok(["repair", "--index"]);
+    assert_same_tree(&sandbox.path("quick"), &sandbox.path("quick copy"));
+    assert_same_tree(&sandbox.path("before"), &sandbox.path("before copy"));
     assert!(slow.try_wait().unwrap().is_none());
     signal(&slow, Signal::CONT);
     assert!(slow.wait().unwrap().success());
     for tree in ["big", "quick", "before"] {
         let copy = format!("{tree} copy again");
-        bench.ok(["get", tree, "-o", &copy]);
-        assert_same_tree(&bench.path(tree), &bench.path(copy));
+        sandbox.ok(["get", tree, "-o", &copy]);
+        assert_same_tree(&sandbox.path(tree), &sandbox.path(copy));
     }
-    assert_eq!(bench.json(["snapshots"]).as_array().unwrap().len(), 3);
+    assert_eq!(sandbox.json(["snapshots"]).as_array().unwrap().len(), 3);
 }
 
 #[test]
 fn many_adds_at_once_into_one_new_store() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     let shared = noise(10, 2_000_000);
     for n in 0..6 {
-        bench.write(format!("{n}/own"), noise(20 + n, 500_000));
-        bench.write(format!("{n}/shared"), &shared);
+        sandbox.write(format!("{n}/own"), noise(20 + n, 500_000));
+        sandbox.write(format!("{n}/shared"), &shared);
     }
-    let add = |n: usize| bench.command(["add", &n.to_string()]).stderr(Stdio::piped()).spawn().unwrap();
+    let add = |n: usize| sandbox.command(["add", &n.to_string()]).stderr(Stdio::piped()).spawn().unwrap();
     let children: Vec<_> = (0..6).map(add).collect();
     for child in children {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
-    assert_eq!(bench.json(["snapshots"]).as_array().unwrap().len(), 6);
+    assert_eq!(sandbox.json(["snapshots"]).as_array().unwrap().len(), 6);
     for n in 0..6 {
         let copy = format!("copy {n}");
-        bench.ok(["get", &n.to_string(), "-o", &copy]);
-        assert_same_tree(&bench.path(n.to_string()), &bench.path(copy));
+        sandbox.ok(["get", &n.to_string(), "-o", &copy]);
+        assert_same_tree(&sandbox.path(n.to_string()), &sandbox.path(copy));
     }
     // Each counts its chunks right, though what several added at once may be there more than once.
-    let stats = bench.json(["dedup-stats"]);
+    let stats = sandbox.json(["dedup-stats"]);
     assert_eq!(stats["logical_bytes"], 6 * 2_500_000);
     assert_eq!(stats["unique_bytes"], 6 * 500_000 + 2_000_000);
-    assert_eq!(bench.json(["add", "--reread", "0", "1", "2"])["new_bytes"], 0);
+    assert_eq!(sandbox.json(["add", "--reread", "0", "1", "2"])["new_bytes"], 0);
 }
 
 #[test]
 fn a_store_whose_making_was_cut_short_is_made_by_the_next() {
-    let bench = Bench::new();
-    bench.write("file", b"content");
+    let sandbox = Sandbox::new();
+    sandbox.write("file", b"content");
     // What is there when the process that makes it is killed: no store.json yet.
-    bench.write(".store/tmp/123-0-0123456789abcdef.tmp", b"{ \"format\":");
-    bench.ok(["add", "file"]);
-    assert_eq!(bench.ok(["ls"]), "file\n");
+    sandbox.write(".store/tmp/123-0-0123456789abcdef.tmp", b"{ \"format\":");
+    sandbox.ok(["add", "file"]);
+    assert_eq!(sandbox.ok(["ls"]), "file\n");
 }
 
 #[test]
 fn reading_while_adding() {
-    let bench = Bench::new();
-    bench.write("first/file", noise(30, 3_000_000));
-    bench.ok(["add", "first"]);
-    bench.write("second/file", noise(31, 80_000_000));
-    let mut adding = bench.command(["add", "second"]).stderr(Stdio::null()).spawn().unwrap();
+    let sandbox = Sandbox::new();
+    sandbox.write("first/file", noise(30, 3_000_000));
+    sandbox.ok(["add", "first"]);
+    sandbox.write("second/file", noise(31, 80_000_000));
+    let mut adding = sandbox.command(["add", "second"]).stderr(Stdio::null()).spawn().unwrap();
     let mut gets = 0;
     loop {
-        let output = bench.run(["get", "first/file", "-o", "-"]);
+        let output = sandbox.run(["get", "first/file", "-o", "-"]);
         assert!(output.status.success() && output.stdout == noise(30, 3_000_000));
         gets += 1;
         // A snapshot is there whole or not at all.
-        let second = bench.run(["get", "second/file", "-o", "-", "--range", "79999990.."]);
+        let second = sandbox.run(["get", "second/file", "-o", "-", "--range", "79999990.."]);
         match second.status.code() {
             Some(0) => assert_eq!(second.stdout, noise(31, 80_000_000)[79_999_990..]),
             code => assert_eq!((code, second.stdout.len()), (Some(1), 0)),
@@ -100,46 +100,46 @@ fn reading_while_adding() {
         }
     }
     assert!(gets > 1);
-    assert!(bench.run(["get", "second/file", "-o", "-"]).stdout == noise(31, 80_000_000));
+    assert!(sandbox.run(["get", "second/file", "-o", "-"]).stdout == noise(31, 80_000_000));
 }
 
 /// They make packs and recipes of the same names, at the same time.
 #[test]
 fn the_same_tree_added_twice_at_once() {
-    let bench = Bench::new();
-    bench.write("before", b"the store is there");
-    bench.ok(["add", "before"]);
+    let sandbox = Sandbox::new();
+    sandbox.write("before", b"the store is there");
+    sandbox.ok(["add", "before"]);
     for round in 0..6_u64 {
         let tree = format!("tree-{round}");
         for n in 0..3 {
-            bench.write(format!("{tree}/{n}"), noise(round * 10 + n, 400_000));
+            sandbox.write(format!("{tree}/{n}"), noise(round * 10 + n, 400_000));
         }
-        let add = |_| bench.command(["--json", "add", &tree]).stdout(Stdio::piped()).spawn().unwrap();
+        let add = |_| sandbox.command(["--json", "add", &tree]).stdout(Stdio::piped()).spawn().unwrap();
         let children: Vec<_> = (0..3).map(add).collect();
         for child in children {
             let output = child.wait_with_output().unwrap();
             assert!(output.status.success());
             let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-            bench.assert_tree(report["snapshot"].as_str().unwrap(), &tree, &bench.path(&tree));
+            sandbox.assert_tree(report["snapshot"].as_str().unwrap(), &tree, &sandbox.path(&tree));
         }
     }
-    bench.ok(["verify", "--full"]);
-    let stats = bench.json(["dedup-stats"]);
+    sandbox.ok(["verify", "--full"]);
+    let stats = sandbox.json(["dedup-stats"]);
     assert_eq!((stats["snapshots"].as_array().unwrap().len(), stats["unique_bytes"].as_u64()), (19, Some(7_200_018)));
     // What is there twice goes, and nothing with it.
-    bench.ok(["gc", "--max-waste", "0%"]);
-    bench.ok(["verify", "--full"]);
-    assert_eq!(bench.json(["add", "--reread", "tree-0", "tree-5"])["new_bytes"], 0);
+    sandbox.ok(["gc", "--max-waste", "0%"]);
+    sandbox.ok(["verify", "--full"]);
+    assert_eq!(sandbox.json(["add", "--reread", "tree-0", "tree-5"])["new_bytes"], 0);
 }
 
 /// Readers of every kind, beside adds, removals and collections: none is told anything but the truth.
 #[test]
 fn many_readers_beside_writers_and_collectors() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     let shared = noise(1, 1_500_000);
-    bench.write("kept/shared", &shared);
-    bench.write("kept/own", noise(2, 1_000_000));
-    let kept = bench.add_tree("kept");
+    sandbox.write("kept/shared", &shared);
+    sandbox.write("kept/own", noise(2, 1_000_000));
+    let kept = sandbox.add_tree("kept");
     let (is_over, reads) = (AtomicBool::new(false), AtomicUsize::new(0));
     let readers: [&[&str]; 6] = [
         &["get", "--snapshot", &kept, "kept/shared", "-o", "-"],
@@ -152,10 +152,10 @@ fn many_readers_beside_writers_and_collectors() {
     let (is_over, reads) = (&is_over, &reads);
     std::thread::scope(|scope| {
         for arguments in readers {
-            let (bench, shared) = (&bench, &shared);
+            let (sandbox, shared) = (&sandbox, &shared);
             scope.spawn(move || {
                 while !is_over.load(Ordering::Relaxed) {
-                    let output = bench.run(arguments);
+                    let output = sandbox.run(arguments);
                     let error = String::from_utf8_lossy(&output.stderr);
                     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {error}");
                     match (arguments[0], arguments.len()) {
@@ -177,16 +177,16 @@ fn many_readers_beside_writers_and_collectors() {
         let _over = Over(is_over);
         for round in 0..5_u64 {
             let tree = format!("round-{round}");
-            bench.write(format!("{tree}/shared"), &shared);
-            bench.write(format!("{tree}/own"), noise(100 + round, 2_000_000));
-            let id = bench.add_tree(&tree);
-            bench.assert_tree(&id, &tree, &bench.path(&tree));
-            bench.ok(["rm", &id]);
+            sandbox.write(format!("{tree}/shared"), &shared);
+            sandbox.write(format!("{tree}/own"), noise(100 + round, 2_000_000));
+            let id = sandbox.add_tree(&tree);
+            sandbox.assert_tree(&id, &tree, &sandbox.path(&tree));
+            sandbox.ok(["rm", &id]);
             // Moves what is kept, too.
-            bench.ok(["gc", "--max-waste", "0%"]);
+            sandbox.ok(["gc", "--max-waste", "0%"]);
         }
     });
     assert!(reads.load(Ordering::Relaxed) >= 12);
-    bench.assert_tree(&kept, "kept", &bench.path("kept"));
-    assert_eq!(bench.json(["dedup-stats"])["unused_chunks"], 0);
+    sandbox.assert_tree(&kept, "kept", &sandbox.path("kept"));
+    assert_eq!(sandbox.json(["dedup-stats"])["unused_chunks"], 0);
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use seamstore::chunk::{Profile, cut_points};
 
-use crate::support::{Bench, noise};
+use crate::support::{Sandbox, noise};
 use crate::system::files_below;
 
 /// A tree: names and contents.
@@ -52,16 +52,16 @@ fn trees() -> [Tree; 3] {
 }
 
 /// A store of the three trees, one snapshot each, under the same name.
-fn store_of(trees: &[Tree], arguments: &[&str]) -> Bench {
-    let bench = Bench::new();
+fn store_of(trees: &[Tree], arguments: &[&str]) -> Sandbox {
+    let sandbox = Sandbox::new();
     for tree in trees {
-        let _ = std::fs::remove_dir_all(bench.path("tree"));
+        let _ = std::fs::remove_dir_all(sandbox.path("tree"));
         for (name, content) in tree {
-            bench.write(format!("tree/{name}"), content);
+            sandbox.write(format!("tree/{name}"), content);
         }
-        bench.ok([&["add", "--reread", "tree"], arguments].concat());
+        sandbox.ok([&["add", "--reread", "tree"], arguments].concat());
     }
-    bench
+    sandbox
 }
 
 #[test]
@@ -70,8 +70,8 @@ fn every_figure_is_exact() {
     let sets: Vec<_> = trees.iter().map(chunks).collect();
     let all: BTreeSet<&Vec<u8>> = sets.iter().flatten().collect();
     // Uncompressed, so that shares of frames are exact too.
-    let bench = store_of(&trees, &["--codec", "none"]);
-    let stats = bench.json(["dedup-stats"]);
+    let sandbox = store_of(&trees, &["--codec", "none"]);
+    let stats = sandbox.json(["dedup-stats"]);
     let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{value}"));
 
     let logical: u64 = trees.iter().flat_map(Tree::values).map(|content| content.len() as u64).sum();
@@ -110,7 +110,7 @@ fn every_figure_is_exact() {
     assert_eq!(told, histogram);
 
     let sizes = |folder: &str| -> u64 {
-        files_below(&bench.path(".store").join(folder)).iter().map(|file| file.metadata().unwrap().len()).sum()
+        files_below(&sandbox.path(".store").join(folder)).iter().map(|file| file.metadata().unwrap().len()).sum()
     };
     let index = sizes("index");
     assert_eq!(number(&stats["stored_bytes"]), sizes("") - index);
@@ -119,7 +119,7 @@ fn every_figure_is_exact() {
     assert_eq!(number(&metadata["pack_bytes"]), sizes("packs") - unique);
     assert_eq!(metadata["recipe_bytes"], sizes("recipes"));
     assert_eq!(metadata["snapshot_bytes"], sizes("snapshots"));
-    assert_eq!(stats["packs"], files_below(&bench.path(".store/packs")).len());
+    assert_eq!(stats["packs"], files_below(&sandbox.path(".store/packs")).len());
     let near = |value: &Value, expected: f64| {
         let value = value.as_f64().unwrap();
         assert!((value - expected).abs() < 1e-9 * expected, "{value} {expected}");
@@ -145,11 +145,11 @@ fn every_figure_is_exact() {
 #[test]
 fn what_no_snapshot_has_is_unused() {
     let trees = trees();
-    let bench = store_of(&trees, &[]);
-    let snapshot = bench.json(["dedup-stats"])["snapshots"][0].clone();
+    let sandbox = store_of(&trees, &[]);
+    let snapshot = sandbox.json(["dedup-stats"])["snapshots"][0].clone();
     let freed = snapshot["freed_bytes"].as_u64().unwrap();
-    std::fs::remove_file(bench.path(format!(".store/snapshots/{}.arrow", snapshot["id"].as_str().unwrap()))).unwrap();
-    let stats = bench.json(["dedup-stats"]);
+    std::fs::remove_file(sandbox.path(format!(".store/snapshots/{}.arrow", snapshot["id"].as_str().unwrap()))).unwrap();
+    let stats = sandbox.json(["dedup-stats"]);
     assert_eq!(stats["unused_bytes"], freed);
     let left: BTreeSet<Vec<u8>> = trees[1..].iter().flat_map(chunks).collect();
     assert_eq!((&stats["unique_bytes"], &stats["chunks"]), (&bytes_of(&left).into(), &left.len().into()));
@@ -157,9 +157,9 @@ fn what_no_snapshot_has_is_unused() {
 
 #[test]
 fn the_text_says_the_same() {
-    let bench = store_of(&trees(), &[]);
-    let json = bench.json(["dedup-stats"]);
-    let text = bench.ok(["dedup-stats"]);
+    let sandbox = store_of(&trees(), &[]);
+    let json = sandbox.json(["dedup-stats"]);
+    let text = sandbox.ok(["dedup-stats"]);
     for expected in [
         format!("{} files in 3 snapshots", json["files"]),
         format!("{} chunks, ", json["chunks"]),
@@ -175,21 +175,21 @@ fn the_text_says_the_same() {
 
 #[test]
 fn an_add_reports_what_dedup_stats_then_says() {
-    let bench = Bench::new();
-    bench.write("tree/a", noise(1, 500_000));
-    bench.write("tree/b", [noise(1, 500_000), noise(2, 100_000)].concat());
-    std::fs::create_dir(bench.path("tree/folder")).unwrap();
-    symlink("a", bench.path("tree/link")).unwrap();
-    let added = bench.json(["add", "--tag", "nightly", "--tag", "two", "tree"]);
-    let stats = bench.json(["dedup-stats"]);
+    let sandbox = Sandbox::new();
+    sandbox.write("tree/a", noise(1, 500_000));
+    sandbox.write("tree/b", [noise(1, 500_000), noise(2, 100_000)].concat());
+    std::fs::create_dir(sandbox.path("tree/folder")).unwrap();
+    symlink("a", sandbox.path("tree/link")).unwrap();
+    let added = sandbox.json(["add", "--tag", "nightly", "--tag", "two", "tree"]);
+    let stats = sandbox.json(["dedup-stats"]);
     assert_eq!(added["new_bytes"], stats["unique_bytes"]);
     assert_eq!(added["new_chunks"], stats["chunks"]);
     assert_eq!(added["logical_bytes"], 1_100_000, "of files");
     assert_eq!((&added["files"], &added["directories"], &added["others"]), (&2.into(), &2.into(), &1.into()));
-    let config = bench.path(".store/store.json").metadata().unwrap().len();
+    let config = sandbox.path(".store/store.json").metadata().unwrap().len();
     assert_eq!(added["stored_bytes"].as_u64().unwrap() + config, stats["stored_bytes"].as_u64().unwrap());
 
-    let snapshots = bench.json(["snapshots"]);
+    let snapshots = sandbox.json(["snapshots"]);
     let snapshot = &snapshots[0];
     assert_eq!(snapshot["id"], added["snapshot"]);
     assert_eq!(snapshot["tags"], serde_json::json!(["nightly", "two"]));
@@ -200,43 +200,43 @@ fn an_add_reports_what_dedup_stats_then_says() {
         snapshot["counts"],
         serde_json::json!({ "entries": 5, "files": 2, "directories": 2, "others": 1, "logical_bytes": 1_100_000 })
     );
-    let second = bench.json(["add", "tree"]);
-    let snapshots = bench.json(["snapshots"]);
+    let second = sandbox.json(["add", "tree"]);
+    let snapshots = sandbox.json(["snapshots"]);
     assert_eq!((&snapshots[0]["id"], &snapshots[0]["parent"]), (&second["snapshot"], &added["snapshot"]));
     assert!(snapshots[0]["time_ns"].as_i64() > snapshots[1]["time_ns"].as_i64());
-    let text = bench.ok(["snapshots"]);
+    let text = sandbox.ok(["snapshots"]);
     assert!(text.lines().nth(1).unwrap().contains("[nightly two]"), "{text}");
     assert!(text.lines().nth(1).unwrap().starts_with(&added["snapshot"].as_str().unwrap()[..12]), "{text}");
 }
 
 #[test]
 fn listings() {
-    let bench = Bench::new();
-    let file = bench.write("tree/folder/file\n1", b"12345");
+    let sandbox = Sandbox::new();
+    let file = sandbox.write("tree/folder/file\n1", b"12345");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o4750)).unwrap();
     let time = std::time::UNIX_EPOCH + std::time::Duration::new(1_700_000_000, 123_456_789);
     std::fs::File::open(&file).unwrap().set_modified(time).unwrap();
-    bench.write("tree/other", b"");
-    symlink("other\u{7}", bench.path("tree/link")).unwrap();
-    bench.ok(["add", "tree"]);
+    sandbox.write("tree/other", b"");
+    symlink("other\u{7}", sandbox.path("tree/link")).unwrap();
+    sandbox.ok(["add", "tree"]);
 
-    assert_eq!(bench.ok(["ls"]), "tree\n");
-    assert_eq!(bench.ok(["ls", "tree"]), "tree/folder\ntree/link\ntree/other\n");
-    assert_eq!(bench.ok(["ls", "./tree/"]), bench.ok(["ls", "tree"]));
-    assert_eq!(bench.ok(["ls", "tree/other"]), "tree/other\n");
+    assert_eq!(sandbox.ok(["ls"]), "tree\n");
+    assert_eq!(sandbox.ok(["ls", "tree"]), "tree/folder\ntree/link\ntree/other\n");
+    assert_eq!(sandbox.ok(["ls", "./tree/"]), sandbox.ok(["ls", "tree"]));
+    assert_eq!(sandbox.ok(["ls", "tree/other"]), "tree/other\n");
     let all = "tree\ntree/folder\ntree/folder/file\\n1\ntree/link\ntree/other\n";
-    assert_eq!(bench.ok(["ls", "-R"]), all);
-    assert_eq!(bench.ok(["ls", "-R0"]), all.replace('\n', "\0").replace("\\n", "\n"));
-    let long = bench.ok(["ls", "-lR"]);
+    assert_eq!(sandbox.ok(["ls", "-R"]), all);
+    assert_eq!(sandbox.ok(["ls", "-R0"]), all.replace('\n', "\0").replace("\\n", "\n"));
+    let long = sandbox.ok(["ls", "-lR"]);
     let lines: Vec<&str> = long.lines().collect();
     assert_eq!(lines.len(), 5);
     assert!(lines[2].starts_with("-rwsr-x--- ") && lines[2].ends_with(" 5 2023-11-14 22:13:20 tree/folder/file\\n1"));
     assert!(lines[3].starts_with("lrwxrwxrwx ") && lines[3].ends_with(" tree/link -> other\\x07"), "{}", lines[3]);
     assert!(lines[1].starts_with("drwx"), "{}", lines[1]);
 
-    let json = bench.json(["ls", "-R"]);
+    let json = sandbox.json(["ls", "-R"]);
     let entries = json["entries"].as_array().unwrap();
-    assert_eq!(json["snapshot"], bench.json(["snapshots"])[0]["id"]);
+    assert_eq!(json["snapshot"], sandbox.json(["snapshots"])[0]["id"]);
     let entry = &entries[2];
     assert_eq!(entry["path"], "tree/folder/file\n1");
     assert_eq!((&entry["kind"], &entry["size"]), (&"file".into(), &5.into()));
@@ -247,9 +247,9 @@ fn listings() {
     assert_eq!(entries[4].get("chunk").or(entries[4].get("recipe")), None, "no bytes, no chunk");
     // A path that is no text has its bytes beside it.
     let odd = std::ffi::OsStr::from_bytes(b"tree/\xff");
-    bench.write(odd, b"odd");
-    bench.ok(["add", "tree"]);
-    let json = bench.json(["ls", "tree"]);
+    sandbox.write(odd, b"odd");
+    sandbox.ok(["add", "tree"]);
+    let json = sandbox.json(["ls", "tree"]);
     assert_eq!(json["entries"].as_array().unwrap().last().unwrap()["path_hex"], "747265652fff");
-    assert!(bench.ok(["ls", "tree"]).ends_with("tree/\\xff\n"));
+    assert!(sandbox.ok(["ls", "tree"]).ends_with("tree/\\xff\n"));
 }

@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::support::{Bench, noise};
+use crate::support::{Sandbox, noise};
 
 /// A pipe whose ends do not block.
 fn pipe() -> (OwnedFd, OwnedFd) {
@@ -41,12 +41,12 @@ fn read_all(pipe: OwnedFd) -> Vec<u8> {
 
 #[test]
 fn standard_output_that_does_not_block_gets_all_data() {
-    let bench = Bench::new();
-    bench.write("big", noise(1, 3_000_000));
+    let sandbox = Sandbox::new();
+    sandbox.write("big", noise(1, 3_000_000));
     for n in 0..3000 {
-        bench.write(format!("many/{n:0100}"), b"");
+        sandbox.write(format!("many/{n:0100}"), b"");
     }
-    bench.ok(["add", "big", "many"]);
+    sandbox.ok(["add", "big", "many"]);
     for arguments in [
         &["get", "big", "-o", "-"][..],
         &["export", "--tar", "big"],
@@ -57,29 +57,29 @@ fn standard_output_that_does_not_block_gets_all_data() {
     ] {
         let (reader, writer) = pipe();
         let writer_again = writer.try_clone().unwrap();
-        let mut child = bench.command(arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = sandbox.command(arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
         wait_until_full(&writer_again, &mut child);
         drop(writer_again);
         let bytes = read_all(reader);
         let ended = child.wait_with_output().unwrap();
         assert!(ended.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&ended.stderr));
         let is_bundle = arguments[0] == "bundle";
-        assert!(is_bundle && bytes.len() > 3_000_000 || bytes == bench.run(arguments).stdout, "{arguments:?}");
+        assert!(is_bundle && bytes.len() > 3_000_000 || bytes == sandbox.run(arguments).stdout, "{arguments:?}");
     }
 }
 
 #[test]
 fn standard_error_that_does_not_block_gets_every_warning() {
     const FILES: usize = 2000;
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     for n in 0..FILES {
-        bench.write(format!("tree/{n:060}"), b"x");
-        std::fs::create_dir_all(bench.path(format!("out/{n:060}"))).unwrap();
+        sandbox.write(format!("tree/{n:060}"), b"x");
+        std::fs::create_dir_all(sandbox.path(format!("out/{n:060}"))).unwrap();
     }
-    bench.ok(["add", "tree"]);
+    sandbox.ok(["add", "tree"]);
     let (reader, writer) = pipe();
     let writer_again = writer.try_clone().unwrap();
-    let mut child = bench.command(["get", "tree", "-o", "out", "--force"]).stderr(writer).spawn().unwrap();
+    let mut child = sandbox.command(["get", "tree", "-o", "out", "--force"]).stderr(writer).spawn().unwrap();
     wait_until_full(&writer_again, &mut child);
     drop(writer_again);
     let said = String::from_utf8(read_all(reader)).unwrap();
@@ -105,9 +105,10 @@ fn wait_until_polling(child: &mut Child) {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn standard_input_that_does_not_block_is_read_to_its_end() {
-    let bench = Bench::new();
-    bench.write("in/file", noise(2, 200_000));
-    let tar = std::process::Command::new("tar").args(["-cf", "-", "in"]).current_dir(bench.path("")).output().unwrap();
+    let sandbox = Sandbox::new();
+    sandbox.write("in/file", noise(2, 200_000));
+    let tar =
+        std::process::Command::new("tar").args(["-cf", "-", "in"]).current_dir(sandbox.path("")).output().unwrap();
     assert!(tar.status.success());
     for arguments in [
         &["add", "-", "--name", "x"][..],
@@ -117,7 +118,7 @@ fn standard_input_that_does_not_block_is_read_to_its_end() {
     ] {
         let (reader, writer) = pipe();
         let mut child =
-            bench.command(arguments).stdin(reader).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+            sandbox.command(arguments).stdin(reader).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         // Nothing is there to be read yet.
         wait_until_polling(&mut child);
         rustix::io::ioctl_fionbio(&writer, false).unwrap();
@@ -126,42 +127,42 @@ fn standard_input_that_does_not_block_is_read_to_its_end() {
         let ended = child.wait_with_output().unwrap();
         assert!(ended.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&ended.stderr));
     }
-    assert!(bench.run(["get", "x", "-o", "-"]).stdout == tar.stdout);
-    assert!(bench.run(["get", "y/in/file", "-o", "-"]).stdout == noise(2, 200_000));
+    assert!(sandbox.run(["get", "x", "-o", "-"]).stdout == tar.stdout);
+    assert!(sandbox.run(["get", "y/in/file", "-o", "-"]).stdout == noise(2, 200_000));
 }
 
 #[test]
 fn a_closed_standard_stream_is_an_error_where_it_is_used() {
-    let bench = Bench::new();
-    bench.write("file", b"data");
-    bench.ok(["add", "file"]);
+    let sandbox = Sandbox::new();
+    sandbox.write("file", b"data");
+    sandbox.ok(["add", "file"]);
     for line in ["get file -o -", "ls", "--json snapshots", "dedup-stats", "export --tar file", "--help", "--version"] {
-        let output = bench.shell(&format!("exec \"$0\" {line} >&-")).output().unwrap();
+        let output = sandbox.shell(&format!("exec \"$0\" {line} >&-")).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{line}: {said}");
         assert!(said.contains("standard output") && said.contains("Bad file descriptor"), "{line}: {said}");
     }
     for line in ["add - --name x", "check-tar -", "check-align -"] {
-        let output = bench.shell(&format!("exec \"$0\" {line} <&-")).output().unwrap();
+        let output = sandbox.shell(&format!("exec \"$0\" {line} <&-")).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{line}: {said}");
         assert!(said.contains("standard input") && said.contains("Bad file descriptor"), "{line}: {said}");
     }
-    assert_eq!(bench.snapshots().len(), 1);
+    assert_eq!(sandbox.snapshots().len(), 1);
     // Where it is not used it may be closed, and /dev/null is as good as any file.
     for line in ["add file >&-", "get file -o a <&- >&-", "get file -o - 1<>/dev/null", "add - --name n 0<>/dev/null"] {
-        let output = bench.shell(&format!("exec \"$0\" {line}")).output().unwrap();
+        let output = sandbox.shell(&format!("exec \"$0\" {line}")).output().unwrap();
         assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
 #[test]
 fn a_full_standard_output_fails_every_command_that_prints() {
-    let bench = Bench::new();
-    bench.write("file", noise(3, 10_000));
-    bench.ok(["add", "file"]);
+    let sandbox = Sandbox::new();
+    sandbox.write("file", noise(3, 10_000));
+    sandbox.ok(["add", "file"]);
     let tar = ["-cf", "a.tar", "file"];
-    assert!(std::process::Command::new("tar").args(tar).current_dir(bench.path("")).status().unwrap().success());
+    assert!(std::process::Command::new("tar").args(tar).current_dir(sandbox.path("")).status().unwrap().success());
     for line in [
         "get file -o -",
         "get file --range 1.. -o -",
@@ -188,9 +189,9 @@ fn a_full_standard_output_fails_every_command_that_prints() {
         "help ls",
         "--version",
     ] {
-        let output = bench.shell(&format!("exec \"$0\" {line} >/dev/full")).output().unwrap();
+        let output = sandbox.shell(&format!("exec \"$0\" {line} >/dev/full")).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        let prints = bench.shell(&format!("exec \"$0\" {line}")).output().unwrap();
+        let prints = sandbox.shell(&format!("exec \"$0\" {line}")).output().unwrap();
         if prints.stdout.is_empty() {
             assert!(["verify"].contains(&line), "{line} prints nothing");
             continue;

@@ -13,11 +13,11 @@ use std::process::{Command, Output, Stdio};
 pub(crate) use self::skip::skipped;
 
 /// A folder with a store in it, gone when dropped.
-pub(crate) struct Bench {
+pub(crate) struct Sandbox {
     folder: tempfile::TempDir,
 }
 
-impl Bench {
+impl Sandbox {
     pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
@@ -124,8 +124,8 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
 }
 
 /// Everything of a tree that a restore must bring back, by path.
-pub(crate) fn picture(root: &Path) -> BTreeMap<PathBuf, String> {
-    let mut picture = BTreeMap::new();
+pub(crate) fn tree_fingerprint(root: &Path) -> BTreeMap<PathBuf, String> {
+    let mut fingerprint = BTreeMap::new();
     let mut links: BTreeMap<(u64, u64), PathBuf> = BTreeMap::new();
     let mut todo = vec![root.to_owned()];
     let mut paths = Vec::new();
@@ -154,9 +154,9 @@ pub(crate) fn picture(root: &Path) -> BTreeMap<PathBuf, String> {
             let first = links.entry((stat.dev(), stat.ino())).or_insert_with(|| relative.clone());
             line += &format!(" linked to {first:?}");
         }
-        picture.insert(relative, line);
+        fingerprint.insert(relative, line);
     }
-    picture
+    fingerprint
 }
 
 fn blake3_hex(bytes: &[u8]) -> String {
@@ -165,7 +165,7 @@ fn blake3_hex(bytes: &[u8]) -> String {
 
 /// Fails with the first entry that differs.
 pub(crate) fn assert_same_tree(a: &Path, b: &Path) {
-    let (a, b) = (picture(a), picture(b));
+    let (a, b) = (tree_fingerprint(a), tree_fingerprint(b));
     for (path, line) in &a {
         assert_eq!(Some(line), b.get(path), "{path:?}");
     }

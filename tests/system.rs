@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Bench, skipped};
+use crate::support::{Sandbox, skipped};
 
 /// A user who owns nothing.
 const NOBODY: u32 = 65534;
@@ -18,7 +18,7 @@ pub(crate) fn is_root() -> bool {
     rustix::process::getuid().is_root()
 }
 
-/// Something mounted in a bench, unmounted when dropped.
+/// Something mounted in a sandbox, unmounted when dropped.
 pub(crate) struct Mount {
     path: PathBuf,
 }
@@ -64,7 +64,7 @@ impl Drop for Mount {
     }
 }
 
-impl Bench {
+impl Sandbox {
     /// The program, to be run as a user without rights: who runs the tests, or if that is root, nobody. What that user
     /// is to write to must be given to it with [`give_to_nobody`].
     pub(crate) fn unprivileged<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
@@ -86,7 +86,7 @@ impl Bench {
     }
 }
 
-/// Makes a tree belong to the user [`Bench::unprivileged`] runs programs as.
+/// Makes a tree belong to the user [`Sandbox::unprivileged`] runs programs as.
 pub(crate) fn give_to_nobody(path: &Path) {
     if !is_root() {
         return;

@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 
 use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
 
-use crate::support::{Bench, skipped};
+use crate::support::{Sandbox, skipped};
 
 /// A list with two users and a group; of ids that have names everywhere, and one that has none.
 const LIST: &[(u16, u16, u32)] =
@@ -31,9 +31,9 @@ fn xattr(path: &Path, name: &[u8]) -> Option<Vec<u8>> {
     Some(value)
 }
 
-fn run(bench: &Bench, words: &[&str]) -> Option<Output> {
+fn run(sandbox: &Sandbox, words: &[&str]) -> Option<Output> {
     let mut command = Command::new(words[0]);
-    command.current_dir(bench.path("")).args(&words[1..]).env("LC_ALL", "C.UTF-8");
+    command.current_dir(sandbox.path("")).args(&words[1..]).env("LC_ALL", "C.UTF-8");
     command.output().ok()
 }
 
@@ -50,12 +50,12 @@ fn assert_lists(tree: &Path, whose: &str) {
 
 #[test]
 fn access_control_lists_pass_from_and_to_the_tars_of_every_program() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     for name in ["tree/file", "tree/plain", "tree/folder/in"] {
-        bench.write(name, name);
+        sandbox.write(name, name);
     }
     let set =
-        |name: &str, key: &[u8], value: &[u8]| lsetxattr(bench.path(name), key, value, XattrFlags::empty()).is_ok();
+        |name: &str, key: &[u8], value: &[u8]| lsetxattr(sandbox.path(name), key, value, XattrFlags::empty()).is_ok();
     let is_set = set("tree/file", ACCESS, &list())
         && set("tree/folder", ACCESS, &list())
         && set("tree/folder", DEFAULT, &list())
@@ -64,10 +64,10 @@ fn access_control_lists_pass_from_and_to_the_tars_of_every_program() {
         skipped("access control lists: the file system of the temporary folder has none");
         return;
     }
-    bench.ok(["add", "tree"]);
-    bench.ok(["export", "--tar", "tree", "-o", "exported.tar"]);
-    let again = bench.run(["export", "--tar", "tree"]);
-    assert!(again.stdout == fs::read(bench.path("exported.tar")).unwrap(), "the same bytes every time");
+    sandbox.ok(["add", "tree"]);
+    sandbox.ok(["export", "--tar", "tree", "-o", "exported.tar"]);
+    let again = sandbox.run(["export", "--tar", "tree"]);
+    assert!(again.stdout == fs::read(sandbox.path("exported.tar")).unwrap(), "the same bytes every time");
     // What other programs read of the export.
     let readers: [(&str, &[&str]); 3] = [
         ("gnu-acls", &["tar", "--acls", "--xattrs", "-xpf", "exported.tar", "-C", "gnu-acls"]),
@@ -75,9 +75,9 @@ fn access_control_lists_pass_from_and_to_the_tars_of_every_program() {
         ("bsd", &["bsdtar", "-xpf", "exported.tar", "-C", "bsd"]),
     ];
     for (folder, words) in readers {
-        fs::create_dir(bench.path(folder)).unwrap();
-        match run(&bench, words).filter(|output| output.status.success()) {
-            Some(_) => assert_lists(&bench.path(folder).join("tree"), folder),
+        fs::create_dir(sandbox.path(folder)).unwrap();
+        match run(&sandbox, words).filter(|output| output.status.success()) {
+            Some(_) => assert_lists(&sandbox.path(folder).join("tree"), folder),
             None => skipped(&format!("access control lists of an export: {} does not read them", words[0])),
         }
     }
@@ -89,28 +89,28 @@ fn access_control_lists_pass_from_and_to_the_tars_of_every_program() {
         &["bsdtar", "--acls", "--xattrs", "--format=pax", "-cf", "both.tar", "tree"],
     ];
     for words in writers {
-        if !run(&bench, words).is_some_and(|output| output.status.success()) {
+        if !run(&sandbox, words).is_some_and(|output| output.status.success()) {
             skipped(&format!("access control lists in tars: {} writes none", words[0]));
             continue;
         }
         let tar = words[words.len() - 2];
-        bench.ok(["add", tar]);
-        bench.ok(["get", &format!("{tar}/tree"), "-o", &format!("from-{tar}")]);
-        assert_lists(&bench.path(format!("from-{tar}")), tar);
+        sandbox.ok(["add", tar]);
+        sandbox.ok(["get", &format!("{tar}/tree"), "-o", &format!("from-{tar}")]);
+        assert_lists(&sandbox.path(format!("from-{tar}")), tar);
     }
-    bench.ok(["add", "exported.tar"]);
-    bench.ok(["get", "exported.tar/tree/file", "-o", "one"]);
-    assert_eq!(xattr(&bench.path("one"), ACCESS), Some(list()));
+    sandbox.ok(["add", "exported.tar"]);
+    sandbox.ok(["get", "exported.tar/tree/file", "-o", "one"]);
+    assert_eq!(xattr(&sandbox.path("one"), ACCESS), Some(list()));
 }
 
 #[test]
 fn names_that_are_not_utf_8_are_read_by_every_program_of_an_export() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     let odd = |text: &str| {
         OsStr::from_bytes(&text.bytes().map(|b| if b == b'?' { 0xe9 } else { b }).collect::<Vec<_>>()).to_owned()
     };
     let long = "n".repeat(120);
-    let folder = bench.path("tree").join(odd("caf?"));
+    let folder = sandbox.path("tree").join(odd("caf?"));
     fs::create_dir_all(&folder).unwrap();
     for name in ["short?".to_owned(), format!("{long}?"), "gr\u{fc}n".to_owned(), "plain".to_owned()] {
         fs::write(folder.join(odd(&name)), name.as_bytes()).unwrap();
@@ -120,19 +120,19 @@ fn names_that_are_not_utf_8_are_read_by_every_program_of_an_export() {
     fs::hard_link(folder.join("plain"), folder.join(odd(&format!("{long}-hard?")))).unwrap();
     let _ = lsetxattr(folder.join("plain"), b"user.caf\xe9".as_slice(), b"\xff", XattrFlags::empty());
     let touch = |tree: &str| {
-        let touched = run(&bench, &["find", tree, "-exec", "touch", "-h", "-d", "@1700000000", "{}", "+"]);
+        let touched = run(&sandbox, &["find", tree, "-exec", "touch", "-h", "-d", "@1700000000", "{}", "+"]);
         assert!(touched.is_some_and(|output| output.status.success()));
     };
     touch("tree");
-    bench.ok(["add", "tree"]);
-    bench.ok(["export", "--tar", "tree", "-o", "exported.tar"]);
+    sandbox.ok(["add", "tree"]);
+    sandbox.ok(["export", "--tar", "tree", "-o", "exported.tar"]);
     for (program, words) in [
         ("bsdtar", &["bsdtar", "-xpf", "exported.tar", "-C", "bsdtar"][..]),
         ("tar", &["tar", "--xattrs", "-xpf", "exported.tar", "-C", "tar"]),
         ("python3", &["python3", "-c", "import tarfile; tarfile.open('exported.tar').extractall('python3')"]),
     ] {
-        fs::create_dir(bench.path(program)).unwrap();
-        let Some(output) = run(&bench, words) else {
+        fs::create_dir(sandbox.path(program)).unwrap();
+        let Some(output) = run(&sandbox, words) else {
             skipped(&format!("names that are not UTF-8: there is no {program}"));
             continue;
         };
@@ -141,16 +141,16 @@ fn names_that_are_not_utf_8_are_read_by_every_program_of_an_export() {
             // Its tarfile does not set the times of symbolic links.
             touch("python3/tree");
         }
-        crate::support::assert_same_tree(&bench.path("tree"), &bench.path(program).join("tree"));
+        crate::support::assert_same_tree(&sandbox.path("tree"), &sandbox.path(program).join("tree"));
     }
-    bench.ok(["add", "exported.tar"]);
-    bench.ok(["get", "exported.tar/tree", "-o", "again"]);
-    crate::support::assert_same_tree(&bench.path("tree"), &bench.path("again"));
+    sandbox.ok(["add", "exported.tar"]);
+    sandbox.ok(["get", "exported.tar/tree", "-o", "again"]);
+    crate::support::assert_same_tree(&sandbox.path("tree"), &sandbox.path("again"));
 }
 
 #[test]
 fn a_hard_link_to_a_later_member_has_its_content_and_one_to_nothing_is_named() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     let script = r#"
 import io, tarfile
 def add(tar, name, link=None, data=b""):
@@ -174,30 +174,30 @@ with tarfile.open("links.tar", "w") as tar:
     add(tar, "outside", "../later")
     add(tar, "", data=b"a file without a name")
 "#;
-    if !run(&bench, &["python3", "-c", script]).is_some_and(|output| output.status.success()) {
+    if !run(&sandbox, &["python3", "-c", script]).is_some_and(|output| output.status.success()) {
         skipped("hard links to later members: there is no Python");
         return;
     }
-    bench.ok(["add", "links.tar"]);
+    sandbox.ok(["add", "links.tar"]);
     for name in ["forward", "chain", "chain-forward", "z-chain", "later"] {
-        assert_eq!(bench.ok(["get", &format!("links.tar/{name}"), "-o", "-"]), "the last of the name", "{name}");
+        assert_eq!(sandbox.ok(["get", &format!("links.tar/{name}"), "-o", "-"]), "the last of the name", "{name}");
     }
-    assert_eq!(bench.ok(["get", "links.tar/back", "-o", "-"]), "the first of the name");
+    assert_eq!(sandbox.ok(["get", "links.tar/back", "-o", "-"]), "the first of the name");
     let lost = ["itself", "round", "about", "nowhere", "outside"];
     for name in lost {
-        let error = bench.error(1, ["get", &format!("links.tar/{name}"), "-o", "-"]);
+        let error = sandbox.error(1, ["get", &format!("links.tar/{name}"), "-o", "-"]);
         assert!(error.contains("is a hard link to") && error.contains("hint:"), "{error}");
     }
     // All of it: what can be restored is, and each of the others is named.
-    let output = bench.run(["get", "links.tar/", "-o", "all"]);
+    let output = sandbox.run(["get", "links.tar/", "-o", "all"]);
     assert_eq!(output.status.code(), Some(3));
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(lost.iter().all(|name| told.contains(name)), "{told}");
-    assert_eq!(fs::read(bench.path("all/chain")).unwrap(), b"the last of the name");
-    assert_eq!(fs::read_dir(bench.path("all")).unwrap().count(), 6);
-    bench.expect(3, ["export", "--tar", "links.tar/", "-o", "out.tar"]);
-    bench.ok(["add", "out.tar"]);
-    assert_eq!(bench.ok(["get", "out.tar/links.tar/forward", "-o", "-"]), "the last of the name");
-    bench.ok(["get", "links.tar", "-o", "copy.tar"]);
-    assert!(fs::read(bench.path("copy.tar")).unwrap() == fs::read(bench.path("links.tar")).unwrap());
+    assert_eq!(fs::read(sandbox.path("all/chain")).unwrap(), b"the last of the name");
+    assert_eq!(fs::read_dir(sandbox.path("all")).unwrap().count(), 6);
+    sandbox.expect(3, ["export", "--tar", "links.tar/", "-o", "out.tar"]);
+    sandbox.ok(["add", "out.tar"]);
+    assert_eq!(sandbox.ok(["get", "out.tar/links.tar/forward", "-o", "-"]), "the last of the name");
+    sandbox.ok(["get", "links.tar", "-o", "copy.tar"]);
+    assert!(fs::read(sandbox.path("copy.tar")).unwrap() == fs::read(sandbox.path("links.tar")).unwrap());
 }

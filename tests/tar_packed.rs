@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::support::{Bench, skipped};
+use crate::support::{Sandbox, skipped};
 
 /// What a compressed file is to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,9 +46,9 @@ fn announced(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// What a program makes of the tar, where it is installed.
-fn by_program(bench: &Bench, words: &[&str]) -> Option<Vec<u8>> {
+fn by_program(sandbox: &Sandbox, words: &[&str]) -> Option<Vec<u8>> {
     let mut command = Command::new(words[0]);
-    command.args(&words[1..]).arg("two.tar").current_dir(bench.path(""));
+    command.args(&words[1..]).arg("two.tar").current_dir(sandbox.path(""));
     match command.stdin(Stdio::null()).stderr(Stdio::null()).output() {
         Ok(output) if output.status.success() => Some(output.stdout),
         _ => {
@@ -60,12 +60,12 @@ fn by_program(bench: &Bench, words: &[&str]) -> Option<Vec<u8>> {
 
 #[test]
 fn compressed_files_of_several_streams_are_archives_and_nothing_of_any_is_lost() {
-    let bench = Bench::new();
-    bench.write("two/numbers", (0..60_000u32).flat_map(|n| (n / 9).to_le_bytes()).collect::<Vec<u8>>());
-    bench.write("two/small", b"small");
-    let tar = Command::new("tar").current_dir(bench.path("")).args(["--sort=name", "-cf", "two.tar", "two"]).status();
+    let sandbox = Sandbox::new();
+    sandbox.write("two/numbers", (0..60_000u32).flat_map(|n| (n / 9).to_le_bytes()).collect::<Vec<u8>>());
+    sandbox.write("two/small", b"small");
+    let tar = Command::new("tar").current_dir(sandbox.path("")).args(["--sort=name", "-cf", "two.tar", "two"]).status();
     assert!(tar.unwrap().success());
-    let whole = fs::read(bench.path("two.tar")).unwrap();
+    let whole = fs::read(sandbox.path("two.tar")).unwrap();
     let (a, b) = whole.split_at(whole.len() / 2);
     let garbage = b"bytes behind the end".to_vec();
     // A frame that says which dictionary it needs, by a number of one byte behind its descriptor.
@@ -95,7 +95,7 @@ fn compressed_files_of_several_streams_are_archives_and_nothing_of_any_is_lost()
         ("text.gz", gzip(b"no tar"), quiet),
     ];
     // The program's xz writes none; where it is, all that xz allows is tried.
-    if let Some(xz) = by_program(&bench, &["xz", "-0", "-c"]) {
+    if let Some(xz) = by_program(&sandbox, &["xz", "-0", "-c"]) {
         files.push(("two-streams.xz", [xz.clone(), vec![0; 8], xz.clone(), vec![0; 4]].concat(), Kept::Tar));
         files.push(("odd-padding.xz", [xz.clone(), vec![0; 7]].concat(), named));
         files.push(("garbage.xz", [xz, garbage].concat(), named));
@@ -111,13 +111,13 @@ fn compressed_files_of_several_streams_are_archives_and_nothing_of_any_is_lost()
         ("frame.lz4", &["lz4", "-q", "-c"], quiet),
     ];
     for (name, words, kept) in programs {
-        files.extend(by_program(&bench, words).map(|bytes| (name, bytes, kept)));
+        files.extend(by_program(&sandbox, words).map(|bytes| (name, bytes, kept)));
     }
     for (name, bytes, _) in &files {
-        bench.write(format!("packed/{name}"), bytes);
+        sandbox.write(format!("packed/{name}"), bytes);
     }
     for (how, drops) in [("--keep-compressed", false), ("--drop-compressed", true)] {
-        let bench_store = |words: &[&str]| bench.run(["--store", how.trim_start_matches('-')].iter().chain(words));
+        let bench_store = |words: &[&str]| sandbox.run(["--store", how.trim_start_matches('-')].iter().chain(words));
         let output = bench_store(&["--json", "add", "packed", how]);
         assert_eq!(output.status.code(), Some(3));
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -125,7 +125,7 @@ fn compressed_files_of_several_streams_are_archives_and_nothing_of_any_is_lost()
         let copy = format!("copy{how}");
         assert_eq!(bench_store(&["get", "packed", "-o", &copy]).status.code(), Some(0));
         for (name, bytes, kept) in &files {
-            let back = fs::read(bench.path(&copy).join(name)).unwrap();
+            let back = fs::read(sandbox.path(&copy).join(name)).unwrap();
             if drops && *kept == Kept::Tar {
                 assert!(
                     back == whole || name.ends_with("streams.xz") && back == [&whole[..], &whole].concat(),

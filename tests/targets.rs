@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::support::{Bench, noise, skipped};
+use crate::support::{Sandbox, noise, skipped};
 use crate::system::{Mount, is_root};
 
 /// A file system in a file, mounted by a loop device; unmounted and detached when dropped.
@@ -17,14 +17,14 @@ struct LoopMount {
 
 impl LoopMount {
     /// `None`, reported, where that cannot be done here.
-    fn new(bench: &Bench, name: &str, make: &[&str], mount: &[&str]) -> Option<Self> {
-        let image = bench.path(format!("{name}.image"));
+    fn new(sandbox: &Sandbox, name: &str, make: &[&str], mount: &[&str]) -> Option<Self> {
+        let image = sandbox.path(format!("{name}.image"));
         std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
         let run = |words: &[&str], more: &[&Path]| {
             let output = Command::new(words[0]).args(&words[1..]).args(more).output().ok();
             output.filter(|output| output.status.success())
         };
-        let path = bench.path(name);
+        let path = sandbox.path(name);
         std::fs::create_dir(&path).unwrap();
         let made = if is_root() { run(make, &[&image]) } else { None };
         let device = made.and_then(|_| run(&["losetup", "-f", "--show"], &[&image]));
@@ -40,8 +40,8 @@ impl LoopMount {
         Some(mounted)
     }
 
-    fn exfat(bench: &Bench) -> Option<Self> {
-        Self::new(bench, "disk", &["mkfs.exfat"], &["mount.exfat-fuse"])
+    fn exfat(sandbox: &Sandbox) -> Option<Self> {
+        Self::new(sandbox, "disk", &["mkfs.exfat"], &["mount.exfat-fuse"])
     }
 }
 
@@ -71,159 +71,159 @@ fn read(path: PathBuf) -> String {
 
 #[test]
 fn of_two_names_that_a_file_system_folds_into_one_the_second_is_named_and_replaces_nothing() {
-    let bench = Bench::new();
-    let Some(_disk) = LoopMount::exfat(&bench) else { return };
+    let sandbox = Sandbox::new();
+    let Some(_disk) = LoopMount::exfat(&sandbox) else { return };
     for (path, bytes) in [("Aa", "1"), ("aA", "2"), ("D/x", "3"), ("d/x", "4"), ("d/y", "5"), ("f", "6"), ("F/z", "7")]
     {
-        bench.write(Path::new("tree").join(path), bytes);
+        sandbox.write(Path::new("tree").join(path), bytes);
     }
     // Its first name is one of two that are folded: what the other holds must not be taken for it.
-    std::fs::hard_link(bench.path("tree/aA"), bench.path("tree/z")).unwrap();
-    bench.write("ways/W/x", b"8");
-    bench.write("ways/w/x", b"9");
-    bench.ok(["add", "tree"]);
-    bench.ok(["add", "ways/W/x", "ways/w/x"]);
+    std::fs::hard_link(sandbox.path("tree/aA"), sandbox.path("tree/z")).unwrap();
+    sandbox.write("ways/W/x", b"8");
+    sandbox.write("ways/w/x", b"9");
+    sandbox.ok(["add", "tree"]);
+    sandbox.ok(["add", "ways/W/x", "ways/w/x"]);
     for force in [false, true, true] {
         let more: &[&str] = if force { &["--force"] } else { &[] };
-        let output = bench.run([&["get", "tree", "-o", "disk/tree"], more].concat());
+        let output = sandbox.run([&["get", "tree", "-o", "disk/tree"], more].concat());
         assert_named(
             &output,
             &[("takes the name for that of another", "not restored"), ("d/y", "the directory it is in")],
         );
-        let names = std::fs::read_dir(bench.path("disk/tree")).unwrap().map(|entry| entry.unwrap().file_name());
+        let names = std::fs::read_dir(sandbox.path("disk/tree")).unwrap().map(|entry| entry.unwrap().file_name());
         let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
         names.sort();
         // Every name that is there has its own content, whichever of two came first.
         for name in &names {
-            let inner = bench.path("tree").join(name);
+            let inner = sandbox.path("tree").join(name);
             if inner.is_file() {
-                assert_eq!(read(bench.path("disk/tree").join(name)), read(inner), "{name}");
+                assert_eq!(read(sandbox.path("disk/tree").join(name)), read(inner), "{name}");
             }
         }
         assert_eq!((names.len(), names.contains(&"z".to_owned())), (4, true), "{names:?}");
-        assert_eq!(read(bench.path("disk/tree/D/x")), "3");
-        assert!(!bench.path("disk/tree/D/y").exists());
+        assert_eq!(read(sandbox.path("disk/tree/D/x")), "3");
+        assert!(!sandbox.path("disk/tree/D/y").exists());
 
         // Directories that no entry stands for.
-        let output = bench.run([&["get", "--snapshot", "latest", "-o", "disk/ways"], more].concat());
+        let output = sandbox.run([&["get", "--snapshot", "latest", "-o", "disk/ways"], more].concat());
         assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-        assert_eq!(read(bench.path("disk/ways/ways/W/x")), "8");
+        assert_eq!(read(sandbox.path("disk/ways/ways/W/x")), "8");
     }
 }
 
 #[test]
 fn what_exfat_cannot_hold_is_named() {
-    let bench = Bench::new();
-    let Some(_disk) = LoopMount::exfat(&bench) else { return };
-    let file = bench.write("tree/file", noise(1, 100_000));
+    let sandbox = Sandbox::new();
+    let Some(_disk) = LoopMount::exfat(&sandbox) else { return };
+    let file = sandbox.write("tree/file", noise(1, 100_000));
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
-    std::fs::hard_link(&file, bench.path("tree/further")).unwrap();
-    symlink("file", bench.path("tree/link")).unwrap();
+    std::fs::hard_link(&file, sandbox.path("tree/further")).unwrap();
+    symlink("file", sandbox.path("tree/link")).unwrap();
     for name in ["question?", "colon:", "back\\slash", "plain"] {
-        bench.write(Path::new("tree").join(name), name);
+        sandbox.write(Path::new("tree").join(name), name);
     }
-    assert!(Command::new("mkfifo").arg(bench.path("tree/pipe")).status().unwrap().success());
+    assert!(Command::new("mkfifo").arg(sandbox.path("tree/pipe")).status().unwrap().success());
     let time = UNIX_EPOCH + Duration::new(1_000_000_001, 123_456_789);
-    std::fs::File::open(bench.path("tree/plain")).unwrap().set_modified(time).unwrap();
-    bench.ok(["add", "tree"]);
-    let output = bench.run(["get", "tree", "-o", "disk/tree"]);
+    std::fs::File::open(sandbox.path("tree/plain")).unwrap().set_modified(time).unwrap();
+    sandbox.ok(["add", "tree"]);
+    let output = sandbox.run(["get", "tree", "-o", "disk/tree"]);
     let lost = ["\"link\"", "\"pipe\"", "\"question?\""].map(|name| (name, "was not restored"));
     assert_named(&output, &lost);
     assert_named(&output, &[("disk/tree/file", "the mode 0640 as "), ("disk/tree/further", "is not a hard link to")]);
     assert_named(&output, &[("times were rounded", "in units of ")]);
     // What could not be what it was is not there as something else.
-    assert!(!bench.path("disk/tree/pipe").exists() && !bench.path("disk/tree/link").exists());
+    assert!(!sandbox.path("disk/tree/pipe").exists() && !sandbox.path("disk/tree/link").exists());
     for name in ["file", "further"] {
-        assert!(std::fs::read(bench.path("disk/tree").join(name)).unwrap() == noise(1, 100_000), "{name}");
+        assert!(std::fs::read(sandbox.path("disk/tree").join(name)).unwrap() == noise(1, 100_000), "{name}");
     }
     // Rounded, and not lost.
-    let plain = std::fs::metadata(bench.path("disk/tree/plain")).unwrap();
+    let plain = std::fs::metadata(sandbox.path("disk/tree/plain")).unwrap();
     assert!(plain.mtime().abs_diff(1_000_000_001) <= 2, "{}", plain.mtime());
 
     // The same of a single file.
-    assert_named(&bench.run(["get", "tree/file", "-o", "disk/one"]), &[("disk/one", "the mode 0640 as ")]);
-    let said = bench.error(1, ["get", "tree/link", "-o", "disk/link"]);
+    assert_named(&sandbox.run(["get", "tree/file", "-o", "disk/one"]), &[("disk/one", "the mode 0640 as ")]);
+    let said = sandbox.error(1, ["get", "tree/link", "-o", "disk/link"]);
     assert!(said.contains("cannot create \"disk/link\""), "{said}");
     // What appears under another name first needs neither links nor a rename that refuses to replace.
-    bench.ok(["export", "--tar", "tree", "-o", "disk/tree.tar"]);
-    let said = bench.error(1, ["export", "--tar", "tree", "-o", "disk/tree.tar"]);
+    sandbox.ok(["export", "--tar", "tree", "-o", "disk/tree.tar"]);
+    let said = sandbox.error(1, ["export", "--tar", "tree", "-o", "disk/tree.tar"]);
     assert!(said.contains("exists"), "{said}");
-    bench.ok(["get", "tree/file", "--range", "5..10", "-o", "disk/range"]);
-    assert_eq!(std::fs::read(bench.path("disk/range")).unwrap(), noise(1, 100_000)[5..10]);
+    sandbox.ok(["get", "tree/file", "--range", "5..10", "-o", "disk/range"]);
+    assert_eq!(std::fs::read(sandbox.path("disk/range")).unwrap(), noise(1, 100_000)[5..10]);
 }
 
 #[test]
 fn rounded_times_are_reported_once_and_times_out_of_range_by_name() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     let make = ["mkfs.ext4", "-q", "-F", "-I", "128"];
-    let Some(_disk) = LoopMount::new(&bench, "disk", &make, &["mount"]) else { return };
+    let Some(_disk) = LoopMount::new(&sandbox, "disk", &make, &["mount"]) else { return };
     for n in 0..3 {
-        let path = bench.write(format!("tree/{n}"), b"x");
+        let path = sandbox.write(format!("tree/{n}"), b"x");
         let time = UNIX_EPOCH + Duration::new(1_000_000_000 + n, 500_000_000);
         std::fs::File::open(path).unwrap().set_modified(time).unwrap();
     }
-    bench.ok(["add", "tree"]);
-    let output = bench.run(["get", "tree", "-o", "disk/tree"]);
+    sandbox.ok(["add", "tree"]);
+    let output = sandbox.run(["get", "tree", "-o", "disk/tree"]);
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert_eq!(said.matches("keeps them in units of 1 s").count(), 1, "{said}");
-    assert_eq!(std::fs::metadata(bench.path("disk/tree/2")).unwrap().mtime(), 1_000_000_002);
+    assert_eq!(std::fs::metadata(sandbox.path("disk/tree/2")).unwrap().mtime(), 1_000_000_002);
     let late = UNIX_EPOCH + Duration::from_secs(1 << 32);
-    std::fs::File::open(bench.path("tree/1")).unwrap().set_modified(late).unwrap();
-    bench.ok(["add", "tree"]);
-    let output = bench.run(["get", "tree", "-o", "disk/later"]);
+    std::fs::File::open(sandbox.path("tree/1")).unwrap().set_modified(late).unwrap();
+    sandbox.ok(["add", "tree"]);
+    let output = sandbox.run(["get", "tree", "-o", "disk/later"]);
     assert_named(&output, &[("disk/later/1", "the modification time 4294967296.000000000 as ")]);
     assert!(!stderr(&output).contains("disk/later/2"));
 }
 
 #[test]
 fn a_file_system_that_reports_no_free_space_is_written_to() {
-    let bench = Bench::new();
-    bench.write("big", noise(2, 3_000_000));
-    bench.ok(["add", "big"]);
-    let Some(_disk) = Mount::ram(bench.path("disk")) else { return };
-    bench.ok(["get", "big", "-o", "disk/big"]);
-    assert!(std::fs::read(bench.path("disk/big")).unwrap() == noise(2, 3_000_000));
+    let sandbox = Sandbox::new();
+    sandbox.write("big", noise(2, 3_000_000));
+    sandbox.ok(["add", "big"]);
+    let Some(_disk) = Mount::ram(sandbox.path("disk")) else { return };
+    sandbox.ok(["get", "big", "-o", "disk/big"]);
+    assert!(std::fs::read(sandbox.path("disk/big")).unwrap() == noise(2, 3_000_000));
 }
 
 #[test]
 fn an_extended_attribute_that_is_lost_is_exit_code_3() {
-    let bench = Bench::new();
-    let file = bench.write("file", b"x");
+    let sandbox = Sandbox::new();
+    let file = sandbox.write("file", b"x");
     let set = rustix::fs::lsetxattr(&file, "user.k", b"v", rustix::fs::XattrFlags::empty());
-    let Some(_disk) = Mount::ram(bench.path("disk")) else { return };
-    let kept = rustix::fs::lsetxattr(bench.path("disk"), "user.k", b"v", rustix::fs::XattrFlags::empty());
+    let Some(_disk) = Mount::ram(sandbox.path("disk")) else { return };
+    let kept = rustix::fs::lsetxattr(sandbox.path("disk"), "user.k", b"v", rustix::fs::XattrFlags::empty());
     if set.is_err() || kept.is_ok() {
         skipped("needs extended attributes here, and none in a RAM disk");
         return;
     }
-    bench.ok(["add", "file"]);
-    assert_named(&bench.run(["get", "file", "-o", "disk/file"]), &[("disk/file", "user.k")]);
-    assert_eq!(read(bench.path("disk/file")), "x");
+    sandbox.ok(["add", "file"]);
+    assert_named(&sandbox.run(["get", "file", "-o", "disk/file"]), &[("disk/file", "user.k")]);
+    assert_eq!(read(sandbox.path("disk/file")), "x");
 }
 
 #[test]
 fn what_is_in_the_way_of_one_file_costs_no_other() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     for name in ["a", "b", "c", "d/x", "e/x"] {
-        bench.write(Path::new("tree").join(name), name);
+        sandbox.write(Path::new("tree").join(name), name);
     }
-    std::fs::hard_link(bench.path("tree/b"), bench.path("tree/e/b again")).unwrap();
-    bench.ok(["add", "tree"]);
-    bench.write("out/b/inside", b"precious");
-    std::fs::create_dir_all(bench.path("out/a")).unwrap();
-    bench.write("out/d", b"a file where a directory goes");
-    bench.write("elsewhere/x", b"not to be written");
-    symlink("../elsewhere", bench.path("out/e")).unwrap();
-    let output = bench.run(["get", "tree", "-o", "out", "--force"]);
+    std::fs::hard_link(sandbox.path("tree/b"), sandbox.path("tree/e/b again")).unwrap();
+    sandbox.ok(["add", "tree"]);
+    sandbox.write("out/b/inside", b"precious");
+    std::fs::create_dir_all(sandbox.path("out/a")).unwrap();
+    sandbox.write("out/d", b"a file where a directory goes");
+    sandbox.write("elsewhere/x", b"not to be written");
+    symlink("../elsewhere", sandbox.path("out/e")).unwrap();
+    let output = sandbox.run(["get", "tree", "-o", "out", "--force"]);
     assert_named(&output, &[("out/a", "a directory is in its place"), ("out/b", "a directory is in its place")]);
     // The other name of what was not restored has its content all the same.
     assert_named(&output, &[("out/e/b again", "is not a hard link to")]);
     for (name, bytes) in [("c", "c"), ("d/x", "d/x"), ("e/x", "e/x"), ("e/b again", "b"), ("b/inside", "precious")] {
-        assert_eq!(read(bench.path("out").join(name)), bytes);
+        assert_eq!(read(sandbox.path("out").join(name)), bytes);
     }
-    assert_eq!(read(bench.path("elsewhere/x")), "not to be written");
-    let json = bench.run(["--json", "get", "tree", "-o", "out", "--force"]);
+    assert_eq!(read(sandbox.path("elsewhere/x")), "not to be written");
+    let json = sandbox.run(["--json", "get", "tree", "-o", "out", "--force"]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     let lost = json["lost"].as_array().unwrap();
     let mut paths: Vec<_> = lost.iter().map(|loss| loss["path"].as_str().unwrap()).collect();
@@ -233,37 +233,37 @@ fn what_is_in_the_way_of_one_file_costs_no_other() {
 
     // In the way of the result itself: nothing could be done.
     for (path, out) in [("tree/a", "out"), ("tree/a", ".")] {
-        let said = bench.error(1, ["get", path, "-o", out, "--force"]);
+        let said = sandbox.error(1, ["get", path, "-o", out, "--force"]);
         assert!(said.contains("directory"), "{said}");
     }
 }
 
 #[test]
 fn a_read_only_place_in_a_destination_costs_what_is_in_it_and_a_read_only_destination_all() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     for name in ["a", "in/b", "z"] {
-        bench.write(Path::new("tree").join(name), name);
+        sandbox.write(Path::new("tree").join(name), name);
     }
-    bench.ok(["add", "tree"]);
-    std::fs::create_dir_all(bench.path("source")).unwrap();
-    let Some(_mount) = Mount::read_only(&bench.path("source"), bench.path("out/in")) else { return };
-    let output = bench.run(["get", "tree", "-o", "out", "--force"]);
+    sandbox.ok(["add", "tree"]);
+    std::fs::create_dir_all(sandbox.path("source")).unwrap();
+    let Some(_mount) = Mount::read_only(&sandbox.path("source"), sandbox.path("out/in")) else { return };
+    let output = sandbox.run(["get", "tree", "-o", "out", "--force"]);
     assert_named(&output, &[("in/b", "Read-only file system")]);
-    assert_eq!((read(bench.path("out/a")), read(bench.path("out/z"))), ("a".to_owned(), "z".to_owned()));
+    assert_eq!((read(sandbox.path("out/a")), read(sandbox.path("out/z"))), ("a".to_owned(), "z".to_owned()));
 
-    let Some(_whole) = Mount::read_only(&bench.path("source"), bench.path("sealed")) else { return };
-    let said = bench.error(1, ["get", "tree", "-o", "sealed", "--force"]);
+    let Some(_whole) = Mount::read_only(&sandbox.path("source"), sandbox.path("sealed")) else { return };
+    let said = sandbox.error(1, ["get", "tree", "-o", "sealed", "--force"]);
     assert!(said.contains("Read-only file system"), "{said}");
 }
 
 #[test]
 fn a_limit_on_the_size_of_files_costs_the_files_beyond_it() {
-    let bench = Bench::new();
-    bench.write("tree/big", noise(3, 500_000));
-    bench.write("tree/small", b"small");
-    bench.ok(["add", "tree"]);
-    let output = bench.shell("ulimit -f 100; exec \"$0\" get tree -o out").output().unwrap();
+    let sandbox = Sandbox::new();
+    sandbox.write("tree/big", noise(3, 500_000));
+    sandbox.write("tree/small", b"small");
+    sandbox.ok(["add", "tree"]);
+    let output = sandbox.shell("ulimit -f 100; exec \"$0\" get tree -o out").output().unwrap();
     assert_named(&output, &[("big", "File too large")]);
-    assert!(!bench.path("out/big").exists());
-    assert_eq!(read(bench.path("out/small")), "small");
+    assert!(!sandbox.path("out/big").exists());
+    assert_eq!(read(sandbox.path("out/small")), "small");
 }

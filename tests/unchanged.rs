@@ -4,11 +4,11 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{Bench, skipped};
+use crate::support::{Sandbox, skipped};
 use crate::system::is_root;
 
-fn restored(bench: &Bench, path: &str) -> Vec<u8> {
-    let output = bench.run(["get", path, "-o", "-"]);
+fn restored(sandbox: &Sandbox, path: &str) -> Vec<u8> {
+    let output = sandbox.run(["get", path, "-o", "-"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
@@ -17,8 +17,8 @@ fn restored(bench: &Bench, path: &str) -> Vec<u8> {
 struct Image(std::path::PathBuf);
 
 impl Image {
-    fn mount(bench: &Bench, program: &str, make: &[&str], options: &str) -> Option<Self> {
-        let (image, root) = (bench.path("image"), bench.path("disk"));
+    fn mount(sandbox: &Sandbox, program: &str, make: &[&str], options: &str) -> Option<Self> {
+        let (image, root) = (sandbox.path("image"), sandbox.path("disk"));
         std::fs::File::create(&image).unwrap().set_len(40 << 20).unwrap();
         std::fs::create_dir_all(&root).unwrap();
         let ran = |command: &mut Command| {
@@ -44,13 +44,13 @@ impl Drop for Image {
 
 /// Rewrites a file right after an add, several times. Whether that comes within one tick of the file system's clock is up
 /// to the machine; where it does, only a reread tells.
-fn rewrite_after_adds(bench: &Bench, set_back: &[bool]) {
+fn rewrite_after_adds(sandbox: &Sandbox, set_back: &[bool]) {
     // As a file that was written, and as one that was unpacked, so that only the change time tells.
     for is_set_back in set_back {
         for round in 0..4_u8 {
             let name = format!("disk/file {is_set_back} {round}");
             let write = |bytes: &[u8]| {
-                let path = bench.write(&name, bytes);
+                let path = sandbox.write(&name, bytes);
                 if *is_set_back {
                     let time = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
                     std::fs::File::open(path).unwrap().set_modified(time).unwrap();
@@ -59,37 +59,37 @@ fn rewrite_after_adds(bench: &Bench, set_back: &[bool]) {
             write(b"AAAA");
             // Longer than the kernel's tick.
             std::thread::sleep(Duration::from_millis(100));
-            bench.ok(["add", &name]);
+            sandbox.ok(["add", &name]);
             write(b"BBBB");
-            bench.ok(["add", &name]);
-            assert_eq!(restored(bench, &name), b"BBBB", "{name}");
+            sandbox.ok(["add", &name]);
+            assert_eq!(restored(sandbox, &name), b"BBBB", "{name}");
         }
     }
 }
 
 #[test]
 fn a_file_rewritten_in_the_second_of_the_add_is_read_again_where_clocks_count_seconds() {
-    let bench = Bench::new();
-    let Some(_image) = Image::mount(&bench, "mkfs.ext4", &["-q", "-I", "128"], "loop") else { return };
-    rewrite_after_adds(&bench, &[false, true]);
+    let sandbox = Sandbox::new();
+    let Some(_image) = Image::mount(&sandbox, "mkfs.ext4", &["-q", "-I", "128"], "loop") else { return };
+    rewrite_after_adds(&sandbox, &[false, true]);
 }
 
 #[test]
 fn a_file_rewritten_in_the_second_of_the_add_is_read_again_on_fat() {
-    let bench = Bench::new();
-    let Some(_image) = Image::mount(&bench, "mkfs.vfat", &[], "loop") else { return };
+    let sandbox = Sandbox::new();
+    let Some(_image) = Image::mount(&sandbox, "mkfs.vfat", &[], "loop") else { return };
     // It has no change time of its own.
-    rewrite_after_adds(&bench, &[false]);
+    rewrite_after_adds(&sandbox, &[false]);
 }
 
 #[test]
 fn a_file_rewritten_right_after_an_add_is_read_again() {
-    rewrite_after_adds(&Bench::new(), &[false, true]);
+    rewrite_after_adds(&Sandbox::new(), &[false, true]);
 }
 
 #[test]
 fn a_file_that_is_written_through_a_mapping_is_read_again() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     // The second store moves no time: the page is dirty.
     let script = r#"
 import mmap, os, subprocess, sys, time
@@ -98,12 +98,12 @@ m = mmap.mmap(f, 65536); m[0:1] = b"2"; time.sleep(.1)
 subprocess.run([sys.argv[1], "add", "mapped"], check=True)
 m[0:1] = b"3"; m.close(); os.close(f)
 "#;
-    let mut command = bench.command(["add"]);
+    let mut command = sandbox.command(["add"]);
     let program = command.get_program().to_owned();
     command = Command::new("python3");
-    command.args(["-c", script]).arg(program).current_dir(bench.path("")).env_remove("STORE_PATH");
+    command.args(["-c", script]).arg(program).current_dir(sandbox.path("")).env_remove("STORE_PATH");
     let Ok(status) = command.stderr(Stdio::null()).status() else { return skipped("it takes python3") };
     assert!(status.success());
-    bench.ok(["add", "mapped"]);
-    assert_eq!(restored(&bench, "mapped")[..2], *b"31");
+    sandbox.ok(["add", "mapped"]);
+    assert_eq!(restored(&sandbox, "mapped")[..2], *b"31");
 }

@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::support::{Bench, assert_same_tree, noise};
+use crate::support::{Sandbox, assert_same_tree, noise};
 use crate::system::files_below;
 
 /// A store with a snapshot of `tree`, and its pack, recipes file and snapshot.
-fn store(bench: &Bench) -> [PathBuf; 3] {
+fn store(sandbox: &Sandbox) -> [PathBuf; 3] {
     for n in 0..8 {
-        bench.write(format!("tree/{n}"), noise(n, 300_000));
+        sandbox.write(format!("tree/{n}"), noise(n, 300_000));
     }
-    bench.write("tree/a\nb", noise(50, 5_000));
-    bench.ok(["add", "tree"]);
+    sandbox.write("tree/a\nb", noise(50, 5_000));
+    sandbox.ok(["add", "tree"]);
     ["packs", "recipes", "snapshots"].map(|folder| {
-        let found = files_below(&bench.path(".store").join(folder));
+        let found = files_below(&sandbox.path(".store").join(folder));
         assert_eq!(found.len(), 1, "{found:?}");
         found[0].clone()
     })
@@ -30,8 +30,8 @@ fn flip(path: &Path, at: usize) {
     std::fs::write(path, bytes).unwrap();
 }
 
-fn json(bench: &Bench, code: i32, arguments: &[&str]) -> Value {
-    let text = bench.expect(code, [&["--json"], arguments].concat());
+fn json(sandbox: &Sandbox, code: i32, arguments: &[&str]) -> Value {
+    let text = sandbox.expect(code, [&["--json"], arguments].concat());
     serde_json::from_str(&text).unwrap()
 }
 
@@ -41,39 +41,39 @@ fn strings<'a>(list: &'a Value, field: &str) -> Vec<&'a str> {
 
 #[test]
 fn a_whole_store_is_said_to_be_whole() {
-    let bench = Bench::new();
-    store(&bench);
+    let sandbox = Sandbox::new();
+    store(&sandbox);
     for (option, depth) in [(None, "stored"), (Some("--quick"), "quick"), (Some("--full"), "full")] {
-        let output = bench.run(["verify"].into_iter().chain(option));
+        let output = sandbox.run(["verify"].into_iter().chain(option));
         assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b""[..]));
         assert!(String::from_utf8_lossy(&output.stderr).starts_with("all whole: 9 files in 1 snapshot,"));
         let arguments: Vec<&str> = ["verify"].into_iter().chain(option).collect();
-        let report = json(&bench, 0, &arguments);
+        let report = json(&sandbox, 0, &arguments);
         assert_eq!((&report["whole"], &report["depth"]), (&Value::Bool(true), &Value::from(depth)));
         assert_eq!((&report["files"], &report["logical_bytes"]), (&9.into(), &2_405_000.into()));
         assert_eq!((&report["damages"], &report["lost"]), (&Value::Array(vec![]), &Value::Array(vec![])));
     }
-    bench.expect(2, ["verify", "--quick", "--full"]);
+    sandbox.expect(2, ["verify", "--quick", "--full"]);
     // An empty store is whole, too; and no store is no store.
-    bench.ok(["--store", "empty", "init"]);
-    bench.ok(["--store", "empty", "verify"]);
-    bench.expect(1, ["--store", "none", "verify"]);
+    sandbox.ok(["--store", "empty", "init"]);
+    sandbox.ok(["--store", "empty", "verify"]);
+    sandbox.expect(1, ["--store", "none", "verify"]);
 }
 
 #[test]
 fn damage_is_named_with_the_files_it_costs_then_repaired_then_healed() {
-    let bench = Bench::new();
-    let [pack, ..] = store(&bench);
+    let sandbox = Sandbox::new();
+    let [pack, ..] = store(&sandbox);
     let size = std::fs::metadata(&pack).unwrap().len() as usize;
     flip(&pack, size / 2);
-    let output = bench.run(["verify"]);
+    let output = sandbox.run(["verify"]);
     let (text, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(4), "{told}");
-    let name = pack.strip_prefix(bench.path(".store")).unwrap().display().to_string();
+    let name = pack.strip_prefix(sandbox.path(".store")).unwrap().display().to_string();
     assert!(text.starts_with(&format!("damaged: {name} at byte ")), "{text}");
     assert!(told.contains("hint: `store repair`"), "{told}");
 
-    let report = json(&bench, 4, &["verify"]);
+    let report = json(&sandbox, 4, &["verify"]);
     let damage = &report["damages"][0];
     let from = damage["offset"].as_u64().unwrap();
     assert!((from..from + damage["bytes"].as_u64().unwrap()).contains(&(size as u64 / 2)), "{damage}");
@@ -83,134 +83,134 @@ fn damage_is_named_with_the_files_it_costs_then_repaired_then_healed() {
     for (n, path) in lost.iter().enumerate() {
         assert!(text.contains(&format!("lost: {path} of snapshot ")), "{text}");
         assert_eq!(report["lost"][n]["damage"], 0);
-        bench.expect(4, ["get", path, "-o", "part"]);
-        assert!(!bench.path("part").exists());
+        sandbox.expect(4, ["get", path, "-o", "part"]);
+        assert!(!sandbox.path("part").exists());
     }
     for n in 0..8 {
         let path = format!("tree/{n}");
         if !lost.contains(&path.as_str()) {
-            bench.ok(["get", &path, "-o", &format!("whole {n}")]);
+            sandbox.ok(["get", &path, "-o", &format!("whole {n}")]);
         }
     }
 
-    let dry = json(&bench, 4, &["repair", "--dry-run"]);
+    let dry = json(&sandbox, 4, &["repair", "--dry-run"]);
     assert_eq!((&dry["dry_run"], &dry["lost"]), (&Value::Bool(true), &report["lost"]));
-    assert!(pack.exists() && !bench.path(".store/quarantine").exists());
-    let repaired = json(&bench, 4, &["repair"]);
+    assert!(pack.exists() && !sandbox.path(".store/quarantine").exists());
+    let repaired = json(&sandbox, 4, &["repair"]);
     assert_eq!(strings(&repaired["lost"], "path"), lost);
     assert!(repaired["packs"][0]["frames"].as_u64().unwrap() > 2, "{repaired}");
     assert!(!pack.exists());
-    let kept = bench.path(".store").join(repaired["quarantined"][0].as_str().unwrap());
+    let kept = sandbox.path(".store").join(repaired["quarantined"][0].as_str().unwrap());
     assert_eq!(kept.file_name(), pack.file_name());
     // Nothing is damaged any more, but something is missing.
-    assert_eq!(json(&bench, 4, &["verify", "--full"])["damages"], Value::Array(vec![]));
-    bench.ok(["add", "--reread", "tree"]);
-    bench.ok(["verify", "--full"]);
-    let first = bench.ok(["snapshots", "--json"]);
+    assert_eq!(json(&sandbox, 4, &["verify", "--full"])["damages"], Value::Array(vec![]));
+    sandbox.ok(["add", "--reread", "tree"]);
+    sandbox.ok(["verify", "--full"]);
+    let first = sandbox.ok(["snapshots", "--json"]);
     let snapshots: Value = serde_json::from_str(&first).unwrap();
     for id in strings(&snapshots, "id") {
         let copy = format!("copy of {id}");
-        bench.ok(["get", "tree", "--snapshot", id, "-o", &copy]);
-        assert_same_tree(&bench.path("tree"), &bench.path(copy));
+        sandbox.ok(["get", "tree", "--snapshot", id, "-o", &copy]);
+        assert_same_tree(&sandbox.path("tree"), &sandbox.path(copy));
     }
-    let again = bench.run(["repair"]);
+    let again = sandbox.run(["repair"]);
     assert_eq!(again.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&again.stderr).starts_with("nothing is damaged\n"));
 }
 
 #[test]
 fn a_pack_without_its_end_is_saved_whole() {
-    let bench = Bench::new();
-    let [pack, ..] = store(&bench);
+    let sandbox = Sandbox::new();
+    let [pack, ..] = store(&sandbox);
     let bytes = std::fs::read(&pack).unwrap();
     std::fs::write(&pack, &bytes[..bytes.len() - 100]).unwrap();
-    let text = bench.expect(4, ["verify", "--quick"]);
+    let text = sandbox.expect(4, ["verify", "--quick"]);
     assert_eq!(text.lines().filter(|line| line.starts_with("lost: ")).count(), 9, "{text}");
     assert!(text.contains("lost: tree/a\\nb of snapshot"), "{text}");
-    bench.ok(["repair"]);
+    sandbox.ok(["repair"]);
     assert!(std::fs::read(&pack).unwrap() == bytes);
-    bench.ok(["get", "tree", "-o", "copy"]);
-    assert_same_tree(&bench.path("tree"), &bench.path("copy"));
+    sandbox.ok(["get", "tree", "-o", "copy"]);
+    assert_same_tree(&sandbox.path("tree"), &sandbox.path("copy"));
 }
 
 #[test]
 fn a_pack_that_is_gone_is_missed() {
-    let bench = Bench::new();
-    let [pack, recipes, _] = store(&bench);
+    let sandbox = Sandbox::new();
+    let [pack, recipes, _] = store(&sandbox);
     std::fs::remove_file(pack).unwrap();
-    let report = json(&bench, 4, &["verify", "--quick"]);
+    let report = json(&sandbox, 4, &["verify", "--quick"]);
     assert_eq!((&report["damages"], &report["lost_files"]), (&Value::Array(vec![]), &9.into()));
     assert!(report["lost"][0]["damage"].is_null(), "{report}");
     std::fs::remove_file(recipes).unwrap();
-    let report = json(&bench, 4, &["verify"]);
+    let report = json(&sandbox, 4, &["verify"]);
     assert!(report["lost"][0]["what"].as_str().unwrap().contains("recipe"), "{report}");
-    assert_eq!(json(&bench, 4, &["repair"])["lost_files"], 9);
-    bench.ok(["add", "--reread", "tree"]);
-    bench.ok(["verify"]);
+    assert_eq!(json(&sandbox, 4, &["repair"])["lost_files"], 9);
+    sandbox.ok(["add", "--reread", "tree"]);
+    sandbox.ok(["verify"]);
 }
 
 #[test]
 fn a_snapshot_is_made_again_where_its_rows_prove_it_and_dropped_where_it_is_beyond_help() {
-    let bench = Bench::new();
-    let [.., snapshot] = store(&bench);
+    let sandbox = Sandbox::new();
+    let [.., snapshot] = store(&sandbox);
     let original = std::fs::read(&snapshot).unwrap();
     let id = snapshot.file_stem().unwrap().to_str().unwrap();
     // In the copy of the schema at the front, which is for readers of streams.
     flip(&snapshot, 100);
-    let report = json(&bench, 4, &["verify", "--quick"]);
+    let report = json(&sandbox, 4, &["verify", "--quick"]);
     assert_eq!(report["lost_snapshots"], Value::Array(vec![id.into()]));
-    let repaired = json(&bench, 0, &["repair"]);
+    let repaired = json(&sandbox, 0, &["repair"]);
     assert_eq!(
         (&repaired["snapshots"][0]["successor"], &repaired["snapshots"][0]["lost_rows"]),
         (&id.into(), &0.into())
     );
     assert!(std::fs::read(&snapshot).unwrap() == original);
-    bench.ok(["verify"]);
+    sandbox.ok(["verify"]);
 
     std::fs::write(&snapshot, &original[..original.len() / 2]).unwrap();
-    let repaired = json(&bench, 4, &["repair"]);
+    let repaired = json(&sandbox, 4, &["repair"]);
     assert!(repaired["snapshots"][0]["successor"].is_null(), "{repaired}");
-    assert!(bench.path(format!(".store/quarantine/{id}.snapshot.arrow.1")).exists());
-    bench.ok(["verify"]);
+    assert!(sandbox.path(format!(".store/quarantine/{id}.snapshot.arrow.1")).exists());
+    sandbox.ok(["verify"]);
     // Its contents are still there: adding again stores no byte of them.
-    assert_eq!(bench.json(["add", "tree"])["new_bytes"], 0);
+    assert_eq!(sandbox.json(["add", "tree"])["new_bytes"], 0);
 }
 
 /// Nothing but new chunks depends on it.
 #[test]
 fn a_configuration_that_is_lost_is_taken_from_another_store() {
-    let bench = Bench::new();
-    store(&bench);
-    let path = bench.path(".store/store.json");
+    let sandbox = Sandbox::new();
+    store(&sandbox);
+    let path = sandbox.path(".store/store.json");
     flip(&path, 50);
-    let error = bench.error(4, ["verify"]);
+    let error = sandbox.error(4, ["verify"]);
     assert!(error.contains("hint: `store repair` corrects a single changed byte"), "{error}");
-    bench.ok(["repair"]);
-    bench.ok(["verify"]);
+    sandbox.ok(["repair"]);
+    sandbox.ok(["verify"]);
     std::fs::remove_file(&path).unwrap();
-    bench.expect(1, ["verify"]);
-    bench.ok(["--store", "other", "init"]);
-    std::fs::copy(bench.path("other/store.json"), &path).unwrap();
-    bench.ok(["verify", "--full"]);
-    assert_eq!(bench.json(["add", "--reread", "tree"])["new_bytes"], 0);
-    bench.ok(["get", "tree", "-o", "copy"]);
-    assert_same_tree(&bench.path("tree"), &bench.path("copy"));
+    sandbox.expect(1, ["verify"]);
+    sandbox.ok(["--store", "other", "init"]);
+    std::fs::copy(sandbox.path("other/store.json"), &path).unwrap();
+    sandbox.ok(["verify", "--full"]);
+    assert_eq!(sandbox.json(["add", "--reread", "tree"])["new_bytes"], 0);
+    sandbox.ok(["get", "tree", "-o", "copy"]);
+    assert_same_tree(&sandbox.path("tree"), &sandbox.path("copy"));
 }
 
 #[test]
 fn damage_names_verify_and_repair_as_what_to_do() {
-    let bench = Bench::new();
-    let [pack, _, snapshot] = store(&bench);
+    let sandbox = Sandbox::new();
+    let [pack, _, snapshot] = store(&sandbox);
     std::fs::write(&pack, b"").unwrap();
-    let error = bench.error(4, ["get", "tree/3", "-o", "-"]);
+    let error = sandbox.error(4, ["get", "tree/3", "-o", "-"]);
     assert!(
         error.contains("hint: ") && error.contains("`store verify`") && error.contains("`store repair`"),
         "{error}"
     );
     flip(&snapshot, 100);
-    let error = bench.error(4, ["ls"]);
+    let error = sandbox.error(4, ["ls"]);
     assert!(error.contains("`store verify`"), "{error}");
-    flip(&bench.path(".store/store.json"), 30);
-    let error = bench.error(4, ["verify"]);
+    flip(&sandbox.path(".store/store.json"), 30);
+    let error = sandbox.error(4, ["verify"]);
     assert!(error.contains("store.json is damaged") && !error.contains("store verify"), "{error}");
 }

@@ -12,11 +12,11 @@ use seamstore::{
 };
 
 use crate::compress_walk;
-use crate::support::{Bench, assert_same_tree, noise};
+use crate::support::{Sandbox, assert_same_tree, noise};
 use crate::system::files_below;
 
-fn store(bench: &Bench) -> Store {
-    Store::open_or_init(&bench.path(".store"), Settings::default()).unwrap()
+fn store(sandbox: &Sandbox) -> Store {
+    Store::open_or_init(&sandbox.path(".store"), Settings::default()).unwrap()
 }
 
 fn options() -> WriterOptions {
@@ -53,8 +53,8 @@ fn failing(bytes: u64) -> Failing {
 
 #[test]
 fn entries_of_many_threads_in_any_order_come_out_in_that_of_a_snapshot() {
-    let bench = Bench::new();
-    let store = store(&bench);
+    let sandbox = Sandbox::new();
+    let store = store(&sandbox);
     let done = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&done);
     let control = Arc::new(Control::with_callback(move |entries, _| seen.store(entries, Ordering::Relaxed)));
@@ -94,23 +94,23 @@ fn entries_of_many_threads_in_any_order_come_out_in_that_of_a_snapshot() {
         assert_eq!(read(&store, &format!("d/199.{n}/e/small")).unwrap(), format!("{n} 199").repeat(199).into_bytes());
         assert_eq!(read(&store, &format!("d/0.{n}/e/small")).unwrap(), b"");
     }
-    let listing = bench.json(["ls", "-R"]);
+    let listing = sandbox.json(["ls", "-R"]);
     let paths: Vec<&str> = listing["entries"].as_array().unwrap().iter().map(|e| e["path"].as_str().unwrap()).collect();
     assert!(paths.windows(2).all(|w| w[0].split('/').lt(w[1].split('/'))));
     assert_eq!(listing["entries"][0]["mode"], 0o700);
     assert_eq!(listing["entries"][1]["mode"], 0o755);
-    assert_eq!(bench.json(["verify"])["whole"], true);
+    assert_eq!(sandbox.json(["verify"])["whole"], true);
 
     // The same bytes on disk are the same chunks: it is the same engine.
-    bench.write("again", &large[2]);
-    let request = AddRequest { paths: vec![bench.path("again")], ..AddRequest::default() };
+    sandbox.write("again", &large[2]);
+    let request = AddRequest { paths: vec![sandbox.path("again")], ..AddRequest::default() };
     assert_eq!(store.add(&request, &Control::default()).unwrap().totals.new_bytes, 0);
 }
 
 #[test]
 fn rows_of_many_runs_are_merged_and_a_path_given_twice_is_found_wherever() {
-    let bench = Bench::new();
-    let store = store(&bench);
+    let sandbox = Sandbox::new();
+    let store = store(&sandbox);
     for twice in [false, true] {
         let writer = store.writer(options()).unwrap();
         for n in 0..70_000_u64 {
@@ -130,14 +130,14 @@ fn rows_of_many_runs_are_merged_and_a_path_given_twice_is_found_wherever() {
         }
     }
     assert_eq!(store.snapshots().unwrap().len(), 1);
-    let entries = bench.json(["ls", "-R"])["entries"].as_array().unwrap().len();
+    let entries = sandbox.json(["ls", "-R"])["entries"].as_array().unwrap().len();
     assert_eq!(entries, 70_100);
 }
 
 #[test]
 fn what_no_tree_has_is_named_and_nothing_is_committed() {
-    let bench = Bench::new();
-    let store = store(&bench);
+    let sandbox = Sandbox::new();
+    let store = store(&sandbox);
     let link = |writer: &Writer| Entry { link_target: b"x".to_vec(), ..writer.entry("a", EntryKind::Symlink).unwrap() };
     type Give = fn(&Writer);
     let cases: [(Give, &str, &str); 3] = [
@@ -174,8 +174,8 @@ fn what_no_tree_has_is_named_and_nothing_is_committed() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_left_out_and_the_rest_is_kept() {
-    let bench = Bench::new();
-    let store = store(&bench);
+    let sandbox = Sandbox::new();
+    let store = store(&sandbox);
     let writer = store.writer(options()).unwrap();
     writer.add_bytes(file(&writer, "before"), b"before".to_vec()).unwrap();
     // At once, within a short file, within a long one's first part, and within its third.
@@ -207,15 +207,15 @@ fn a_file_that_cannot_be_read_is_left_out_and_the_rest_is_kept() {
     assert_eq!(named, all.map(|path| (path.to_owned(), false)));
     assert_eq!(store.snapshots().unwrap()[0].info.skipped, 5);
     assert_eq!(report.totals.files, 2);
-    assert_eq!(bench.ok(["ls", "-R"]), "bad\nbad/0\nbefore\n");
+    assert_eq!(sandbox.ok(["ls", "-R"]), "bad\nbad/0\nbefore\n");
     assert_eq!(read(&store, "bad/0").unwrap(), b"good");
-    assert_eq!(bench.json(["verify"])["whole"], true);
+    assert_eq!(sandbox.json(["verify"])["whole"], true);
 }
 
 #[test]
 fn a_writer_that_is_dropped_leaves_nothing_but_packs() {
-    let bench = Bench::new();
-    let store = store(&bench);
+    let sandbox = Sandbox::new();
+    let store = store(&sandbox);
     for bytes in [0, 1000, 100_000_000] {
         let control = Arc::new(Control::default());
         let writer = store.writer(WriterOptions { control: Arc::clone(&control), ..options() }).unwrap();
@@ -225,18 +225,18 @@ fn a_writer_that_is_dropped_leaves_nothing_but_packs() {
         drop(writer);
         // The writer's thread had the other one, and ends only when all others have.
         assert_eq!(Arc::strong_count(&control), 1);
-        assert_eq!(files_below(&bench.path(".store/tmp")).len(), 0);
+        assert_eq!(files_below(&sandbox.path(".store/tmp")).len(), 0);
         assert_eq!(store.snapshots().unwrap(), []);
     }
-    assert_eq!(bench.json(["verify"])["whole"], true);
-    bench.ok(["gc"]);
-    assert_eq!(files_below(&bench.path(".store/packs")).len(), 0);
+    assert_eq!(sandbox.json(["verify"])["whole"], true);
+    sandbox.ok(["gc"]);
+    assert_eq!(files_below(&sandbox.path(".store/packs")).len(), 0);
 }
 
 #[test]
 fn a_writer_that_is_stopped_says_so_and_keeps_what_it_packed() {
-    let bench = Bench::new();
-    let store = store(&bench);
+    let sandbox = Sandbox::new();
+    let store = store(&sandbox);
     let control = Arc::new(Control::default());
     let writer = store.writer(WriterOptions { control: Arc::clone(&control), ..options() }).unwrap();
     let bytes = noise(1, 9_000_000);
@@ -256,14 +256,14 @@ fn a_writer_that_is_stopped_says_so_and_keeps_what_it_packed() {
 
 #[test]
 fn a_store_that_cannot_be_written_ends_the_writer_with_its_reason() {
-    let bench = Bench::new();
-    let store = store(&bench);
+    let sandbox = Sandbox::new();
+    let store = store(&sandbox);
     assert!(matches!(store.writer(WriterOptions { memory_bytes: 1 << 20, ..options() }), Err(Error::Usage(_))));
     let writer = store.writer(options()).unwrap();
     writer.add_bytes(file(&writer, "first"), b"first".to_vec()).unwrap();
     // Where temporary files should be, there is a file now.
-    std::fs::remove_dir_all(bench.path(".store/tmp")).unwrap();
-    bench.write(".store/tmp", b"in the way");
+    std::fs::remove_dir_all(sandbox.path(".store/tmp")).unwrap();
+    sandbox.write(".store/tmp", b"in the way");
     let mut failed = None;
     for n in 0..200 {
         if let Err(error) = writer.add_bytes(file(&writer, &format!("{n}")), noise(n, 3_000_000)) {
@@ -274,14 +274,14 @@ fn a_store_that_cannot_be_written_ends_the_writer_with_its_reason() {
     assert!(matches!(&failed, Some(Error::Io { .. })), "{failed:?}");
     let error = writer.finish().unwrap_err();
     assert!(matches!(&error, Error::Io { .. }), "{error:?}");
-    std::fs::remove_file(bench.path(".store/tmp")).unwrap();
+    std::fs::remove_file(sandbox.path(".store/tmp")).unwrap();
     assert_eq!(store.snapshots().unwrap(), []);
 }
 
 #[test]
 fn an_entrys_own_labels_count_most() {
-    let bench = Bench::new();
-    let store = store(&bench);
+    let sandbox = Sandbox::new();
+    let store = store(&sandbox);
     let label = |text: &str| text.parse::<Label>().unwrap();
     let labels = Labelling {
         all: vec![label("source=api")],
@@ -299,7 +299,7 @@ fn an_entrys_own_labels_count_most() {
     let refused = writer.add_bytes(own("many", &many), vec![]);
     assert!(matches!(&refused, Err(Error::Refused { why, .. }) if why.contains("64 keys")), "{refused:?}");
     writer.finish().unwrap();
-    let listing = bench.json(["ls", "-R"]);
+    let listing = sandbox.json(["ls", "-R"]);
     let found: Vec<String> = listing["entries"].as_array().unwrap().iter().map(|e| e["labels"].to_string()).collect();
     let expected = [
         r#"{"source":"api"}"#,
@@ -312,22 +312,23 @@ fn an_entrys_own_labels_count_most() {
 
 #[test]
 fn the_example_keeps_a_tree_as_it_is() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     for n in 0..300 {
-        bench.write(format!("tree/{}/{n}", n % 7), noise(n, (n * n) as usize));
+        sandbox.write(format!("tree/{}/{n}", n % 7), noise(n, (n * n) as usize));
     }
-    bench.write("tree/large", noise(1, 9_000_000));
-    bench.write("tree/a.log", b"log");
-    std::os::unix::fs::symlink("../large", bench.path("tree/0/link")).unwrap();
-    std::fs::hard_link(bench.path("tree/large"), bench.path("tree/1/linked")).unwrap();
-    std::fs::create_dir(bench.path("tree/empty")).unwrap();
-    let report = compress_walk::compress(&bench.path(".store"), &bench.path("tree"), Arc::default()).unwrap();
+    sandbox.write("tree/large", noise(1, 9_000_000));
+    sandbox.write("tree/a.log", b"log");
+    std::os::unix::fs::symlink("../large", sandbox.path("tree/0/link")).unwrap();
+    std::fs::hard_link(sandbox.path("tree/large"), sandbox.path("tree/1/linked")).unwrap();
+    std::fs::create_dir(sandbox.path("tree/empty")).unwrap();
+    let report = compress_walk::compress(&sandbox.path(".store"), &sandbox.path("tree"), Arc::default()).unwrap();
     assert_eq!(report.problems, []);
-    bench.ok(["get", "-o", "copy"]);
+    sandbox.ok(["get", "-o", "copy"]);
     // The tree's own directory was not given.
-    std::fs::set_permissions(bench.path("copy"), std::fs::metadata(bench.path("tree")).unwrap().permissions()).unwrap();
-    let time = std::fs::metadata(bench.path("tree")).unwrap().modified().unwrap();
-    std::fs::File::open(bench.path("copy")).unwrap().set_modified(time).unwrap();
-    assert_same_tree(&bench.path("tree"), &bench.path("copy"));
-    assert_eq!(bench.ok(["ls", "-R", "--label", "type=log"]), "a.log\n");
+    std::fs::set_permissions(sandbox.path("copy"), std::fs::metadata(sandbox.path("tree")).unwrap().permissions())
+        .unwrap();
+    let time = std::fs::metadata(sandbox.path("tree")).unwrap().modified().unwrap();
+    std::fs::File::open(sandbox.path("copy")).unwrap().set_modified(time).unwrap();
+    assert_same_tree(&sandbox.path("tree"), &sandbox.path("copy"));
+    assert_eq!(sandbox.ok(["ls", "-R", "--label", "type=log"]), "a.log\n");
 }

@@ -88,7 +88,7 @@ pub struct Framing {
 }
 
 /// What a block is.
-enum Found {
+enum BlockKind {
     Header,
     Zeros,
     Other,
@@ -133,7 +133,7 @@ impl Framing {
         let at = self.at.checked_next_multiple_of(BLOCK_BYTES as u64).unwrap_or(u64::MAX);
         let mut block: Block = [0; BLOCK_BYTES];
         match look(input, at, &mut block)? {
-            Found::End(left) => {
+            BlockKind::End(left) => {
                 self.is_over = true;
                 self.findings.no_end |= !self.ended;
                 // Less than a block: of a header that was cut off, or behind the end.
@@ -142,31 +142,31 @@ impl Framing {
                 }
                 Ok(Some(Step::Rest))
             }
-            Found::Header => {
+            BlockKind::Header => {
                 self.ended = false;
                 self.at = at;
                 self.header(&block, input)
             }
-            Found::Zeros => {
+            BlockKind::Zeros => {
                 self.ended = true;
-                self.at = self.skip(at, input, |found| matches!(found, Found::Zeros))?;
+                self.at = self.skip(at, input, |found| matches!(found, BlockKind::Zeros))?;
                 Ok(Some(Step::Skeleton))
             }
-            Found::Other if self.ended => {
+            BlockKind::Other if self.ended => {
                 self.is_over = true;
                 Ok(Some(Step::Rest))
             }
-            Found::Other => {
+            BlockKind::Other => {
                 self.findings.no_header_at.get_or_insert(at);
                 self.ahead = Ahead::default();
-                self.at = self.skip(at, input, |found| matches!(found, Found::Other))?;
+                self.at = self.skip(at, input, |found| matches!(found, BlockKind::Other))?;
                 Ok(Some(Step::Skeleton))
             }
         }
     }
 
     /// The end of the blocks of a kind from `at` on, as far as one look goes: there is at least one.
-    fn skip(&mut self, at: u64, input: &mut dyn Input, is_meant: impl Fn(&Found) -> bool) -> io::Result<u64> {
+    fn skip(&mut self, at: u64, input: &mut dyn Input, is_meant: impl Fn(&BlockKind) -> bool) -> io::Result<u64> {
         let wanted = self.search_bytes.clamp(SEARCH_BYTES.0, SEARCH_BYTES.1);
         self.search.resize(wanted, 0);
         let filled = input.read_at(at, &mut self.search)?;
@@ -272,7 +272,7 @@ impl Framing {
     /// Whether another header, or an end mark, follows at once.
     fn is_bare(&self, input: &mut dyn Input) -> io::Result<bool> {
         let found = look(input, self.at, &mut [0; BLOCK_BYTES])?;
-        Ok(!matches!(found, Found::Other))
+        Ok(!matches!(found, BlockKind::Other))
     }
 
     /// The map of an old sparse member, which may go on in further blocks. `None` if it is none.
@@ -312,7 +312,7 @@ impl Framing {
                     self.at = self.at.saturating_add(bytes.next_multiple_of(BLOCK_BYTES) as u64);
                     return Ok(Some(runs));
                 }
-                Some(Front::Unfinished) => wanted *= 2,
+                Some(Front::AtomicFile) => wanted *= 2,
                 None => return Ok(None),
             }
         }
@@ -320,19 +320,19 @@ impl Framing {
     }
 }
 
-fn kind_of(block: &Block) -> Found {
+fn kind_of(block: &Block) -> BlockKind {
     if block.iter().all(|b| *b == 0) {
-        Found::Zeros
+        BlockKind::Zeros
     } else if Header::parse(block).is_some() {
-        Found::Header
+        BlockKind::Header
     } else {
-        Found::Other
+        BlockKind::Other
     }
 }
 
-fn look(input: &mut dyn Input, at: u64, block: &mut Block) -> io::Result<Found> {
+fn look(input: &mut dyn Input, at: u64, block: &mut Block) -> io::Result<BlockKind> {
     let filled = input.read_at(at, block)?;
-    Ok(if filled < BLOCK_BYTES { Found::End(filled) } else { kind_of(block) })
+    Ok(if filled < BLOCK_BYTES { BlockKind::End(filled) } else { kind_of(block) })
 }
 
 /// So many bytes, which the caller has bounded; `None` if there are fewer.

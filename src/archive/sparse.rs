@@ -57,7 +57,7 @@ pub(super) fn front_map(bytes: &[u8]) -> Option<Front> {
     while numbers.len() < wanted {
         let rest = bytes.get(at..).unwrap_or_default();
         let Some(end) = rest.iter().take(24).position(|b| *b == b'\n') else {
-            return (rest.len() < 24).then_some(Front::Unfinished);
+            return (rest.len() < 24).then_some(Front::AtomicFile);
         };
         let value = decimal(rest.get(..end)?)?;
         if numbers.is_empty() {
@@ -74,7 +74,7 @@ pub(super) fn front_map(bytes: &[u8]) -> Option<Front> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Front {
     /// There is more of it.
-    Unfinished,
+    AtomicFile,
     /// All of it, and how long it is.
     Whole { runs: Vec<SparseRun>, bytes: usize },
 }
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_map_in_front_says_how_long_it_is() {
         assert_eq!(front_map(b"1\n0\n5\nDATA"), Some(Front::Whole { runs: vec![run(0, 5)], bytes: 6 }));
-        assert_eq!(front_map(b"2\n0\n5\n1"), Some(Front::Unfinished));
+        assert_eq!(front_map(b"2\n0\n5\n1"), Some(Front::AtomicFile));
         assert_eq!(front_map(b"0\n"), Some(Front::Whole { runs: vec![], bytes: 2 }));
         assert_eq!(front_map(b"x\n"), None);
         assert_eq!(front_map(b"99999999999\n"), None);

@@ -45,12 +45,12 @@ pub struct Hdf5 {
     file: hdf5_metno::File,
     /// The group that was last made something in, and its name: most often the next thing goes there, too.
     last_group: RefCell<Option<(String, Group)>>,
-    place: Place,
+    place: FilePath,
 }
 
 /// Where a file is, and what it is called in errors.
 #[derive(Debug, Clone)]
-struct Place {
+struct FilePath {
     path: PathBuf,
     shown: PathBuf,
 }
@@ -69,7 +69,7 @@ impl Hdf5 {
         let mut options = hdf5_metno::File::with_options();
         options.with_fapl(|access| access.libver_bounds(LibraryVersion::V18, LibraryVersion::latest()));
         options.with_fcpl(|create| create.obj_track_times(false));
-        let place = Place { path, shown: shown.to_owned() };
+        let place = FilePath { path, shown: shown.to_owned() };
         let file = options.create(&place.path).map_err(|error| place.failed(error))?;
         let this = Self { file, last_group: RefCell::default(), place };
         let text: VarLenUnicode = layout.parse().map_err(|error| this.failed(error))?;
@@ -212,7 +212,7 @@ impl Hdf5 {
     }
 }
 
-impl Place {
+impl FilePath {
     fn failed(&self, error: impl Display) -> Error {
         Error::io("write", &self.shown, self.io_error(error))
     }
@@ -234,7 +234,7 @@ impl Place {
 #[derive(Debug)]
 pub struct Stream {
     dataset: hdf5_metno::Dataset,
-    place: Place,
+    place: FilePath,
     at: usize,
     /// Less than a chunk that is not written yet, so that every chunk is written, and compressed, once.
     buffer: Vec<u8>,

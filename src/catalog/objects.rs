@@ -76,7 +76,8 @@ mod tests {
             let _ = decode_objects(flipped);
             assert!(decode_objects(index[..at].to_vec()).is_err(), "{at} bytes");
         }
-        let odd = ObjectPlace { name: ObjectName::Condemned(crate::format::id::CondemnedId([1; 32])), ..places[0] };
+        let odd =
+            ObjectPlace { name: ObjectName::PendingDeletes(crate::format::id::CondemnedId([1; 32])), ..places[0] };
         assert!(decode_objects(encode_objects(&[odd]).unwrap()).is_err());
     }
 }

@@ -47,7 +47,7 @@ pub(super) struct JsonGc {
     new_recipes_files: u64,
     new_recipes_bytes: u64,
     spared: u64,
-    condemned: u64,
+    pending_deletes: u64,
     leases: u64,
     waste_bytes: u64,
     lost_chunks: u64,
@@ -76,7 +76,7 @@ impl JsonGc {
             new_recipes_files: report.new_recipes_files,
             new_recipes_bytes: report.new_recipes_bytes,
             spared: report.spared,
-            condemned: report.condemned,
+            pending_deletes: report.pending_deletes,
             leases: report.leases,
             waste_bytes: report.waste_bytes,
             lost_chunks: report.lost_chunks,
@@ -136,10 +136,10 @@ fn waiting_for(adds: &[Holder]) -> String {
 
 /// What happened, or would, in a line.
 pub(super) fn summary(report: &GcReport, dry_run: bool) -> String {
-    if report.condemned > 0 {
+    if report.pending_deletes > 0 {
         return format!(
             "{} packs and recipes files wait for {} adds to end: run gc again",
-            report.condemned, report.leases
+            report.pending_deletes, report.leases
         );
     }
     let mut text = format!(

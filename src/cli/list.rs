@@ -9,7 +9,7 @@ use super::get::parse_selector;
 use super::labels::{self, FilterArgs};
 use super::report::line_of;
 use super::{Context, Exit};
-use crate::engine::get::{Found, Selector};
+use crate::engine::get::{Resolved, Selector};
 use crate::error::Result;
 use crate::format::archive::ArchiveForm;
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
@@ -131,7 +131,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
 
 /// Paths as they are listed, so that `get` takes each for the entry that it is listed for.
 struct Names<'a> {
-    found: &'a Found<'a>,
+    found: &'a Resolved<'a>,
     /// Paths that could be another's spelling; looked for when the first path comes that is not spelled as it is.
     others: Option<HashSet<EntryPath>>,
 }

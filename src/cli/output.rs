@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::restore::Unfinished;
+use crate::restore::AtomicFile;
 
 /// A file that is being written; dropped before [`Output::finish`], it leaves what was there.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(super) struct Output {
     path: PathBuf,
     file: File,
     /// `None` of what is no plain file.
-    unfinished: Option<Unfinished>,
+    unfinished: Option<AtomicFile>,
 }
 
 impl Output {
@@ -27,7 +27,7 @@ impl Output {
         let (file, unfinished) = if is_special {
             (File::options().write(true).open(path).map_err(|source| Error::io("open", path, source))?, None)
         } else {
-            let (unfinished, file) = Unfinished::file(path, overwrite)?;
+            let (unfinished, file) = AtomicFile::file(path, overwrite)?;
             (file, Some(unfinished))
         };
         Ok(Self { path: path.to_owned(), file, unfinished })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::catalog::objects::decode_objects;
 use crate::error::{Error, Result};
 use crate::format::bundle::ObjectPlace;
-use crate::storage::bundle::{BundleFile, BundleStorage, Found, find};
+use crate::storage::bundle::{BundleContents, BundleFile, BundleStorage, find};
 use crate::storage::disk::Disk;
 use crate::storage::{Backend, CacheDirectory, LocalStorage};
 
@@ -43,7 +43,7 @@ pub(super) fn open_bundle(disk: &dyn Disk, path: &Path) -> Result<BundleStorage>
 }
 
 /// The objects that were found: as the index lists them, or else as the heads do.
-pub(super) fn places_of(file: &BundleFile, found: &Found) -> Result<Vec<ObjectPlace>> {
+pub(super) fn places_of(file: &BundleFile, found: &BundleContents) -> Result<Vec<ObjectPlace>> {
     let Some(index) = &found.index else { return Ok(found.places.clone()) };
     decode_objects(index.clone()).map_err(|what| Error::BundleDamaged {
         path: file.path().to_owned(),

@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::Store;
 use super::add::archive::framing;
 use super::add::archive::source::Window;
+use super::chunk_index::ChunkIndex;
 use super::control::Control;
-use super::locate::Locator;
 use crate::archive::{BLOCK_BYTES, Findings, Step, begins_tar};
 use crate::chunk::{Chunker, Profile};
 use crate::error::{Error, Result};
@@ -157,16 +157,16 @@ pub fn check_tar(mut input: Box<dyn Read + Send>, store: Option<&Store>, control
         None => (ArchiveForm::Tar, whole),
         Some(compression) => (ArchiveForm::TarFrom(compression), unpack(compression, whole).map_err(unreadable)?),
     };
-    let locator = store.map(Store::locator).transpose()?;
+    let chunk_index = store.map(Store::chunk_index).transpose()?;
     let profile = store.map_or_else(Profile::default, |store| store.settings().profile);
     let check = TarCheck { form: form.word().to_owned(), ..TarCheck::default() };
-    let looking = Looking { check, locator, profile, control, seen: HashSet::new(), names: HashMap::new() };
+    let looking = Looking { check, chunk_index, profile, control, seen: HashSet::new(), names: HashMap::new() };
     looking.run(&mut Window::new(reader))
 }
 
 struct Looking<'a, 's> {
     check: TarCheck,
-    locator: Option<Locator<'s>>,
+    chunk_index: Option<ChunkIndex<'s>>,
     profile: Profile,
     control: &'a Control,
     seen: HashSet<ChunkId>,
@@ -223,7 +223,8 @@ impl Looking<'_, '_> {
             dedup.chunks += 1;
             if !self.seen.insert(id) {
                 dedup.repeated_bytes += length;
-            } else if self.locator.as_ref().is_some_and(|locator| locator.contains(&id).unwrap_or_default()) {
+            } else if self.chunk_index.as_ref().is_some_and(|chunk_index| chunk_index.contains(&id).unwrap_or_default())
+            {
                 dedup.known_bytes += length;
             } else {
                 dedup.new_bytes += length;

@@ -35,7 +35,7 @@
 //! Not in this order is the index: it is a cache, written after the commit, and whatever a crash makes of it is known by
 //! checksums and made again (invariant 6).
 
-use super::locate::Locator;
+use super::chunk_index::ChunkIndex;
 use crate::catalog::recipe::RecipesWriter;
 use crate::catalog::snapshot::{SnapshotInfo, SnapshotWriter, WrittenSnapshot};
 use crate::error::Result;
@@ -61,8 +61,8 @@ pub(super) struct ChunksDurable(());
 pub(super) struct RecipesDurable(());
 
 /// Step 2: makes durable the names of the packs in which chunks were found.
-pub(super) fn chunks(_: PacksDurable, locator: &Locator<'_>) -> Result<ChunksDurable> {
-    locator.settle_packs()?;
+pub(super) fn chunks(_: PacksDurable, chunk_index: &ChunkIndex<'_>) -> Result<ChunksDurable> {
+    chunk_index.settle_packs()?;
     Ok(ChunksDurable(()))
 }
 
@@ -71,12 +71,12 @@ pub(super) fn chunks(_: PacksDurable, locator: &Locator<'_>) -> Result<ChunksDur
 pub(super) fn recipes(
     _: ChunksDurable,
     recipes: RecipesWriter,
-    locator: &Locator<'_>,
+    chunk_index: &ChunkIndex<'_>,
 ) -> Result<(RecipesDurable, u64)> {
-    let written = recipes.finish(locator.storage())?;
-    locator.settle_recipes()?;
+    let written = recipes.finish(chunk_index.storage())?;
+    chunk_index.settle_recipes()?;
     let Some(written) = written else { return Ok((RecipesDurable(()), 0)) };
-    locator.add_recipes(written.id, &written.places)?;
+    chunk_index.add_recipes(written.id, &written.places)?;
     Ok((RecipesDurable(()), written.bytes))
 }
 

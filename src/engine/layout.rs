@@ -1,6 +1,6 @@
 //! What of which chunk lies where in a file? For a file that is not just its chunks one after the other.
 //!
-//! Invariant: stretches follow each other without a gap, and each lies within its chunk.
+//! Invariant: runs follow each other without a gap, and each lies within its chunk.
 
 use std::ops::Range;
 
@@ -9,25 +9,25 @@ use crate::format::recipe::Piece;
 
 /// A part of one chunk, or a hole.
 #[derive(Debug, Clone, Copy)]
-struct Stretch {
+struct LayoutRun {
     id: ChunkId,
     /// Bytes of the whole chunk.
     chunk_bytes: u64,
-    /// Where in the chunk the stretch begins.
+    /// Where in the chunk the run begins.
     start: u64,
     /// Where it ends in the file.
     end: u64,
 }
 
-/// A file, stretch by stretch.
+/// A file, run by run.
 #[derive(Debug, Default)]
 pub(super) struct Layout {
-    stretches: Vec<Stretch>,
+    runs: Vec<LayoutRun>,
 }
 
 /// A part of a file that lies in one chunk.
 #[derive(Debug, Clone)]
-pub(super) struct Part {
+pub(super) struct ChunkPart {
     /// The chunk.
     pub(super) id: ChunkId,
     /// Its bytes.
@@ -48,18 +48,18 @@ impl Layout {
 
     /// Bytes of the file.
     pub(super) fn bytes(&self) -> u64 {
-        self.stretches.last().map_or(0, |stretch| stretch.end)
+        self.runs.last().map_or(0, |run| run.end)
     }
 
     /// Whether there are holes.
     pub(super) fn has_holes(&self) -> bool {
-        self.stretches.iter().any(|stretch| stretch.id == ChunkId::HOLE)
+        self.runs.iter().any(|run| run.id == ChunkId::HOLE)
     }
 
     /// The chunk that the file is, if it is one and nothing else.
     pub(super) fn only_chunk(&self) -> Option<ChunkId> {
-        match self.stretches.as_slice() {
-            [Stretch { id, chunk_bytes, start: 0, end }] if chunk_bytes == end && *id != ChunkId::HOLE => Some(*id),
+        match self.runs.as_slice() {
+            [LayoutRun { id, chunk_bytes, start: 0, end }] if chunk_bytes == end && *id != ChunkId::HOLE => Some(*id),
             _ => None,
         }
     }
@@ -74,7 +74,7 @@ impl Layout {
             }
             let (from, to) = (start.max(range.start), piece.end.min(range.end));
             let end = self.bytes() + (to - from);
-            self.stretches.push(Stretch { id: piece.id, chunk_bytes: piece.end - start, start: from - start, end });
+            self.runs.push(LayoutRun { id: piece.id, chunk_bytes: piece.end - start, start: from - start, end });
             start = piece.end;
         }
     }
@@ -83,24 +83,24 @@ impl Layout {
     pub(super) fn push_hole(&mut self, bytes: u64) {
         if bytes > 0 {
             let end = self.bytes().saturating_add(bytes);
-            self.stretches.push(Stretch { id: ChunkId::HOLE, chunk_bytes: bytes, start: 0, end });
+            self.runs.push(LayoutRun { id: ChunkId::HOLE, chunk_bytes: bytes, start: 0, end });
         }
     }
 
     /// The parts of chunks that make up a range of the file, in order; holes are left out.
-    pub(super) fn parts(&self, range: Range<u64>) -> impl Iterator<Item = Part> {
-        let first = self.stretches.partition_point(|stretch| stretch.end <= range.start);
-        let mut begin = first.checked_sub(1).and_then(|n| self.stretches.get(n)).map_or(0, |stretch| stretch.end);
-        let rest = self.stretches.get(first..).unwrap_or_default().iter();
-        let parts = rest.map_while(move |stretch| {
-            let start = std::mem::replace(&mut begin, stretch.end);
+    pub(super) fn parts(&self, range: Range<u64>) -> impl Iterator<Item = ChunkPart> {
+        let first = self.runs.partition_point(|run| run.end <= range.start);
+        let mut begin = first.checked_sub(1).and_then(|n| self.runs.get(n)).map_or(0, |run| run.end);
+        let rest = self.runs.get(first..).unwrap_or_default().iter();
+        let parts = rest.map_while(move |run| {
+            let start = std::mem::replace(&mut begin, run.end);
             (start < range.end).then(|| {
-                let (from, to) = (start.max(range.start), stretch.end.min(range.end));
-                let within = stretch.start + (from - start)..stretch.start + (to - start);
+                let (from, to) = (start.max(range.start), run.end.min(range.end));
+                let within = run.start + (from - start)..run.start + (to - start);
                 // Of a chunk, whose length is a u32.
                 let within = within.start as u32..within.end as u32;
-                let part = Part { id: stretch.id, chunk_bytes: stretch.chunk_bytes, within, offset: from };
-                (stretch.id != ChunkId::HOLE).then_some(part)
+                let part = ChunkPart { id: run.id, chunk_bytes: run.chunk_bytes, within, offset: from };
+                (run.id != ChunkId::HOLE).then_some(part)
             })
         });
         parts.flatten()

@@ -4,6 +4,7 @@ pub mod add;
 mod backend;
 pub mod bundle;
 pub mod check_tar;
+mod chunk_index;
 mod commit;
 pub mod control;
 #[cfg(test)]
@@ -15,16 +16,15 @@ pub mod gc;
 pub mod get;
 pub mod labels;
 mod layout;
-mod locate;
 pub mod reader;
 pub mod remove;
 pub mod repair;
 mod snapshots;
 pub mod stats;
 #[cfg(test)]
-mod tests;
+mod test_store;
 #[cfg(test)]
-mod trial;
+mod tests;
 pub mod verify;
 
 use std::path::{Path, PathBuf};
@@ -41,8 +41,8 @@ use crate::storage::bundle::BundleFlaw;
 use crate::storage::disk::{Disk, SystemDisk};
 use crate::storage::{Backend, CacheDirectory, Coordination, Storage};
 
+pub use chunk_index::ChunkIndex;
 pub use create::NewStore;
-pub use locate::Locator;
 pub use snapshots::{SnapshotList, SnapshotSummary, UnreadableSnapshot};
 
 /// What a new store is made with.
@@ -185,7 +185,7 @@ impl Store {
     fn sweep(&self) {
         self.storage().sweep();
         if let Some(directory) = self.caches.directory() {
-            for file in locate::OLD_INDEX_FILES {
+            for file in chunk_index::OLD_INDEX_FILES {
                 // Only if no process has it open: one of an earlier version holds its lock.
                 let _ = self.caches.disk().remove_unlocked(&directory.join(file));
             }
@@ -194,7 +194,7 @@ impl Store {
 
     /// What the index takes, in bytes.
     fn index_bytes(&self) -> u64 {
-        let folder = self.caches.directory().map(|directory| directory.join(locate::INDEX_FOLDER));
+        let folder = self.caches.directory().map(|directory| directory.join(chunk_index::INDEX_FOLDER));
         let files = folder.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
         files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
     }
@@ -202,7 +202,7 @@ impl Store {
     /// Removes the index: it is a cache, and its room may be needed. Says whether there was one.
     fn drop_index(&self) -> bool {
         let Some(directory) = self.caches.directory() else { return false };
-        let (folder, disk) = (directory.join(locate::INDEX_FOLDER), self.caches.disk());
+        let (folder, disk) = (directory.join(chunk_index::INDEX_FOLDER), self.caches.disk());
         let names = disk.names(&folder).unwrap_or_default();
         names.iter().filter(|name| disk.remove(&folder.join(name)).is_ok()).count() > 0
     }
@@ -211,8 +211,8 @@ impl Store {
     ///
     /// # Errors
     /// A pack's directory is damaged, or the store cannot be listed.
-    pub fn locator(&self) -> Result<Locator<'_>> {
-        Locator::open(self)
+    pub fn chunk_index(&self) -> Result<ChunkIndex<'_>> {
+        ChunkIndex::open(self)
     }
 
     /// Makes the index again from packs and recipes files.
@@ -221,9 +221,9 @@ impl Store {
     /// The store cannot be listed, or the index cannot be written.
     pub fn rebuild_index(&self) -> Result<RebuiltIndex> {
         self.check_writable()?;
-        let mut locator = Locator::rebuild(self)?;
-        let rebuilt = RebuiltIndex { statistics: locator.statistics(), unreadable: locator.take_unreadable() };
-        locator.close();
+        let mut chunk_index = ChunkIndex::rebuild(self)?;
+        let rebuilt = RebuiltIndex { statistics: chunk_index.statistics(), unreadable: chunk_index.take_unreadable() };
+        chunk_index.close();
         Ok(rebuilt)
     }
 }

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::io;
 
 use super::Store;
-use super::locate::listed;
+use super::chunk_index::listed;
 use crate::catalog::snapshot::{SnapshotInfo, read_info};
 use crate::error::{Error, Result, chain};
 use crate::format::id::SnapshotId;

@@ -12,8 +12,8 @@ use serde::Serialize;
 
 pub use groups::{GroupChunks, GroupPart, GroupStats};
 
+use super::chunk_index::ChunkIndex;
 use super::control::Control;
-use super::locate::Locator;
 use super::{SnapshotList, SnapshotSummary, Store, UnreadableSnapshot};
 use crate::catalog::snapshot::Snapshot;
 use crate::error::{Error, Result};
@@ -218,7 +218,7 @@ impl Store {
     }
 
     fn count(&self, control: &Control) -> Result<DedupStats> {
-        let locator = self.locator()?;
+        let chunk_index = self.chunk_index()?;
         let SnapshotList { mut snapshots, unreadable, .. } = self.snapshot_list()?;
         control.pass_over(&unreadable);
         snapshots.reverse();
@@ -231,7 +231,7 @@ impl Store {
             if control.is_stopped() {
                 return Err(interrupted());
             }
-            mark(&locator, &mut packs, *content, *size, *holders)?;
+            mark(&chunk_index, &mut packs, *content, *size, *holders)?;
         }
         stats.contents = contents.len() as u64;
         stats.unreadable_snapshots = control.passed_over().iter().map(|unreadable| unreadable.id.to_hex()).collect();
@@ -344,17 +344,17 @@ fn ratio(a: u64, b: u64) -> f64 {
 
 /// Notes for every chunk of a content who has it.
 fn mark(
-    locator: &Locator<'_>,
+    chunk_index: &ChunkIndex<'_>,
     packs: &mut HashMap<PackId, PackState>,
     content: Content,
     size: u64,
     holders: Holders,
 ) -> Result<()> {
-    let pieces = locator.stored_pieces(content, size)?;
+    let pieces = chunk_index.stored_pieces(content, size)?;
     let mut start = 0;
     for piece in pieces {
         if !piece.is_hole() {
-            let (location, _) = locator.locate(&piece.id, piece.end - start)?;
+            let (location, _) = chunk_index.locate(&piece.id, piece.end - start)?;
             let place = packs.get_mut(&location.pack).and_then(|pack| pack.holders.get_mut(location.chunk as usize));
             match place {
                 Some(Some(known)) => known.join(holders),

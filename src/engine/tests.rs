@@ -7,7 +7,7 @@ use super::add::WriterOptions;
 use super::bundle::BundleExport;
 use super::gc::GcRequest;
 use super::gc::tests::{Shelf, noise};
-use super::trial::{Kind, Trial, on_every_backend};
+use super::test_store::{Kind, TestStore, on_every_backend};
 use super::verify::{Depth, VerifyRequest};
 use super::*;
 use crate::engine::control::Control;
@@ -41,11 +41,11 @@ fn what_is_added_comes_out_again_and_is_stored_once(kind: Kind) {
         shelf.assert_whole(id, name, &shelf.source(name));
     }
     let store = shelf.store();
-    let stats = store.locator().unwrap().statistics();
+    let stats = store.chunk_index().unwrap().statistics();
     // Again: everything is found, and every file is taken over from the parent.
     let again = shelf.add("one");
     assert_ne!(again, ids[0]);
-    assert_eq!(store.locator().unwrap().statistics().chunks, stats.chunks);
+    assert_eq!(store.chunk_index().unwrap().statistics().chunks, stats.chunks);
     shelf.assert_whole(again, "one", &shelf.source("one"));
     let found: Vec<SnapshotId> = store.snapshots().unwrap().iter().map(|summary| summary.id).collect();
     assert_eq!(found, [again, ids[1], ids[0]], "the newest first");
@@ -126,11 +126,11 @@ fn a_bundle_of_it_is_read_and_taken_over_by_every_other_store(kind: Kind) {
 }
 
 fn an_index_is_made_again(kind: Kind) {
-    let trial = Trial::new(kind);
-    let store = trial.open();
+    let store_under_test = TestStore::new(kind);
+    let store = store_under_test.open();
     let rebuilt = store.rebuild_index().unwrap();
     assert!(rebuilt.unreadable.is_empty() && rebuilt.statistics.chunks > 10, "{rebuilt:?}");
-    assert_eq!(trial.readable().len(), trial.files.len());
+    assert_eq!(store_under_test.readable().len(), store_under_test.files.len());
 }
 
 on_every_backend!(
@@ -184,7 +184,7 @@ fn a_folder_has_its_caches_inside_unless_it_is_told_otherwise() {
     let report = store.add(&request, &Control::default()).unwrap();
     // Neither the store nor its caches are in it.
     assert_eq!(report.totals.files, 1);
-    assert!(!root.join(locate::INDEX_FOLDER).exists());
+    assert!(!root.join(chunk_index::INDEX_FOLDER).exists());
     let own = store.caches().directory().unwrap();
     assert!(own.starts_with(&caches) && std::fs::read_dir(own).unwrap().count() > 0);
     assert_whole_store(&store);

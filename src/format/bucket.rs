@@ -37,9 +37,9 @@
 //! This format may still change: no store in a bucket outlives its process yet.
 
 use super::bytes::{array_at, u32_at, u64_at};
-use super::flaw::Flaw;
 use super::id::{PackId, RecipesFileId, SnapshotId};
 use super::name::ObjectName;
+use super::parse_error::ParseError;
 
 const MAGIC: [u8; 8] = *b"\xf5seambk\n";
 const VERSION: u32 = 1;
@@ -124,7 +124,7 @@ impl ObjectKey {
             ObjectName::Recipes(id) => (2, id.0),
             ObjectName::Snapshot(id) => (3, id.0),
             // Neither is ever written under a lease.
-            ObjectName::Config | ObjectName::Condemned(_) => (0, [0; 32]),
+            ObjectName::Config | ObjectName::PendingDeletes(_) => (0, [0; 32]),
         };
         bytes.push(kind);
         bytes.extend_from_slice(&id);
@@ -134,21 +134,21 @@ impl ObjectKey {
         bytes.extend_from_slice(&self.count.to_le_bytes());
     }
 
-    fn decode(bytes: &[u8], at: usize) -> Result<Self, Flaw> {
-        let short = || Flaw::new(at, "expected a key, found the end of the record");
+    fn decode(bytes: &[u8], at: usize) -> Result<Self, ParseError> {
+        let short = || ParseError::new(at, "expected a key, found the end of the record");
         let id: [u8; 32] = array_at(bytes, at + 1).ok_or_else(short)?;
         let name = match bytes.get(at).ok_or_else(short)? {
             1 => ObjectName::Pack(PackId(id)),
             2 => ObjectName::Recipes(RecipesFileId(id)),
             3 => ObjectName::Snapshot(SnapshotId(id)),
-            kind => return Err(Flaw::new(at, format!("expected a kind of object from 1 to 3, found {kind}"))),
+            kind => return Err(ParseError::new(at, format!("expected a kind of object from 1 to 3, found {kind}"))),
         };
         let generation = u64_at(bytes, at + 33).ok_or_else(short)?;
         let lane = *bytes.get(at + 41).ok_or_else(short)?;
         let number = u64_at(bytes, at + 42).ok_or_else(short)?;
         let count = u32_at(bytes, at + 50).ok_or_else(short)?;
         if lane >= LANES {
-            return Err(Flaw::new(at + 41, format!("expected a lane below {LANES}, found {lane}")));
+            return Err(ParseError::new(at + 41, format!("expected a lane below {LANES}, found {lane}")));
         }
         Ok(Self { name, slot: Slot { generation, lane, number }, count })
     }
@@ -180,7 +180,7 @@ pub enum Record {
     /// A lease ended without any effect.
     Revoked,
     /// What gc is about to delete, unless a snapshot turns out to need it.
-    Condemned(Vec<ObjectKey>),
+    PendingDeletes(Vec<ObjectKey>),
     /// What gc deletes.
     Delete(Vec<ObjectKey>),
     /// The objects that are left after that.
@@ -197,7 +197,7 @@ impl Record {
             Self::Closed(hash) => (2, *hash, "", none.3, none.4),
             Self::Commit { objects, removed } => (3, [0; 32], "", objects.as_slice(), removed.as_slice()),
             Self::Revoked => (4, [0; 32], "", none.3, none.4),
-            Self::Condemned(keys) => (5, [0; 32], "", none.3, keys.as_slice()),
+            Self::PendingDeletes(keys) => (5, [0; 32], "", none.3, keys.as_slice()),
             Self::Delete(keys) => (6, [0; 32], "", none.3, keys.as_slice()),
             Self::Done(objects) => (7, [0; 32], "", objects.as_slice(), none.4),
         };
@@ -225,43 +225,43 @@ impl Record {
     ///
     /// # Errors
     /// The flaw, if the bytes are not as [`Record::encode`] writes them.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Flaw> {
-        let short = || Flaw::new(bytes.len(), "expected a record, found fewer bytes than any has");
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
+        let short = || ParseError::new(bytes.len(), "expected a record, found fewer bytes than any has");
         let end = bytes.len().checked_sub(HASH_BYTES).filter(|end| *end >= HEADER_BYTES).ok_or_else(short)?;
         let (body, hash) = bytes.split_at(end);
         if array_at(body, 0) != Some(MAGIC) {
-            return Err(Flaw::new(0, "expected the magic of a record of a bucket, found something else"));
+            return Err(ParseError::new(0, "expected the magic of a record of a bucket, found something else"));
         }
         if blake3::hash(body).as_bytes().as_slice() != hash {
-            return Err(Flaw::new(end, "expected the hash of the record, found another"));
+            return Err(ParseError::new(end, "expected the hash of the record, found another"));
         }
         let number = |at| u32_at(body, at).ok_or_else(short);
         if number(8)? != VERSION {
-            return Err(Flaw::new(8, format!("expected version {VERSION}, found {}", number(8)?)));
+            return Err(ParseError::new(8, format!("expected version {VERSION}, found {}", number(8)?)));
         }
         let (kind, first, second) = (number(12)?, number(64)? as usize, number(68)? as usize);
         let unit = if kind == 1 { 1 } else { OBJECT_BYTES };
         if first.saturating_mul(unit).saturating_add(second.saturating_mul(KEY_BYTES)) != end - HEADER_BYTES {
             let what = format!("expected {first} and {second} entries, found {} bytes", end - HEADER_BYTES);
-            return Err(Flaw::new(64, what));
+            return Err(ParseError::new(64, what));
         }
-        let object = |ordinal: usize| -> Result<StoredObject, Flaw> {
+        let object = |ordinal: usize| -> Result<StoredObject, ParseError> {
             let at = HEADER_BYTES + ordinal * OBJECT_BYTES;
             let bytes = u64_at(body, at + KEY_BYTES).ok_or_else(short)?;
             Ok(StoredObject { key: ObjectKey::decode(body, at)?, bytes })
         };
-        let objects = || (0..first).map(object).collect::<Result<Vec<_>, Flaw>>();
+        let objects = || (0..first).map(object).collect::<Result<Vec<_>, ParseError>>();
         let key = |ordinal: usize| ObjectKey::decode(body, HEADER_BYTES + first * unit + ordinal * KEY_BYTES);
-        let keys = || (0..second).map(key).collect::<Result<Vec<_>, Flaw>>();
+        let keys = || (0..second).map(key).collect::<Result<Vec<_>, ParseError>>();
         Ok(match kind {
             1 => Self::Lease(String::from_utf8_lossy(body.get(HEADER_BYTES..).unwrap_or_default()).into_owned()),
             2 => Self::Closed(array_at(body, 32).ok_or_else(short)?),
             3 => Self::Commit { objects: objects()?, removed: keys()? },
             4 => Self::Revoked,
-            5 => Self::Condemned(keys()?),
+            5 => Self::PendingDeletes(keys()?),
             6 => Self::Delete(keys()?),
             7 => Self::Done(objects()?),
-            _ => return Err(Flaw::new(12, format!("expected a kind of record from 1 to 7, found {kind}"))),
+            _ => return Err(ParseError::new(12, format!("expected a kind of record from 1 to 7, found {kind}"))),
         })
     }
 }
@@ -294,7 +294,7 @@ mod tests {
             Record::Closed([9; 32]),
             Record::Commit { objects: objects.clone(), removed: keys.clone() },
             Record::Revoked,
-            Record::Condemned(keys.clone()),
+            Record::PendingDeletes(keys.clone()),
             Record::Delete(keys),
             Record::Done(objects),
         ]

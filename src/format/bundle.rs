@@ -53,9 +53,9 @@
 
 use super::FORMAT_VERSION;
 use super::bytes::{array_at, u32_at, u64_at};
-use super::flaw::Flaw;
 use super::id::{PackId, RecipesFileId, SnapshotId, checksum};
 use super::name::ObjectName;
+use super::parse_error::ParseError;
 
 /// Bytes of a bundle before its first record.
 pub const BUNDLE_HEADER_BYTES: u64 = 64;
@@ -104,17 +104,17 @@ pub fn header(id: BundleId) -> [u8; BUNDLE_HEADER_BYTES as usize] {
 ///
 /// # Errors
 /// Any bytes that [`header`] does not make.
-pub fn parse_header(bytes: &[u8]) -> Result<BundleId, Flaw> {
+pub fn parse_header(bytes: &[u8]) -> Result<BundleId, ParseError> {
     let id = array_at(bytes, 16).map(BundleId);
     match (id, bytes.get(..BUNDLE_HEADER_BYTES as usize)) {
         (Some(id), Some(found)) => {
             let expected = header(id);
             match expected.iter().zip(found).position(|(a, b)| a != b) {
                 None => Ok(id),
-                Some(at) => Err(Flaw::new(at, "expected the header of a bundle, found other bytes")),
+                Some(at) => Err(ParseError::new(at, "expected the header of a bundle, found other bytes")),
             }
         }
-        _ => Err(Flaw::new(bytes.len(), format!("expected 64 bytes of header, found {}", bytes.len()))),
+        _ => Err(ParseError::new(bytes.len(), format!("expected 64 bytes of header, found {}", bytes.len()))),
     }
 }
 
@@ -146,7 +146,7 @@ impl Head {
             Record::Object(ObjectName::Recipes(id)) => (2, id.0),
             Record::Object(ObjectName::Snapshot(id)) => (3, id.0),
             Record::Index(hash) => (4, hash),
-            Record::Object(ObjectName::Condemned(id)) => (u32::MAX, id.0),
+            Record::Object(ObjectName::PendingDeletes(id)) => (u32::MAX, id.0),
         };
         let mut bytes = [0; HEAD_BYTES as usize];
         bytes[..4].copy_from_slice(&HEAD_MAGIC);
@@ -162,8 +162,8 @@ impl Head {
     ///
     /// # Errors
     /// Any bytes that are no head there.
-    pub fn parse(bytes: &[u8], bundle: BundleId, at: u64) -> Result<Self, Flaw> {
-        let none = |what: &str| Flaw::new(0, format!("expected the head of a record, found {what}"));
+    pub fn parse(bytes: &[u8], bundle: BundleId, at: u64) -> Result<Self, ParseError> {
+        let none = |what: &str| ParseError::new(0, format!("expected the head of a record, found {what}"));
         let cut_off = || none("the end of the file");
         let front = bytes.get(..48).ok_or_else(cut_off)?;
         if array_at(front, 0) != Some(HEAD_MAGIC) {
@@ -249,8 +249,8 @@ impl Footer {
     ///
     /// # Errors
     /// Any bytes that are no footer there.
-    pub fn parse(bytes: &[u8], at: u64) -> Result<Self, Flaw> {
-        let none = |what: &str| Flaw::new(0, format!("expected a footer, found {what}"));
+    pub fn parse(bytes: &[u8], at: u64) -> Result<Self, ParseError> {
+        let none = |what: &str| ParseError::new(0, format!("expected a footer, found {what}"));
         let cut_off = || none("the end of the file");
         let number = |offset| u64_at(bytes, offset).ok_or_else(cut_off);
         if array_at(bytes, 120) != Some(FOOTER_MAGIC) {

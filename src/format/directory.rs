@@ -13,10 +13,10 @@
 //! ```
 
 use super::bytes::{array_at, u32_at};
-use super::flaw::Flaw;
 use super::frame::{FRAME_CHUNKS_MAX, FRAME_HEADER_BYTES, FRAME_STORED_BYTES_MAX, hex};
 use super::id::ChunkId;
 use super::pack::PACK_HEADER_BYTES;
+use super::parse_error::ParseError;
 use super::{CHUNK_BYTES_MAX, FRAME_RAW_BYTES_MAX};
 
 /// Bytes of a directory before its frames.
@@ -167,8 +167,8 @@ impl Directory {
     ///
     /// # Errors
     /// The first thing that breaks the layout or a bound.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Flaw> {
-        let cut_off = || Flaw::new(0, format!("a directory has at least 8 bytes, found {}", bytes.len()));
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
+        let cut_off = || ParseError::new(0, format!("a directory has at least 8 bytes, found {}", bytes.len()));
         let frame_count = u32_at(bytes, 0).ok_or_else(cut_off)? as usize;
         let chunk_count = u32_at(bytes, 4).ok_or_else(cut_off)? as usize;
         let body = bytes.get(DIRECTORY_HEADER_BYTES..).unwrap_or_default();
@@ -180,7 +180,7 @@ impl Directory {
                 "{frame_count} frames and {chunk_count} chunks take {claimed} bytes, found {} bytes",
                 body.len()
             );
-            return Err(Flaw::new(0, what));
+            return Err(ParseError::new(0, what));
         };
         let chunks_at = DIRECTORY_HEADER_BYTES + frames.len();
         let chunks = parse_chunks(chunks).map_err(|flaw| flaw.moved(chunks_at as u64))?;
@@ -189,55 +189,55 @@ impl Directory {
     }
 }
 
-fn parse_chunks(bytes: &[u8]) -> Result<Vec<ChunkEntry>, Flaw> {
+fn parse_chunks(bytes: &[u8]) -> Result<Vec<ChunkEntry>, ParseError> {
     let (entries, _) = bytes.as_chunks::<CHUNK_ENTRY_BYTES>();
     let mut chunks = Vec::with_capacity(entries.len());
     for (n, entry) in entries.iter().enumerate() {
         let at = n * CHUNK_ENTRY_BYTES;
-        let cut_off = || Flaw::new(at, "a chunk entry is cut off");
+        let cut_off = || ParseError::new(at, "a chunk entry is cut off");
         let id = ChunkId(array_at(entry, 0).ok_or_else(cut_off)?);
         let length = u32_at(entry, 32).ok_or_else(cut_off)?;
         if id == ChunkId::HOLE {
-            return Err(Flaw::new(at, "expected a chunk id, found zeros"));
+            return Err(ParseError::new(at, "expected a chunk id, found zeros"));
         }
         if !(1..=CHUNK_BYTES_MAX as u32).contains(&length) {
             let what = format!("expected a chunk length of 1 to {CHUNK_BYTES_MAX}, found {length}");
-            return Err(Flaw::new(at + 32, what));
+            return Err(ParseError::new(at + 32, what));
         }
         chunks.push(ChunkEntry { id, length });
     }
     Ok(chunks)
 }
 
-fn parse_frames(bytes: &[u8], chunks: &[ChunkEntry]) -> Result<Vec<FrameEntry>, Flaw> {
+fn parse_frames(bytes: &[u8], chunks: &[ChunkEntry]) -> Result<Vec<FrameEntry>, ParseError> {
     let (entries, _) = bytes.as_chunks::<FRAME_ENTRY_BYTES>();
     let mut frames = Vec::with_capacity(entries.len());
     let mut offset = PACK_HEADER_BYTES as u64;
     let mut rest = chunks;
     for (n, entry) in entries.iter().enumerate() {
         let at = n * FRAME_ENTRY_BYTES;
-        let cut_off = || Flaw::new(at, "a frame entry is cut off");
+        let cut_off = || ParseError::new(at, "a frame entry is cut off");
         let stored_bytes = u32_at(entry, 0).ok_or_else(cut_off)?;
         let chunk_count = u32_at(entry, 4).ok_or_else(cut_off)?;
         let checksum: [u8; 16] = array_at(entry, 8).ok_or_else(cut_off)?;
         if !(1..=FRAME_CHUNKS_MAX as u32).contains(&chunk_count) {
             let what = format!("expected a frame of 1 to {FRAME_CHUNKS_MAX} chunks, found {chunk_count}");
-            return Err(Flaw::new(at + 4, what));
+            return Err(ParseError::new(at + 4, what));
         }
         let Some((own, after)) = rest.split_at_checked(chunk_count as usize) else {
             let what = format!("a frame claims {chunk_count} chunks, {} are left", rest.len());
-            return Err(Flaw::new(at + 4, what));
+            return Err(ParseError::new(at + 4, what));
         };
         let raw_bytes: u64 = own.iter().map(|chunk| u64::from(chunk.length)).sum();
         if raw_bytes > FRAME_RAW_BYTES_MAX as u64 {
             let what = format!("expected at most {FRAME_RAW_BYTES_MAX} bytes of chunks in a frame, found {raw_bytes}");
-            return Err(Flaw::new(at + 4, what));
+            return Err(ParseError::new(at + 4, what));
         }
         let least = FRAME_HEADER_BYTES + 4 * own.len() + 1;
         let most = (FRAME_HEADER_BYTES + 4 * own.len()) as u64 + raw_bytes;
         if !(least as u64..=most).contains(&u64::from(stored_bytes)) {
             let what = format!("expected a frame of {least} to {most} bytes, found {stored_bytes}");
-            return Err(Flaw::new(at, what));
+            return Err(ParseError::new(at, what));
         }
         let first_chunk = (chunks.len() - rest.len()) as u32;
         let raw_bytes = raw_bytes as u32;
@@ -246,7 +246,7 @@ fn parse_frames(bytes: &[u8], chunks: &[ChunkEntry]) -> Result<Vec<FrameEntry>, 
         rest = after;
     }
     if !rest.is_empty() {
-        return Err(Flaw::new(0, format!("{} chunks are in no frame", rest.len())));
+        return Err(ParseError::new(0, format!("{} chunks are in no frame", rest.len())));
     }
     Ok(frames)
 }

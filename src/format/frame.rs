@@ -21,8 +21,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::bytes::{array_at, u32_at};
-use super::flaw::Flaw;
 use super::id::checksum;
+use super::parse_error::ParseError;
 use super::{CHUNK_BYTES_MAX, FRAME_RAW_BYTES_MAX};
 
 /// How every frame begins.
@@ -168,30 +168,30 @@ impl FrameHeader {
     ///
     /// # Errors
     /// The first field that is not what it may be.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Flaw> {
-        let cut_off = || Flaw::new(0, format!("a frame header has 36 bytes, found {}", bytes.len()));
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
+        let cut_off = || ParseError::new(0, format!("a frame header has 36 bytes, found {}", bytes.len()));
         let magic: [u8; 4] = array_at(bytes, 0).ok_or_else(cut_off)?;
         if magic != FRAME_MAGIC {
-            return Err(Flaw::new(0, format!("expected a frame ({FRAME_MAGIC:02x?}), found {magic:02x?}")));
+            return Err(ParseError::new(0, format!("expected a frame ({FRAME_MAGIC:02x?}), found {magic:02x?}")));
         }
         let [codec, filter, zero @ ..]: [u8; 4] = array_at(bytes, 4).ok_or_else(cut_off)?;
-        let codec =
-            Codec::from_byte(codec).ok_or_else(|| Flaw::new(4, format!("expected codec 0, 1 or 2, found {codec}")))?;
+        let codec = Codec::from_byte(codec)
+            .ok_or_else(|| ParseError::new(4, format!("expected codec 0, 1 or 2, found {codec}")))?;
         let filter = Filter::from_byte(filter)
-            .ok_or_else(|| Flaw::new(5, format!("expected filter 0, 1, 2 or 3, found {filter}")))?;
+            .ok_or_else(|| ParseError::new(5, format!("expected filter 0, 1, 2 or 3, found {filter}")))?;
         if codec == Codec::None && filter != Filter::None {
-            return Err(Flaw::new(5, format!("expected no filter with codec none, found {filter}")));
+            return Err(ParseError::new(5, format!("expected no filter with codec none, found {filter}")));
         }
         if zero != [0; 2] {
-            return Err(Flaw::new(6, format!("expected two zeros, found {zero:02x?}")));
+            return Err(ParseError::new(6, format!("expected two zeros, found {zero:02x?}")));
         }
         let chunk_count = u32_at(bytes, 8).ok_or_else(cut_off)?;
         if !(1..=FRAME_CHUNKS_MAX as u32).contains(&chunk_count) {
-            return Err(Flaw::new(8, format!("expected 1 to {FRAME_CHUNKS_MAX} chunks, found {chunk_count}")));
+            return Err(ParseError::new(8, format!("expected 1 to {FRAME_CHUNKS_MAX} chunks, found {chunk_count}")));
         }
         let raw_bytes = u32_at(bytes, 12).ok_or_else(cut_off)?;
         if !(chunk_count..=FRAME_RAW_BYTES_MAX as u32).contains(&raw_bytes) {
-            return Err(Flaw::new(
+            return Err(ParseError::new(
                 12,
                 format!("expected {chunk_count} to {FRAME_RAW_BYTES_MAX} bytes of chunks, found {raw_bytes}"),
             ));
@@ -202,7 +202,7 @@ impl FrameHeader {
             Codec::Zstd | Codec::Lz4 => (1..raw_bytes).contains(&payload_bytes),
         };
         if !payload_fits {
-            return Err(Flaw::new(
+            return Err(ParseError::new(
                 16,
                 format!("a payload of {payload_bytes} bytes does not go with {raw_bytes} raw bytes and codec {codec}"),
             ));
@@ -234,24 +234,24 @@ impl<'a> FrameView<'a> {
     ///
     /// # Errors
     /// The first thing that breaks the layout.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, Flaw> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
         let header = FrameHeader::parse(bytes)?;
         if header.stored_bytes() != bytes.len() {
             let what = format!("the header tells of a frame of {} bytes, found {}", header.stored_bytes(), bytes.len());
-            return Err(Flaw::new(0, what));
+            return Err(ParseError::new(0, what));
         }
         let frame = Self { header, bytes };
         let mut sum = 0;
         for (n, length) in frame.lengths().enumerate() {
             if !(1..=CHUNK_BYTES_MAX as u32).contains(&length) {
                 let what = format!("expected a chunk length of 1 to {CHUNK_BYTES_MAX}, found {length}");
-                return Err(Flaw::new(FRAME_HEADER_BYTES + 4 * n, what));
+                return Err(ParseError::new(FRAME_HEADER_BYTES + 4 * n, what));
             }
             sum += u64::from(length);
         }
         if sum != u64::from(header.raw_bytes) {
             let what = format!("expected chunk lengths that add up to {}, found {sum}", header.raw_bytes);
-            return Err(Flaw::new(FRAME_HEADER_BYTES, what));
+            return Err(ParseError::new(FRAME_HEADER_BYTES, what));
         }
         Ok(frame)
     }
@@ -260,7 +260,7 @@ impl<'a> FrameView<'a> {
     ///
     /// # Errors
     /// The frame's bytes are not those that were written.
-    pub fn check(&self) -> Result<(), Flaw> {
+    pub fn check(&self) -> Result<(), ParseError> {
         let found = checksum(&[
             self.bytes.get(..CHECKSUM_AT).unwrap_or_default(),
             self.bytes.get(FRAME_HEADER_BYTES..).unwrap_or_default(),
@@ -269,7 +269,7 @@ impl<'a> FrameView<'a> {
             return Ok(());
         }
         let what = format!("expected a frame with checksum {}, found {}", hex(&self.header.checksum), hex(&found));
-        Err(Flaw::new(0, what))
+        Err(ParseError::new(0, what))
     }
 
     /// The header.

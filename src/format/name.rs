@@ -24,7 +24,7 @@ pub enum ObjectName {
     /// A catalog file of one snapshot.
     Snapshot(SnapshotId),
     /// What gc is about to delete.
-    Condemned(CondemnedId),
+    PendingDeletes(CondemnedId),
 }
 
 /// A kind of object, for listing.
@@ -37,7 +37,7 @@ pub enum ObjectKind {
     /// Snapshots.
     Snapshot,
     /// Records of what gc is about to delete.
-    Condemned,
+    PendingDeletes,
 }
 
 impl ObjectName {
@@ -52,7 +52,7 @@ impl ObjectName {
             }
             Self::Recipes(id) => format!("recipes/{id}.arrow"),
             Self::Snapshot(id) => format!("snapshots/{id}.arrow"),
-            Self::Condemned(id) => format!("condemned/{id}.list"),
+            Self::PendingDeletes(id) => format!("condemned/{id}.list"),
         }
     }
 
@@ -91,7 +91,7 @@ impl ObjectName {
             Self::Pack(_) => Some(ObjectKind::Pack),
             Self::Recipes(_) => Some(ObjectKind::Recipes),
             Self::Snapshot(_) => Some(ObjectKind::Snapshot),
-            Self::Condemned(_) => Some(ObjectKind::Condemned),
+            Self::PendingDeletes(_) => Some(ObjectKind::PendingDeletes),
         }
     }
 
@@ -113,7 +113,7 @@ impl ObjectName {
             }
             "recipes" => Some(Self::Recipes(rest.strip_suffix(".arrow")?.parse().ok()?)),
             "snapshots" => Some(Self::Snapshot(rest.strip_suffix(".arrow")?.parse().ok()?)),
-            "condemned" => Some(Self::Condemned(rest.strip_suffix(".list")?.parse().ok()?)),
+            "condemned" => Some(Self::PendingDeletes(rest.strip_suffix(".list")?.parse().ok()?)),
             _ => None,
         }
     }
@@ -136,7 +136,7 @@ mod tests {
             ObjectName::Pack(PackId([0xab; 32])),
             ObjectName::Recipes(RecipesFileId([1; 32])),
             ObjectName::Snapshot(SnapshotId([2; 32])),
-            ObjectName::Condemned(CondemnedId([3; 32])),
+            ObjectName::PendingDeletes(CondemnedId([3; 32])),
         ] {
             assert_eq!(ObjectName::from_path(&name.path()), Some(name));
         }

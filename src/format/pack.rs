@@ -28,9 +28,9 @@
 use super::FORMAT_VERSION;
 use super::bytes::{array_at, u32_at, u64_at};
 use super::directory::{DIRECTORY_BYTES_MAX, DIRECTORY_HEADER_BYTES};
-use super::flaw::Flaw;
 use super::frame::hex;
 use super::id::PackId;
+use super::parse_error::ParseError;
 
 /// Bytes of a pack before its first frame.
 pub const PACK_HEADER_BYTES: usize = 16;
@@ -53,14 +53,14 @@ pub fn header() -> [u8; PACK_HEADER_BYTES] {
 ///
 /// # Errors
 /// Any other bytes.
-pub fn check_header(bytes: &[u8]) -> Result<(), Flaw> {
+pub fn check_header(bytes: &[u8]) -> Result<(), ParseError> {
     let expected = header();
     let found = bytes.get(..PACK_HEADER_BYTES).unwrap_or(bytes);
     if found == expected {
         return Ok(());
     }
     let differs = expected.iter().zip(found).position(|(a, b)| a != b).unwrap_or(found.len());
-    Err(Flaw::new(differs, format!("expected a pack that begins {}, found {}", hex(&expected), hex(found))))
+    Err(ParseError::new(differs, format!("expected a pack that begins {}, found {}", hex(&expected), hex(found))))
 }
 
 /// The fixed end of a pack.
@@ -92,18 +92,18 @@ impl Trailer {
     ///
     /// # Errors
     /// The first field that is not what it may be.
-    pub fn parse(bytes: &[u8], pack_bytes: u64) -> Result<Self, Flaw> {
-        let cut_off = || Flaw::new(0, format!("a trailer has {PACK_TRAILER_BYTES} bytes, found {}", bytes.len()));
+    pub fn parse(bytes: &[u8], pack_bytes: u64) -> Result<Self, ParseError> {
+        let cut_off = || ParseError::new(0, format!("a trailer has {PACK_TRAILER_BYTES} bytes, found {}", bytes.len()));
         let magic: [u8; 8] = array_at(bytes, 56).ok_or_else(cut_off)?;
         if magic != TRAILER_MAGIC {
             let what = format!("expected a pack that ends {}, found {}", hex(&TRAILER_MAGIC), hex(&magic));
-            return Err(Flaw::new(56, what));
+            return Err(ParseError::new(56, what));
         }
         let version = u32_at(bytes, 48).ok_or_else(cut_off)?;
         let zero = u32_at(bytes, 52).ok_or_else(cut_off)?;
         if version != FORMAT_VERSION || zero != 0 {
             let what = format!("expected format version {FORMAT_VERSION} and zero, found {version} and {zero}");
-            return Err(Flaw::new(48, what));
+            return Err(ParseError::new(48, what));
         }
         let directory_offset = u64_at(bytes, 0).ok_or_else(cut_off)?;
         let directory_bytes = u64_at(bytes, 8).ok_or_else(cut_off)?;
@@ -115,7 +115,7 @@ impl Trailer {
             let what = format!(
                 "a directory of {directory_bytes} bytes at {directory_offset} does not fit a pack of {pack_bytes} bytes"
             );
-            return Err(Flaw::new(0, what));
+            return Err(ParseError::new(0, what));
         }
         let pack = PackId(array_at(bytes, 16).ok_or_else(cut_off)?);
         Ok(Self { directory_offset, directory_bytes, pack })

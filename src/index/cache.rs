@@ -101,11 +101,11 @@ pub(super) struct Directories {
     keys: Keys,
     bytes_max: usize,
     clock: AtomicU64,
-    held: RwLock<Held>,
+    held: RwLock<HeldLock>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct HeldLock {
     /// The latest hit first.
     recent: Vec<Arc<Known>>,
     all: HashMap<PackId, (Arc<Known>, AtomicU64)>,
@@ -205,7 +205,7 @@ impl Directories {
     }
 }
 
-impl Held {
+impl HeldLock {
     fn remove(&mut self, pack: &PackId) {
         if let Some((known, _)) = self.all.remove(pack) {
             self.bytes -= known.bytes();

@@ -12,7 +12,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, fstat, openat};
 use rustix::io::{self, Errno};
 
-use super::longpath::Near;
+use super::longpath::LongPath;
 use super::stat::Stat;
 
 /// A directory on the way.
@@ -35,10 +35,10 @@ impl Place<'_> {
     pub(super) fn open(self, flags: OFlags) -> io::Result<OwnedFd> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         if self.is_root() {
-            return Near::new(self.disk)?.open(flags);
+            return LongPath::new(self.disk)?.open(flags);
         }
         let (root, below) = self.disk.as_os_str().as_bytes().split_at_checked(self.root_bytes).ok_or(Errno::INVAL)?;
-        let mut directory = Near::new(Path::new(OsStr::from_bytes(root)))?.open(ON_THE_WAY)?;
+        let mut directory = LongPath::new(Path::new(OsStr::from_bytes(root)))?.open(ON_THE_WAY)?;
         let mut parts = below.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).peekable();
         while let Some(part) = parts.next() {
             let flags = if parts.peek().is_some() { ON_THE_WAY } else { flags };

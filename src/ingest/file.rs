@@ -12,9 +12,9 @@ use rustix::fs::{Advice, OFlags, fadvise, fstat, fstatfs};
 use rustix::io::{Errno, pread, retry_on_intr};
 
 use super::extents::{Extents, HOLE_BYTES_MIN};
-use super::longpath::Near;
+use super::longpath::LongPath;
 use super::stat::Stat;
-use super::walk::Found;
+use super::walk::WalkedEntry;
 use crate::error::{Error, Result};
 use crate::format::entry::EntryKind;
 
@@ -54,7 +54,7 @@ impl OpenFile {
     ///
     /// # Errors
     /// [`Error::Io`] if it vanished, may not be read, or is no regular file any more.
-    pub fn open(found: &Found) -> Result<Self> {
+    pub fn open(found: &WalkedEntry) -> Result<Self> {
         let (fd, stat) = open_same(found).map_err(|source| Error::io("read", &found.disk, source))?;
         if stat.size >= ADVISE_BYTES_MIN {
             // Advice: a file system that takes none is read all the same.
@@ -194,9 +194,9 @@ impl AsFd for OpenFile {
 }
 
 /// Opens a file and makes sure that it is the one the walk saw, or the one that a walk would find in its place now.
-fn open_same(found: &Found) -> std::io::Result<(OwnedFd, Stat)> {
-    let near = Near::new(&found.disk)?;
-    match open_file(|flags| near.open(flags)) {
+fn open_same(found: &WalkedEntry) -> std::io::Result<(OwnedFd, Stat)> {
+    let long_path = LongPath::new(&found.disk)?;
+    match open_file(|flags| long_path.open(flags)) {
         Ok(Some((fd, stat))) if stat.is_same_file(&found.stat) => return Ok((fd, stat)),
         // Another one, or the inode numbers of this file system are not stable.
         Ok(_) | Err(Errno::STALE) => {}

@@ -1,6 +1,6 @@
 //! How is a path of any length named to the system, which takes 4095 bytes at a time?
 //!
-//! A deep tree has paths longer than `PATH_MAX`. [`Near`] opens as many directories on the way as it takes for the rest
+//! A deep tree has paths longer than `PATH_MAX`. [`LongPath`] opens as many directories on the way as it takes for the rest
 //! to be short; for all ordinary paths it opens none. Symbolic links on the way are followed, as the system would: the
 //! roots of a walk are the user's to choose, and below them the caller compares device and inode with what it saw.
 
@@ -18,27 +18,27 @@ use super::stat::Stat;
 const PATH_BYTES_MAX: usize = 4095;
 
 /// A path, as a directory and the short rest below it.
-pub(super) struct Near<'a> {
+pub(super) struct LongPath<'a> {
     directory: Option<OwnedFd>,
     rest: &'a OsStr,
 }
 
-impl<'a> Near<'a> {
+impl<'a> LongPath<'a> {
     /// Goes along `path` as far as needed.
     pub(super) fn new(path: &'a Path) -> io::Result<Self> {
-        let mut near = Self { directory: None, rest: path.as_os_str() };
-        while near.rest.len() > PATH_BYTES_MAX {
-            let bytes = near.rest.as_bytes();
+        let mut long_path = Self { directory: None, rest: path.as_os_str() };
+        while long_path.rest.len() > PATH_BYTES_MAX {
+            let bytes = long_path.rest.as_bytes();
             let head = bytes.get(..PATH_BYTES_MAX).unwrap_or(bytes);
             // A single part of more than 4095 bytes exists on no file system.
             let cut = head.iter().rposition(|b| *b == b'/').filter(|cut| *cut > 0).ok_or(io::Errno::NAMETOOLONG)?;
             let (head, rest) = bytes.split_at(cut);
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            near.directory = Some(openat(near.at(), head, flags, Mode::empty())?);
+            long_path.directory = Some(openat(long_path.at(), head, flags, Mode::empty())?);
             let skipped = rest.iter().take_while(|b| **b == b'/').count();
-            near.rest = OsStr::from_bytes(rest.get(skipped..).unwrap_or_default());
+            long_path.rest = OsStr::from_bytes(rest.get(skipped..).unwrap_or_default());
         }
-        Ok(near)
+        Ok(long_path)
     }
 
     /// The directory the rest is relative to.
@@ -46,7 +46,7 @@ impl<'a> Near<'a> {
         self.directory.as_ref().map_or(CWD, AsFd::as_fd)
     }
 
-    /// What is left of the path below [`Near::at`].
+    /// What is left of the path below [`LongPath::at`].
     pub(super) fn rest(&self) -> &'a OsStr {
         self.rest
     }

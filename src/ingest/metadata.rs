@@ -13,10 +13,10 @@ use rustix::fs::{fgetxattr, flistxattr, lgetxattr, llistxattr, readlinkat};
 use rustix::io::{self, Errno};
 
 use super::file::OpenFile;
-use super::longpath::Near;
+use super::longpath::LongPath;
 use super::owners::Owners;
 use super::stat::Stat;
-use super::walk::Found;
+use super::walk::WalkedEntry;
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Xattr};
 use crate::format::label::Labels;
@@ -52,10 +52,10 @@ impl Metadata {
     ///
     /// # Errors
     /// [`Error::Io`] if a link's target cannot be read or the entry vanished.
-    pub fn complete(&self, found: &Found) -> Result<Completed> {
-        let near = Near::new(&found.disk).map_err(|errno| Error::io("read", &found.disk, errno))?;
+    pub fn complete(&self, found: &WalkedEntry) -> Result<Completed> {
+        let long_path = LongPath::new(&found.disk).map_err(|errno| Error::io("read", &found.disk, errno))?;
         let link_target = match found.stat.kind {
-            EntryKind::Symlink => readlinkat(near.at(), near.rest(), Vec::new())
+            EntryKind::Symlink => readlinkat(long_path.at(), long_path.rest(), Vec::new())
                 .map_err(|errno| match errno {
                     Errno::INVAL => Error::io("read", &found.disk, super::file::replaced()),
                     errno => Error::io("read", &found.disk, errno),
@@ -63,7 +63,7 @@ impl Metadata {
                 .into_bytes(),
             _ => Vec::new(),
         };
-        let whole = near.whole();
+        let whole = long_path.whole();
         let (xattrs, lost) = xattrs(|names| llistxattr(&whole, names), |name, value| lgetxattr(&whole, name, value));
         if let Some((_, gone)) = lost.iter().find(|(_, errno)| matches!(*errno, Errno::NOENT | Errno::STALE)) {
             return Err(Error::io("read", &found.disk, *gone));
@@ -73,7 +73,7 @@ impl Metadata {
 
     /// The entry for an open file, as it was when it was opened.
     #[must_use]
-    pub fn complete_open(&self, found: &Found, file: &OpenFile) -> Completed {
+    pub fn complete_open(&self, found: &WalkedEntry, file: &OpenFile) -> Completed {
         let fd = file.as_fd();
         let (xattrs, lost) = xattrs(|names| flistxattr(fd, names), |name, value| fgetxattr(fd, name, value));
         self.entry(found, &file.stat(), Vec::new(), xattrs, lost)
@@ -81,7 +81,7 @@ impl Metadata {
 
     fn entry(
         &self,
-        found: &Found,
+        found: &WalkedEntry,
         stat: &Stat,
         link_target: Vec<u8>,
         xattrs: Vec<Xattr>,

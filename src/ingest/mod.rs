@@ -40,7 +40,7 @@ pub use skippable::has_own_content;
 pub use stat::Stat;
 pub use stdin::{made_now, standard_input};
 pub use unpack::{MAGIC_BYTES, compression_of, unpack};
-pub use walk::{Found, Notice, Walk, WalkOptions, Walked};
+pub use walk::{Notice, Walk, WalkOptions, Walked, WalkedEntry};
 
 /// Whether an entry could not be read because it is not there any more.
 #[must_use]

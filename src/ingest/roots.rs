@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::longpath::Near;
+use super::longpath::LongPath;
 use crate::error::{Error, Result};
 use crate::format::entry::{EntryKind, EntryPath};
 use crate::format::spelling::quoted;
@@ -22,7 +22,7 @@ pub struct Root {
 }
 
 /// Sorts roots and merges nested and equal ones.
-pub(super) fn settle(mut roots: Vec<Root>) -> Result<Vec<Root>> {
+pub(super) fn merge_roots(mut roots: Vec<Root>) -> Result<Vec<Root>> {
     roots.sort_by(|a, b| a.path.cmp(&b.path).then_with(|| a.disk.cmp(&b.disk)));
     let mut kept: Vec<Root> = Vec::with_capacity(roots.len());
     for root in roots {
@@ -54,8 +54,9 @@ fn walk_meets(outer: &Path, below: &EntryPath, disk: &Path) -> bool {
     let mut place = outer.to_owned();
     let mut parts = below.as_bytes().split(|b| *b == b'/').filter(|part| !part.is_empty()).peekable();
     while let Some(part) = parts.next() {
-        let is_directory =
-            Near::new(&place).and_then(|near| near.stat()).is_ok_and(|stat| stat.kind == EntryKind::Directory);
+        let is_directory = LongPath::new(&place)
+            .and_then(|long_path| long_path.stat())
+            .is_ok_and(|stat| stat.kind == EntryKind::Directory);
         if !is_directory {
             return false;
         }
@@ -64,7 +65,7 @@ fn walk_meets(outer: &Path, below: &EntryPath, disk: &Path) -> bool {
             return true;
         }
     }
-    let look = |path: &Path| Near::new(path).and_then(|near| near.stat());
+    let look = |path: &Path| LongPath::new(path).and_then(|long_path| long_path.stat());
     match (look(&place), look(disk)) {
         (Ok(met), Ok(given)) => met.is_same_file(&given),
         _ => false,

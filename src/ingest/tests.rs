@@ -7,7 +7,7 @@ mod walks;
 
 use std::path::Path;
 
-use super::{Found, Notice, Root, Walk, WalkOptions, Walked};
+use super::{Notice, Root, Walk, WalkOptions, Walked, WalkedEntry};
 use crate::error::Error;
 use crate::format::entry::EntryPath;
 
@@ -29,15 +29,15 @@ fn notices(walk: impl Iterator<Item = Walked>) -> Vec<(String, Notice)> {
 }
 
 /// Walks one directory, stored at the root.
-fn walk(disk: &Path) -> (Vec<Found>, Vec<(EntryPath, Error)>) {
+fn walk(disk: &Path) -> (Vec<WalkedEntry>, Vec<(EntryPath, Error)>) {
     split(Walk::new(vec![root(disk, "")], WalkOptions::default()).unwrap())
 }
 
-fn split(walk: impl Iterator<Item = Walked>) -> (Vec<Found>, Vec<(EntryPath, Error)>) {
+fn split(walk: impl Iterator<Item = Walked>) -> (Vec<WalkedEntry>, Vec<(EntryPath, Error)>) {
     let (mut found, mut failed) = (Vec::new(), Vec::new());
     for walked in walk {
         match walked {
-            Walked::Found(entry) => found.push(entry),
+            Walked::Entry(entry) => found.push(entry),
             Walked::Failed { path, error } => failed.push((path, error)),
             Walked::Noted { .. } => {}
         }
@@ -46,7 +46,7 @@ fn split(walk: impl Iterator<Item = Walked>) -> (Vec<Found>, Vec<(EntryPath, Err
 }
 
 /// The single entry a walk of `disk` itself finds.
-fn find(disk: &Path) -> Found {
+fn find(disk: &Path) -> WalkedEntry {
     let (mut found, failed) = split(Walk::new(vec![root(disk, "it")], WalkOptions::default()).unwrap());
     assert!(failed.is_empty(), "{failed:?}");
     found.swap_remove(0)

@@ -15,8 +15,8 @@ use rustix::fs::{Mode, OFlags, RawDir, fstat, openat};
 use rustix::io::{self, Errno};
 
 use super::confined::{Place, has_unstable_inode};
-use super::longpath::{Near, stat_beneath};
-use super::roots::{Root, settle};
+use super::longpath::{LongPath, stat_beneath};
+use super::roots::{Root, merge_roots};
 use super::stat::Stat;
 use crate::error::{Error, Result};
 use crate::format::entry::{EntryKind, EntryPath};
@@ -39,7 +39,7 @@ pub struct WalkOptions {
 
 /// One entry a walk met.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct WalkedEntry {
     /// Its path in the snapshot.
     pub path: EntryPath,
     /// Where it is; may be longer than the system takes in one call.
@@ -50,7 +50,7 @@ pub struct Found {
     pub(super) root_bytes: usize,
 }
 
-impl Found {
+impl WalkedEntry {
     /// Whether it is a root itself.
     #[must_use]
     pub fn is_root(&self) -> bool {
@@ -66,8 +66,8 @@ impl Found {
 #[derive(Debug)]
 pub enum Walked {
     /// An entry.
-    Found(Found),
-    /// An entry that could not be looked at, or a directory (already `Found`) that could not be listed to its end.
+    Entry(WalkedEntry),
+    /// An entry that could not be looked at, or a directory (already reported as an entry) that could not be listed to its end.
     Failed {
         /// Its path in the snapshot.
         path: EntryPath,
@@ -102,7 +102,7 @@ pub struct Walk {
     /// The directories from the current root down to where the walk is.
     levels: Vec<Level>,
     /// A directory that was handed out and is to be entered next.
-    entering: Option<Found>,
+    entering: Option<WalkedEntry>,
     /// What is to be handed out before the walk goes on.
     pending: VecDeque<Walked>,
     listing: Vec<u8>,
@@ -112,7 +112,7 @@ pub struct Walk {
 struct Level {
     /// Open at the last level, and at those close above it.
     fd: Option<OwnedFd>,
-    directory: Found,
+    directory: WalkedEntry,
     names: std::vec::IntoIter<Box<[u8]>>,
 }
 
@@ -124,7 +124,7 @@ impl Walk {
     /// [`Error::Usage`] if two different places would get the same path.
     pub fn new(roots: Vec<Root>, options: WalkOptions) -> Result<Self> {
         Ok(Self {
-            roots: settle(roots)?.into_iter(),
+            roots: merge_roots(roots)?.into_iter(),
             options,
             levels: Vec::new(),
             entering: None,
@@ -134,17 +134,17 @@ impl Walk {
     }
 
     /// Opens and lists a directory that was just handed out.
-    fn enter(&mut self, directory: Found) {
+    fn enter(&mut self, directory: WalkedEntry) {
         let opened = match self.levels.last() {
             Some(Level { fd: Some(parent), .. }) => {
                 io::retry_on_intr(|| openat(parent, directory.path.name(), DIRECTORY, Mode::empty()))
             }
-            _ => Near::new(&directory.disk).and_then(|near| near.open(DIRECTORY)),
+            _ => LongPath::new(&directory.disk).and_then(|long_path| long_path.open(DIRECTORY)),
         };
         let fd = match opened {
             Ok(fd) => fd,
             Err(Errno::NOENT | Errno::STALE) if !directory.is_root() => {
-                let Found { path, disk, .. } = directory;
+                let WalkedEntry { path, disk, .. } = directory;
                 return self.pending.push_back(Walked::Noted { path, disk, notice: Notice::Vanished });
             }
             Err(errno) => return self.fail(directory.path, Error::io("list", directory.disk, errno)),
@@ -165,7 +165,7 @@ impl Walk {
     }
 
     /// Keeps each name once, and says which ones came more often.
-    fn drop_repeated(&mut self, directory: &Found, names: &mut Vec<Box<[u8]>>) {
+    fn drop_repeated(&mut self, directory: &WalkedEntry, names: &mut Vec<Box<[u8]>>) {
         let mut repeated: Vec<Box<[u8]>> = Vec::new();
         names.dedup_by(|later, kept| {
             let is_repeated = later == kept;
@@ -240,11 +240,11 @@ impl Walk {
         if is_directory && self.options.skip.contains(&(stat.identity.device, stat.identity.inode)) {
             return None;
         }
-        let found = Found { path, disk, stat, root_bytes };
+        let found = WalkedEntry { path, disk, stat, root_bytes };
         if is_directory {
             self.entering = Some(found.clone());
         }
-        Some(Walked::Found(found))
+        Some(Walked::Entry(found))
     }
 
     fn fail(&mut self, path: EntryPath, error: Error) {
@@ -273,7 +273,7 @@ impl Iterator for Walk {
                 },
                 None => {
                     let root = self.roots.next()?;
-                    let stat = Near::new(&root.disk).and_then(|near| near.stat());
+                    let stat = LongPath::new(&root.disk).and_then(|long_path| long_path.stat());
                     let root_bytes = root.disk.as_os_str().len();
                     self.met(root.path, root.disk, root_bytes, stat)
                 }

@@ -304,7 +304,7 @@ impl FrameDecoder {
         offset: u64,
         out: &mut Vec<u8>,
     ) -> Result<FrameView<'a>> {
-        let flawed = |flaw: crate::format::flaw::Flaw| flaw.in_object(&ObjectName::Pack(*pack), offset);
+        let flawed = |flaw: crate::format::parse_error::ParseError| flaw.in_object(&ObjectName::Pack(*pack), offset);
         let view = FrameView::parse(frame).map_err(flawed)?;
         if self.checks {
             view.check().map_err(flawed)?;

@@ -109,11 +109,11 @@ impl<'s> PackWriter<'s> {
     ///
     /// # Errors
     /// As [`Self::finish`].
-    pub fn finish_unlike(mut self, condemned: &BTreeSet<PackId>) -> Result<(PackId, Arc<Directory>)> {
+    pub fn finish_unlike(mut self, pending_deletes: &BTreeSet<PackId>) -> Result<(PackId, Arc<Directory>)> {
         let mut encoded = self.directory.encode();
         let mut pack = PackId::of_directory(&encoded);
         let mut attempt: u64 = 0;
-        while condemned.contains(&pack) {
+        while pending_deletes.contains(&pack) {
             let filler = attempt.to_le_bytes();
             let mut frame = Vec::new();
             append_frame(Codec::None, Filter::None, &[8], 8, &filler, &mut frame);

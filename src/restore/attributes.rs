@@ -17,7 +17,7 @@ use rustix::fs::{
 };
 use rustix::io::{self, Errno};
 
-use super::beneath::Newborn;
+use super::confined::InodeDefaults;
 use super::kept::{Kept, Set, timestamps};
 use crate::error::Error;
 use crate::format::entry::{Entry, EntryKind, Xattr};
@@ -41,11 +41,11 @@ pub(super) struct Setting<'a> {
 }
 
 /// Sets all metadata of something open.
-pub(super) fn apply(fd: BorrowedFd<'_>, setting: Setting<'_>, newborn: Newborn) -> Warnings {
+pub(super) fn apply(fd: BorrowedFd<'_>, setting: Setting<'_>, defaults: InodeDefaults) -> Warnings {
     let mut report = Report::new(setting);
     let entry = setting.entry;
-    let owned = own(newborn, &mut report, |uid, gid| fchown(fd, uid, gid));
-    if newborn.has_acl {
+    let owned = own(defaults, &mut report, |uid, gid| fchown(fd, uid, gid));
+    if defaults.has_acl {
         for name in ACLS {
             // Neither list may be there; only a present one has to go.
             let _ = fremovexattr(fd, name);
@@ -56,8 +56,8 @@ pub(super) fn apply(fd: BorrowedFd<'_>, setting: Setting<'_>, newborn: Newborn) 
     let mode = permitted(entry, owned, &mut report);
     report.set_mode(mode, |mode| fchmod(fd, mode));
     set_xattrs(entry, true, &mut report, set);
-    report.set_times(newborn.device, |times| futimens(fd, times), || fstat(fd));
-    report.finish(newborn.device, || fstat(fd))
+    report.set_times(defaults.device, |times| futimens(fd, times), || fstat(fd));
+    report.finish(defaults.device, || fstat(fd))
 }
 
 /// Sets all metadata of a symbolic link just made at `name`; a link has no mode of its own.
@@ -71,12 +71,12 @@ pub(super) fn apply_to_link(at: BorrowedFd<'_>, name: &[u8], setting: Setting<'_
     };
     let set_times = |times: &Timestamps| utimensat(at, name, times, AtFlags::SYMLINK_NOFOLLOW);
     match newborn_at(at, name) {
-        Ok(newborn) => {
-            own(newborn, &mut report, |uid, gid| chownat(at, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW));
+        Ok(defaults) => {
+            own(defaults, &mut report, |uid, gid| chownat(at, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW));
             set_own_xattrs(&mut report);
             let stat = || statat(at, name, AtFlags::SYMLINK_NOFOLLOW);
-            report.set_times(newborn.device, set_times, stat);
-            report.finish(newborn.device, stat)
+            report.set_times(defaults.device, set_times, stat);
+            report.finish(defaults.device, stat)
         }
         Err(errno) => {
             report.note("read", Err(errno));
@@ -89,11 +89,11 @@ pub(super) fn apply_to_link(at: BorrowedFd<'_>, name: &[u8], setting: Setting<'_
 
 /// Sets all metadata of a pipe, socket or device, given as a descriptor opened with `O_PATH`: opening one of these in
 /// earnest may wait for ever or set a machine going. The descriptor's `/proc` name leads to it and nowhere else.
-pub(super) fn apply_to_node(node: BorrowedFd<'_>, setting: Setting<'_>, newborn: Newborn) -> Warnings {
+pub(super) fn apply_to_node(node: BorrowedFd<'_>, setting: Setting<'_>, defaults: InodeDefaults) -> Warnings {
     let mut report = Report::new(setting);
     let entry = setting.entry;
     let path = through_proc(node, None);
-    let owned = own(newborn, &mut report, |uid, gid| chownat(node, c"", uid, gid, AtFlags::EMPTY_PATH));
+    let owned = own(defaults, &mut report, |uid, gid| chownat(node, c"", uid, gid, AtFlags::EMPTY_PATH));
     // One inherited from the directory, if any.
     let _ = removexattr(&path, ACL_ACCESS);
     let set = |xattr: &Xattr| setxattr(&path, xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
@@ -102,8 +102,8 @@ pub(super) fn apply_to_node(node: BorrowedFd<'_>, setting: Setting<'_>, newborn:
     report.set_mode(mode, |mode| chmodat(CWD, &path, mode, AtFlags::empty()));
     set_xattrs(entry, true, &mut report, set);
     let set_times = |times: &Timestamps| utimensat(CWD, &path, times, AtFlags::empty());
-    report.set_times(newborn.device, set_times, || fstat(node));
-    report.finish(newborn.device, || fstat(node))
+    report.set_times(defaults.device, set_times, || fstat(node));
+    report.finish(defaults.device, || fstat(node))
 }
 
 /// Whether something open has an access control list.
@@ -174,13 +174,17 @@ struct Owned {
 }
 
 /// Sets the owner where it differs, and says what came of it.
-fn own(newborn: Newborn, report: &mut Report<'_>, chown: impl Fn(Option<Uid>, Option<Gid>) -> io::Result<()>) -> Owned {
+fn own(
+    defaults: InodeDefaults,
+    report: &mut Report<'_>,
+    chown: impl Fn(Option<Uid>, Option<Gid>) -> io::Result<()>,
+) -> Owned {
     let entry = report.setting.entry;
     // The highest number means "unchanged" to the system: nobody has it.
-    let uid = (entry.uid != newborn.uid && entry.uid != u32::MAX).then(|| Uid::from_raw(entry.uid));
-    let gid = (entry.gid != newborn.gid && entry.gid != u32::MAX).then(|| Gid::from_raw(entry.gid));
+    let uid = (entry.uid != defaults.uid && entry.uid != u32::MAX).then(|| Uid::from_raw(entry.uid));
+    let gid = (entry.gid != defaults.gid && entry.gid != u32::MAX).then(|| Gid::from_raw(entry.gid));
     if uid.is_none() && gid.is_none() {
-        return Owned { uid: entry.uid == newborn.uid, gid: entry.gid == newborn.gid };
+        return Owned { uid: entry.uid == defaults.uid, gid: entry.gid == defaults.gid };
     }
     if rustix::process::geteuid().is_root() {
         let result = chown(uid, gid);
@@ -221,8 +225,8 @@ fn set_xattrs(entry: &Entry, acls: bool, report: &mut Report<'_>, set: impl Fn(&
 }
 
 /// The owner that a name in a directory has.
-fn newborn_at(at: BorrowedFd<'_>, name: &[u8]) -> io::Result<Newborn> {
-    Ok(Newborn::of(&statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?, false))
+fn newborn_at(at: BorrowedFd<'_>, name: &[u8]) -> io::Result<InodeDefaults> {
+    Ok(InodeDefaults::of(&statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?, false))
 }
 
 /// A path to something open, or to a name in an open directory, for calls that take paths only.

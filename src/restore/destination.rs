@@ -18,7 +18,7 @@ use rustix::fs::{
 use rustix::io::{self, Errno};
 
 use super::attributes::{Setting, Warnings, apply, apply_to_link, apply_to_node, has_acl};
-use super::beneath::{Beneath, Directory, Newborn, kind_of};
+use super::confined::{ConfinedDir, Directory, InodeDefaults, kind_of};
 use super::file::FileTarget;
 use super::kept::Kept;
 use super::spelling::NameEnds;
@@ -38,7 +38,7 @@ use crate::format::spelling::quoted;
 pub struct Destination {
     /// As the user gave it, for messages.
     shown: Arc<PathBuf>,
-    pub(super) beneath: Beneath,
+    pub(super) beneath: ConfinedDir,
     /// The result's own path in the base; the root where the user named a directory that has no name (`.`, `/`, `..`).
     result: EntryPath,
     overwrite: bool,
@@ -50,7 +50,7 @@ pub struct Destination {
 }
 
 /// A name in an open directory.
-struct Place {
+struct NameInDir {
     parent: Arc<Directory>,
     name: Vec<u8>,
 }
@@ -82,7 +82,7 @@ impl Destination {
         let fd = openat(CWD, base, flags, Mode::empty()).map_err(|errno| Error::io("open", base, errno))?;
         Ok(Self {
             shown: Arc::new(path.to_owned()),
-            beneath: Beneath::new(fd),
+            beneath: ConfinedDir::new(fd),
             result,
             overwrite,
             implied: Mutex::default(),
@@ -167,8 +167,8 @@ impl Destination {
     /// # Errors
     /// [`Error::Io`] if the system knows nothing of the file any more.
     pub fn finish_file(&self, target: FileTarget, entry: &Entry) -> Result<Warnings> {
-        let newborn = target.parent.newborn(target.as_fd()).map_err(|errno| target.error("read", errno))?;
-        Ok(apply(target.as_fd(), self.setting(entry, &|| target.whole()), newborn))
+        let defaults = target.parent.defaults(target.as_fd()).map_err(|errno| target.error("read", errno))?;
+        Ok(apply(target.as_fd(), self.setting(entry, &|| target.whole()), defaults))
     }
 
     /// Removes a file that turned out not to be restorable. One that is not there is fine.
@@ -228,8 +228,8 @@ impl Destination {
         if FileType::from_raw_mode(now.st_mode) != kind {
             return Err(self.in_the_way(path, "another process replaced it while it was restored"));
         }
-        let newborn = Newborn::of(&now, false);
-        Ok(apply_to_node(node.as_fd(), self.setting(entry, &|| self.shown(path)), newborn))
+        let defaults = InodeDefaults::of(&now, false);
+        Ok(apply_to_node(node.as_fd(), self.setting(entry, &|| self.shown(path)), defaults))
     }
 
     /// Gives something that was restored already one more name. It has its metadata, or will get it by its first name.
@@ -255,8 +255,8 @@ impl Destination {
     pub fn finish_directory(&self, path: &EntryPath, entry: &Entry) -> Result<Warnings> {
         let directory = self.directory(path)?;
         let now = fstat(directory.as_fd()).map_err(|errno| self.error("read", path, errno))?;
-        let newborn = Newborn::of(&now, has_acl(directory.as_fd()));
-        Ok(apply(directory.as_fd(), self.setting(entry, &|| self.shown(path)), newborn))
+        let defaults = InodeDefaults::of(&now, has_acl(directory.as_fd()));
+        Ok(apply(directory.as_fd(), self.setting(entry, &|| self.shown(path)), defaults))
     }
 
     /// The units to which the file systems of the destination rounded times of what was restored.
@@ -293,7 +293,7 @@ impl Destination {
     }
 
     /// Runs something that makes a new name; with `overwrite`, makes room for it first where that is needed.
-    fn make_at<T>(&self, place: &Place, path: &EntryPath, make: impl Fn() -> io::Result<T>) -> Result<T> {
+    fn make_at<T>(&self, place: &NameInDir, path: &EntryPath, make: impl Fn() -> io::Result<T>) -> Result<T> {
         self.check_end(place, path)?;
         match make() {
             Err(Errno::EXIST) => {
@@ -306,14 +306,14 @@ impl Destination {
     }
 
     /// Fails if what is in the way of a path stays.
-    fn check_replaceable(&self, place: &Place, path: &EntryPath) -> Result<()> {
+    fn check_replaceable(&self, place: &NameInDir, path: &EntryPath) -> Result<()> {
         self.check_spelling(place, path)?;
         if self.overwrite { Ok(()) } else { Err(self.exists(path)) }
     }
 
     /// Fails if what is in the way of a path has another name, which the file system takes for the same. The name of the
     /// result itself was chosen by the user.
-    fn check_spelling(&self, place: &Place, path: &EntryPath) -> Result<()> {
+    fn check_spelling(&self, place: &NameInDir, path: &EntryPath) -> Result<()> {
         if path.is_root() {
             return Ok(());
         }
@@ -325,7 +325,7 @@ impl Destination {
     }
 
     /// Fails if the file system would cut off the end of a name in silence.
-    fn check_end(&self, place: &Place, path: &EntryPath) -> Result<()> {
+    fn check_end(&self, place: &NameInDir, path: &EntryPath) -> Result<()> {
         match self.name_ends.are_kept(place.parent.as_fd(), &place.name) {
             Ok(true) => Ok(()),
             Ok(false) => Err(self.in_the_way(path, "its file system cuts off the end of the name")),
@@ -334,7 +334,7 @@ impl Destination {
     }
 
     /// Removes what is in the way, unless it is a directory.
-    fn clear(&self, place: &Place, path: &EntryPath) -> Result<()> {
+    fn clear(&self, place: &NameInDir, path: &EntryPath) -> Result<()> {
         match unlinkat(&place.parent, place.name.as_slice(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::ISDIR) => Err(self.in_the_way(path, "a directory is in its place; remove that first")),
@@ -354,18 +354,18 @@ impl Destination {
     }
 
     /// Where a path is, its missing parents made; `None` for a result without a name.
-    fn place(&self, path: &EntryPath) -> Result<Option<Place>> {
+    fn place(&self, path: &EntryPath) -> Result<Option<NameInDir>> {
         let whole = self.in_base(path)?;
         let Some(parent) = whole.parent() else { return Ok(None) };
         let parent = match self.beneath.directory(&parent) {
             Err(Errno::NOENT) => self.imply(path)?,
             found => found.map_err(|errno| self.error("open", &path.parent().unwrap_or_default(), errno))?,
         };
-        Ok(Some(Place { parent, name: whole.name().to_vec() }))
+        Ok(Some(NameInDir { parent, name: whole.name().to_vec() }))
     }
 
     /// Where something that is not a directory goes.
-    fn place_of_other(&self, path: &EntryPath) -> Result<Place> {
+    fn place_of_other(&self, path: &EntryPath) -> Result<NameInDir> {
         self.place(path)?.ok_or_else(|| self.in_the_way(path, "that is a directory; name the file to restore to"))
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustix::fs::{FallocateFlags, fallocate, fstatfs, ftruncate};
 use rustix::io::{Errno, pwrite, retry_on_intr};
 
-use super::beneath::Directory;
+use super::confined::Directory;
 use crate::error::{Error, Result};
 use crate::format::entry::EntryPath;
 

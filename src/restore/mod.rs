@@ -10,25 +10,25 @@
 //!    0700            0600      any order    metadata      with metadata             at last         deepest first
 //! ```
 //!
-//! What is worth nothing unless it is whole, such as an export to a file, is [`Unfinished`] until then.
+//! What is worth nothing unless it is whole, such as an export to a file, is [`AtomicFile`] until then.
 //!
 //! While a restore runs, files and directories are the restoring user's alone. An error means that the thing is not
 //! there; what could merely not be set on it comes back as [`Warnings`].
 
+mod atomic_file;
 mod attributes;
-mod beneath;
 mod compress;
+mod confined;
 mod destination;
 mod file;
 mod kept;
 mod spelling;
-mod unfinished;
 
 #[cfg(test)]
 mod tests;
 
+pub use atomic_file::AtomicFile;
 pub use attributes::Warnings;
 pub use compress::Compressed;
 pub use destination::Destination;
 pub use file::FileTarget;
-pub use unfinished::Unfinished;

@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, mknodat, statat, unlinkat};
 use rustix::io::{self, Errno};
 
-use super::beneath::Directory;
+use super::confined::Directory;
 use crate::format::id::checksum;
 
 /// What must not be at the end of a name on some file systems, which cut it off in silence.

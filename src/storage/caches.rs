@@ -26,7 +26,7 @@ enum Place {
     /// One for this store alone.
     At(PathBuf),
     /// Nothing is kept. What is too much for memory goes here for as long as it is used.
-    Nowhere(PathBuf),
+    NullWriter(PathBuf),
 }
 
 impl CacheDirectory {
@@ -45,7 +45,7 @@ impl CacheDirectory {
 
     /// As [`Self::none`], with this directory for temporary files.
     pub(crate) fn nowhere(temporary: PathBuf, disk: Arc<dyn Disk>) -> Self {
-        Self { place: Place::Nowhere(temporary), disk }
+        Self { place: Place::NullWriter(temporary), disk }
     }
 
     /// Caches of one store in this directory, which is there.
@@ -70,7 +70,7 @@ impl CacheDirectory {
     pub(crate) fn directory(&self) -> Option<&Path> {
         match &self.place {
             Place::At(directory) => Some(directory),
-            Place::Below(_) | Place::Nowhere(_) => None,
+            Place::Below(_) | Place::NullWriter(_) => None,
         }
     }
 
@@ -82,7 +82,7 @@ impl CacheDirectory {
     /// A directory for temporary files.
     pub(crate) fn temporary(&self) -> &Path {
         match &self.place {
-            Place::Below(directory) | Place::At(directory) | Place::Nowhere(directory) => directory,
+            Place::Below(directory) | Place::At(directory) | Place::NullWriter(directory) => directory,
         }
     }
 

@@ -19,9 +19,9 @@ use std::fmt::Debug;
 
 use super::{Holder, Listed, Storage};
 use crate::error::{Error, Result};
-use crate::format::condemned::Condemned;
 use crate::format::id::SnapshotId;
 use crate::format::name::ObjectName;
+use crate::format::pending_deletes::PendingDeletes;
 
 /// Decides who may rely on what, for one store.
 pub trait Coordination: Send + Sync + Debug {
@@ -71,7 +71,7 @@ pub trait Coordination: Send + Sync + Debug {
 #[derive(Debug, Default)]
 pub struct Pending {
     /// The objects.
-    pub condemned: Condemned,
+    pub pending_deletes: PendingDeletes,
     /// Announcements that cannot be read, and why.
     pub unreadable: Vec<(ObjectName, Error)>,
 }
@@ -81,8 +81,8 @@ impl Pending {
     ///
     /// # Errors
     /// [`Error::Damaged`] if some of it cannot be read: what it lists cannot be known.
-    pub fn known(self) -> Result<Condemned> {
-        self.unreadable.into_iter().next().map_or(Ok(self.condemned), |(_, error)| Err(error))
+    pub fn known(self) -> Result<PendingDeletes> {
+        self.unreadable.into_iter().next().map_or(Ok(self.pending_deletes), |(_, error)| Err(error))
     }
 }
 
@@ -94,7 +94,7 @@ pub trait Session: Send + Debug {
     fn storage(&self) -> &dyn Storage;
 
     /// What was announced when the session began. The session relies on none of it and gives no object one of these names.
-    fn pending(&self) -> &Condemned;
+    fn pending(&self) -> &PendingDeletes;
 
     /// Makes everything that was written here part of the store, and these snapshots visible, durably and in one step. It
     /// is called once, and all objects that the snapshots need are durable before.
@@ -111,7 +111,7 @@ pub trait Collection: Debug {
     fn storage(&self) -> &dyn Storage;
 
     /// What is announced and not deleted yet, `None` if nothing was announced.
-    fn pending(&self) -> Option<&Condemned>;
+    fn pending(&self) -> Option<&PendingDeletes>;
 
     /// Announcements of an earlier gc that cannot be read. Nothing is deleted by them, and they are withdrawn.
     fn take_unreadable(&mut self) -> Vec<(ObjectName, Error)> {
@@ -137,7 +137,7 @@ pub trait Collection: Debug {
     ///
     /// # Errors
     /// The storage's. Nothing is announced then, or this.
-    fn announce(&mut self, condemned: &Condemned, is_to_wait: bool) -> Result<()>;
+    fn announce(&mut self, pending_deletes: &PendingDeletes, is_to_wait: bool) -> Result<()>;
 
     /// The sessions that may not know of the announcement and have not ended. To be asked until there is none.
     ///

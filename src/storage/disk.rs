@@ -60,20 +60,20 @@ pub trait Disk: Send + Sync + Debug {
 
     /// Locks a file exclusively, until the returned value is dropped or the process ends. The file is created if it does
     /// not exist. `None` if another process holds a lock on it; an error where there are no locks.
-    fn hold(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>>;
+    fn hold(&self, path: &Path) -> io::Result<Option<Box<dyn HeldLock>>>;
 
     /// Locks an existing file exclusively, as [`Disk::hold`] does. The file is not created.
-    fn hold_existing(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>>;
+    fn hold_existing(&self, path: &Path) -> io::Result<Option<Box<dyn HeldLock>>>;
 
     /// Locks an existing file shared with others, and waits while another process holds it exclusively. `None` where there
     /// are no locks.
-    fn share(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>>;
+    fn share(&self, path: &Path) -> io::Result<Option<Box<dyn HeldLock>>>;
 }
 
 /// A lock that is held.
-pub trait Held: Send + Sync + Debug {}
+pub trait HeldLock: Send + Sync + Debug {}
 
-impl Held for File {}
+impl HeldLock for File {}
 
 /// A file being written.
 pub trait WriteFile: Send + Debug {

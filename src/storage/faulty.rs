@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
-use super::disk::{ChangeFile, Disk, Held, ReadFile, SystemDisk, WriteFile};
+use super::disk::{ChangeFile, Disk, HeldLock, ReadFile, SystemDisk, WriteFile};
 
 /// No command of a test asks for more than this after something failed.
 const OPERATIONS_MAX: usize = 100_000;
@@ -317,15 +317,15 @@ impl Disk for FaultyDisk {
         self.ask(Op::Sweep, path, None)?;
         SystemDisk::PRIVATE.remove_unlocked(path)
     }
-    fn hold(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
+    fn hold(&self, path: &Path) -> io::Result<Option<Box<dyn HeldLock>>> {
         self.ask(Op::Hold, path, None)?;
         SystemDisk::PRIVATE.hold(path)
     }
-    fn hold_existing(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
+    fn hold_existing(&self, path: &Path) -> io::Result<Option<Box<dyn HeldLock>>> {
         self.ask(Op::HoldExisting, path, None)?;
         SystemDisk::PRIVATE.hold_existing(path)
     }
-    fn share(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
+    fn share(&self, path: &Path) -> io::Result<Option<Box<dyn HeldLock>>> {
         self.ask(Op::Share, path, None)?;
         SystemDisk::PRIVATE.share(path)
     }

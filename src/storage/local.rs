@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub(crate) use self::coordination::read_record;
-pub use self::lease::{Alone, Lease, Sole};
+pub use self::lease::{Alone, ExclusiveLock, Lease};
 use self::writer::LocalWriter;
 use super::disk::{Disk, ReadFile, SystemDisk, WriteFile};
 use super::{Listed, ObjectWriter, Put, Storage, fill};
@@ -369,7 +369,7 @@ fn folder_of(kind: ObjectKind) -> &'static str {
         ObjectKind::Pack => "packs",
         ObjectKind::Recipes => "recipes",
         ObjectKind::Snapshot => "snapshots",
-        ObjectKind::Condemned => "condemned",
+        ObjectKind::PendingDeletes => "condemned",
     }
 }
 

@@ -137,9 +137,9 @@ pub trait ObjectWriter: Send + Debug {
 
 /// Takes an object's bytes and keeps none: to learn what it would be.
 #[derive(Debug, Clone, Copy)]
-pub struct Nowhere;
+pub struct NullWriter;
 
-impl ObjectWriter for Nowhere {
+impl ObjectWriter for NullWriter {
     fn write(&mut self, _: &[u8]) -> Result<()> {
         Ok(())
     }

@@ -28,22 +28,22 @@ fn id(number: u64) -> [u8; 32] {
 }
 
 /// What a store has, and the index is asked for.
-struct World {
+struct ForgedStore {
     packs: BTreeMap<PackId, Arc<Directory>>,
     files: BTreeMap<RecipesFileId, Vec<(RecipeId, RecipeRow)>>,
 }
 
-impl World {
+impl ForgedStore {
     fn build(script: &mut Script<'_>) -> Self {
-        let mut world = Self { packs: BTreeMap::new(), files: BTreeMap::new() };
+        let mut forged = Self { packs: BTreeMap::new(), files: BTreeMap::new() };
         for number in 0..1 + script.below(4) as u64 {
             let (from, count) = (script.below(300) as u64, 1 + script.below(900) as u64);
             let chunks = (from..from + count).map(|n| ChunkEntry { id: ChunkId(id(n)), length: 1 }).collect();
-            world.packs.insert(PackId(id(1 << 40 | number)), Arc::new(Directory { frames: Vec::new(), chunks }));
+            forged.packs.insert(PackId(id(1 << 40 | number)), Arc::new(Directory { frames: Vec::new(), chunks }));
             let row = |n: u64| (RecipeId(id((1 << 20) + from + n)), RecipeRow { batch: number as u32, row: n as u32 });
-            world.files.insert(RecipesFileId(id(1 << 41 | number)), (0..count / 2).map(row).collect());
+            forged.files.insert(RecipesFileId(id(1 << 41 | number)), (0..count / 2).map(row).collect());
         }
-        world
+        forged
     }
 
     /// Brings the index up to date, as often as it says that one of its files is damaged. Says what was added.
@@ -208,20 +208,20 @@ pub fn index(input: &[u8]) {
     let folder = super::folder();
     let path = folder.path().join("index");
     std::fs::create_dir(&path).unwrap();
-    let world = World::build(&mut script);
+    let forged = ForgedStore::build(&mut script);
     let mut honest = true;
     let prefix = |id: &[u8; 32]| u64::from_be_bytes(id[..8].try_into().unwrap());
     let mut covered = BTreeSet::new();
     let runs = 1 + script.below(4);
     for number in 0..runs {
         let (mut packs, mut files): (Vec<Owner>, Vec<Owner>) = Default::default();
-        for (pack, directory) in &world.packs {
+        for (pack, directory) in &forged.packs {
             if number == 0 || script.byte() & 1 == 1 {
                 packs.push((pack.0, directory.chunks.iter().map(|c| (prefix(&c.id.0), Vec::new())).collect()));
                 covered.insert(pack.0);
             }
         }
-        for (file, rows) in &world.files {
+        for (file, rows) in &forged.files {
             if number == 0 || script.byte() & 1 == 1 {
                 let place = |row: &RecipeRow| [row.batch.to_le_bytes(), row.row.to_le_bytes()].concat();
                 files.push((file.0, rows.iter().map(|(id, row)| (prefix(&id.0), place(row))).collect()));
@@ -250,10 +250,10 @@ pub fn index(input: &[u8]) {
         ..IndexOptions::default()
     };
     let opened = Index::open(&options(&path));
-    let added = world.reconcile(&opened, files_max);
-    let all = world.check(&opened, files_max);
+    let added = forged.reconcile(&opened, files_max);
+    let all = forged.check(&opened, files_max);
     if honest {
-        assert!(all && added as usize == world.packs.len() + world.files.len() - covered.len());
+        assert!(all && added as usize == forged.packs.len() + forged.files.len() - covered.len());
     }
     if script.byte() & 1 == 0 {
         // Merges what is there with something new.
@@ -265,11 +265,11 @@ pub fn index(input: &[u8]) {
         drop(opened);
     }
     let again = Index::open(&options(&path));
-    world.reconcile(&again, files_max);
-    let all = world.check(&again, files_max);
+    forged.reconcile(&again, files_max);
+    let all = forged.check(&again, files_max);
     assert!(all || !honest);
     again.distrust();
-    world.reconcile(&again, files_max);
-    assert!(world.check(&again, files_max), "the store itself has it");
+    forged.reconcile(&again, files_max);
+    assert!(forged.check(&again, files_max), "the store itself has it");
     assert!(!again.distrust());
 }

@@ -6,13 +6,13 @@ mod arrow;
 #[cfg(test)]
 mod bombs;
 mod catalog;
+mod forged_store;
 mod frame;
 mod index;
 mod pack;
 mod records;
 mod script;
 mod store;
-mod world;
 
 /// The name of a target, which is that of its corpus, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
@@ -22,7 +22,7 @@ pub const TARGETS: [Target; 8] = [
     ("frame", frame::frame),
     ("pack", pack::pack),
     ("config", records::config),
-    ("condemned", records::condemned),
+    ("condemned", records::pending_deletes),
     ("recipes", catalog::recipes),
     ("snapshot", catalog::snapshot),
     ("store", store::store),

@@ -1,8 +1,8 @@
 //! `store.json` and condemned records.
 
 use seamstore::chunk::{Profile, cut_points};
-use seamstore::format::condemned::{CONDEMNED_MAX, Condemned};
 use seamstore::format::config::StoreConfig;
+use seamstore::format::pending_deletes::{PENDING_DELETES_MAX, PendingDeletes};
 use seamstore::{Error, Store};
 
 use super::script::{Script, noise};
@@ -72,10 +72,10 @@ fn check_cuts(profile: &Profile, data: &[u8]) {
 }
 
 /// The target of condemned records: what is taken is what would be written.
-pub fn condemned(input: &[u8]) {
+pub fn pending_deletes(input: &[u8]) {
     let mut script = Script::new(input);
     let bytes = if script.byte() & 1 == 0 {
-        let mut made = Condemned::default();
+        let mut made = PendingDeletes::default();
         for n in 0..script.below(6) {
             let seed = noise(n as u64 + u64::from(script.byte()), 32).try_into().unwrap();
             made.packs.insert(seamstore::format::id::PackId(seed));
@@ -85,14 +85,14 @@ pub fn condemned(input: &[u8]) {
             made.recipes.insert(seamstore::format::id::RecipesFileId(seed));
         }
         let mut bytes = made.encode();
-        assert_eq!(Condemned::parse(&bytes).unwrap(), made);
+        assert_eq!(PendingDeletes::parse(&bytes).unwrap(), made);
         script.damage(&mut bytes);
         bytes
     } else {
         script.rest().to_vec()
     };
-    if let Ok(read) = Condemned::parse(&bytes) {
+    if let Ok(read) = PendingDeletes::parse(&bytes) {
         assert_eq!(read.encode(), bytes);
-        assert!(read.len() <= CONDEMNED_MAX);
+        assert!(read.len() <= PENDING_DELETES_MAX);
     }
 }

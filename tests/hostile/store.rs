@@ -16,8 +16,8 @@ use seamstore::format::recipe::Piece;
 use seamstore::{Control, Error, GetReport, GetRequest, Selector, Store};
 
 use super::arrow::Row;
+use super::forged_store::{ForgedStore, OUTSIDE, build};
 use super::script::Script;
-use super::world::{OUTSIDE, World, build};
 
 /// No stream is taken further: sizes of terabytes are zeros that somebody asked for.
 const STREAM_BYTES_MAX: usize = 4 << 20;
@@ -33,18 +33,18 @@ pub fn store(input: &[u8]) {
     let outside = base.join(OUTSIDE);
     std::fs::create_dir(&outside).unwrap();
     std::fs::write(outside.join("precious"), "precious").unwrap();
-    let world = build(&mut script, &outside);
+    let forged = build(&mut script, &outside);
     let root = base.join("store");
-    put(&root, &world.objects);
-    let before = picture(&outside);
+    put(&root, &forged.objects);
+    let before = tree_fingerprint(&outside);
 
     let store = Store::open(&root).unwrap();
-    let first = get(&store, &world, base, "first");
+    let first = get(&store, &forged, base, "first");
     let had = first.as_ref().map_or((0, 0), |report| (report.files, report.bytes));
     // Each takes its time: a script may leave some out.
     let left_out = script.byte();
     if left_out & 1 == 0 {
-        read(&store, &world);
+        read(&store, &forged);
     }
     let control = Control::default();
     let mut whole = false;
@@ -53,7 +53,7 @@ pub fn store(input: &[u8]) {
             let verified = store.verify(&VerifyRequest { depth, threads: THREADS }, &control);
             expected(&verified);
             whole = verified.is_ok_and(|verified| verified.is_whole());
-            assert!(whole || !world.honest);
+            assert!(whole || !forged.honest);
         }
         if let (true, Ok(report)) = (whole, &first) {
             assert!(report.losses.iter().all(|loss| !loss.damaged), "verify calls it whole: {:?}", report.losses);
@@ -65,8 +65,8 @@ pub fn store(input: &[u8]) {
     let doing = script.byte() % 4;
     // What could be had is not lost by any of it; but gc believes directories, so that a store of lies may lose a copy.
     let again = |name, sure: bool| {
-        let outcome = get(&store, &world, base, name);
-        if sure && store.snapshot_ids().unwrap() == [world.snapshot] {
+        let outcome = get(&store, &forged, base, name);
+        if sure && store.snapshot_ids().unwrap() == [forged.snapshot] {
             let has = outcome.as_ref().map_or((0, 0), |report| (report.files, report.bytes));
             assert!(has >= had, "{has:?} of {had:?}: {outcome:?}");
         }
@@ -84,12 +84,12 @@ pub fn store(input: &[u8]) {
         }
         again("third", doing == 2 || whole);
     }
-    if world.honest {
+    if forged.honest {
         // Files may be larger than the file system has them: no fault of the store's.
         let report = first.unwrap();
         assert!(report.losses.iter().all(|loss| !loss.damaged), "{:?}", report.losses);
     }
-    assert_eq!(picture(&outside), before, "outside of the destination");
+    assert_eq!(tree_fingerprint(&outside), before, "outside of the destination");
     let mut names: Vec<PathBuf> = std::fs::read_dir(base).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.retain(|path| !["first", "second", "third", "store", OUTSIDE].iter().any(|name| path.ends_with(name)));
     assert!(names.is_empty(), "{names:?}");
@@ -133,12 +133,12 @@ fn request(path: &[u8]) -> GetRequest {
 }
 
 /// Restores everything, and compares each file that is there with what its row says.
-fn get(store: &Store, world: &World, base: &Path, name: &str) -> Result<GetReport, Error> {
+fn get(store: &Store, forged: &ForgedStore, base: &Path, name: &str) -> Result<GetReport, Error> {
     let destination = base.join(name);
     let outcome = store.get(&request(b""), &destination, &Control::default());
     expected(&outcome);
     let mut files = 0;
-    for row in world.rows.iter().filter(|row| row.kind == 0) {
+    for row in forged.rows.iter().filter(|row| row.kind == 0) {
         let Ok(path) = seamstore::format::entry::EntryPath::new(row.path.clone()) else { continue };
         let path = destination.join(path.as_path());
         // Not through links: what they lead to is not the restore's.
@@ -146,32 +146,32 @@ fn get(store: &Store, world: &World, base: &Path, name: &str) -> Result<GetRepor
         let Some(real) = real.filter(|real| real.starts_with(&destination)) else { continue };
         let Ok(found) = path.symlink_metadata() else { continue };
         assert!(real.starts_with(&destination));
-        let twins = world.rows.iter().filter(|other| other.path == row.path).count();
+        let twins = forged.rows.iter().filter(|other| other.path == row.path).count();
         if found.is_file() && twins == 1 {
             files += 1;
-            check_file(&path, row, world);
+            check_file(&path, row, forged);
         }
     }
     if let Ok(report) = &outcome {
-        assert!(report.files <= files || world.rows.len() as u64 > files, "{report:?}");
+        assert!(report.files <= files || forged.rows.len() as u64 > files, "{report:?}");
     }
     outcome
 }
 
 /// The pieces that a row says its file has; `None` if it says nothing that could be true.
-fn pieces_of(row: &Row, world: &World) -> Option<Vec<Piece>> {
+fn pieces_of(row: &Row, forged: &ForgedStore) -> Option<Vec<Piece>> {
     match (row.chunk, row.recipe) {
         (None, None) => Some(Vec::new()),
         (Some(id), None) => Some(vec![Piece { id: ChunkId(id), end: row.size }]),
-        (None, Some(id)) => world.recipes.get(&id).cloned(),
+        (None, Some(id)) => forged.recipes.get(&id).cloned(),
         (Some(_), Some(_)) => None,
     }
 }
 
-fn check_file(path: &Path, row: &Row, world: &World) {
+fn check_file(path: &Path, row: &Row, forged: &ForgedStore) {
     let file = std::fs::File::open(path).unwrap();
     let stat = file.metadata().unwrap();
-    let pieces = pieces_of(row, world).unwrap_or_else(|| panic!("{row:?} cannot be had"));
+    let pieces = pieces_of(row, forged).unwrap_or_else(|| panic!("{row:?} cannot be had"));
     assert_eq!(stat.len(), row.size, "{row:?}");
     let mut start = 0;
     let mut stored = 0;
@@ -210,14 +210,14 @@ impl Write for Room {
 }
 
 /// Streams and reads every file.
-fn read(store: &Store, world: &World) {
+fn read(store: &Store, forged: &ForgedStore) {
     let reader = store.reader(&Selector::Latest);
     expected(&reader);
-    for row in world.rows.iter().filter(|row| row.kind == 0) {
-        if world.rows.iter().filter(|other| other.path == row.path).count() != 1 {
+    for row in forged.rows.iter().filter(|row| row.kind == 0) {
+        if forged.rows.iter().filter(|other| other.path == row.path).count() != 1 {
             continue;
         }
-        let pieces = pieces_of(row, world);
+        let pieces = pieces_of(row, forged);
         let mut room = Room(Vec::new());
         let streamed = store.read(&request(&row.path), None, &mut room, "room".as_ref(), &Control::default());
         let known = matches!(streamed, Err(Error::Usage(_)));
@@ -270,7 +270,7 @@ fn check_front(bytes: &[u8], row: &Row, pieces: Option<&[Piece]>, whole: bool) {
 }
 
 /// What is in a folder: names, bytes, modes, times.
-fn picture(folder: &Path) -> Vec<(PathBuf, Vec<u8>, u32, i64, i64)> {
+fn tree_fingerprint(folder: &Path) -> Vec<(PathBuf, Vec<u8>, u32, i64, i64)> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut seen: Vec<_> = std::iter::once(folder.to_owned())
         .chain(entries)

@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use arrow_ipc::CompressionType;
 use arrow_schema::{DataType, Schema};
 
-use super::{ENDS_RATIO_MAX, ITEMS_MAX, RECIPE_PIECES_MAX, RECIPE_ROWS_MAX, WORDS_MAX};
+use super::{DICTIONARY_MAX, ENDS_RATIO_MAX, ITEMS_MAX, RECIPE_PIECES_MAX, RECIPE_ROWS_MAX};
 
 /// A zstd block of 4 bytes stands for at most 128 KiB.
 const ZSTD_RATIO_MAX: u64 = (128 << 10) / 4;
@@ -89,7 +89,7 @@ pub(super) fn check_recipes(batch: &arrow_ipc::RecordBatch<'_>) -> Result<(), St
 /// Checks that a dictionary has no more words than are written.
 pub(super) fn check_words(batch: &arrow_ipc::RecordBatch<'_>) -> Result<(), String> {
     match batch.length() {
-        words if words > WORDS_MAX as i64 => Err(format!("a dictionary of {words} words")),
+        words if words > DICTIONARY_MAX as i64 => Err(format!("a dictionary of {words} words")),
         _ => Ok(()),
     }
 }

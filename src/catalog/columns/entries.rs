@@ -16,7 +16,7 @@ use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Field, Fields};
 
 use super::labels::{LabelBatch, LabelNames, LabelRows};
-use super::{Table, WORDS_BYTES_MAX, WORDS_MAX, column, id_at, id_type, time_type};
+use super::{DICTIONARY_BYTES_MAX, DICTIONARY_MAX, Table, column, id_at, id_type, time_type};
 use crate::format::archive::ArchiveForm;
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity, PATH_BYTES_MAX, Xattr};
 use crate::format::id::{ChunkId, RecipeId};
@@ -79,13 +79,13 @@ pub(super) const FIRST_COLUMNS: usize = 18;
 
 /// Names met so far, each with the key that stands for it.
 #[derive(Debug, Default)]
-pub(super) struct Words {
+pub(super) struct StringDictionary {
     keys: HashMap<Arc<str>, i32>,
     list: Vec<Arc<str>>,
     bytes: usize,
 }
 
-impl Words {
+impl StringDictionary {
     /// The key of a word, given to it now if it has none; `None` if there are too many.
     pub(super) fn key(&mut self, word: &str) -> Option<i32> {
         if let Some(key) = self.keys.get(word) {
@@ -93,7 +93,7 @@ impl Words {
         }
         // An offset of four bytes each, and one more.
         let bytes = self.bytes.saturating_add(word.len());
-        if self.list.len() >= WORDS_MAX || bytes.saturating_add(4 * (self.list.len() + 2)) > WORDS_BYTES_MAX {
+        if self.list.len() >= DICTIONARY_MAX || bytes.saturating_add(4 * (self.list.len() + 2)) > DICTIONARY_BYTES_MAX {
             return None;
         }
         self.bytes = bytes;
@@ -112,8 +112,8 @@ impl Words {
 /// Rows gathered for the next batch.
 #[derive(Debug, Default)]
 pub(in crate::catalog) struct EntryRows {
-    users: Words,
-    groups: Words,
+    users: StringDictionary,
+    groups: StringDictionary,
     labels: LabelRows,
     columns: Columns,
 }

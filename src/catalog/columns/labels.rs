@@ -10,7 +10,7 @@ use arrow_array::{Array, ArrayRef, Int32Array, RecordBatch, StringArray};
 use arrow_schema::Field;
 
 use super::column;
-use super::entries::{Words, words};
+use super::entries::{StringDictionary, words};
 use crate::format::label::{LABEL_KEYS_MAX, Label, Labels, check_key};
 
 /// What the name of a label's column begins with.
@@ -49,13 +49,13 @@ pub(in crate::catalog) fn check_keys(keys: &[Arc<str>]) -> Result<(), String> {
 #[derive(Debug, Default)]
 pub(super) struct LabelRows {
     keys: Vec<Arc<str>>,
-    words: Vec<Words>,
+    words: Vec<StringDictionary>,
     columns: Vec<Int32Builder>,
 }
 
 impl LabelRows {
     pub(super) fn new(keys: Vec<Arc<str>>) -> Self {
-        let words = keys.iter().map(|_| Words::default()).collect();
+        let words = keys.iter().map(|_| StringDictionary::default()).collect();
         let columns = keys.iter().map(|_| Int32Builder::new()).collect();
         Self { keys, words, columns }
     }
@@ -73,7 +73,7 @@ impl LabelRows {
         if let Some(label) = labels.iter().find(|label| !has_column(label)) {
             return Err(format!("the snapshot was begun without labels of {:?}", label.key()));
         }
-        let word = |(key, words): (&Arc<str>, &mut Words)| match labels.get(key) {
+        let word = |(key, words): (&Arc<str>, &mut StringDictionary)| match labels.get(key) {
             None => Ok(None),
             Some(value) => match words.key(value) {
                 Some(word) => Ok(Some(word)),
@@ -95,7 +95,7 @@ impl LabelRows {
     }
 
     pub(super) fn dictionaries(&self) -> impl Iterator<Item = ArrayRef> + '_ {
-        self.words.iter().map(Words::values)
+        self.words.iter().map(StringDictionary::values)
     }
 }
 

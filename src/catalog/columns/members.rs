@@ -10,7 +10,7 @@ use arrow_array::{
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Field, Fields};
 
-use super::entries::{KINDS, Words, name, number, words, xattr_field, xattr_fields};
+use super::entries::{KINDS, StringDictionary, name, number, words, xattr_field, xattr_fields};
 use super::{Table, column, time_type};
 use crate::format::archive::{Member, MemberKind, SparseRun};
 use crate::format::entry::Xattr;
@@ -56,8 +56,8 @@ pub(super) fn fields() -> Fields {
 /// Rows gathered for the next batch.
 #[derive(Debug, Default)]
 pub(in crate::catalog) struct MemberRows {
-    users: Words,
-    groups: Words,
+    users: StringDictionary,
+    groups: StringDictionary,
     columns: Columns,
 }
 

@@ -46,8 +46,8 @@ pub(in crate::catalog) const RECIPE_PIECES_MAX: usize = 256 << 10;
 const ENDS_RATIO_MAX: u64 = 64;
 
 /// No dictionary has more words, nor bytes. More different owners than that are kept by number only.
-const WORDS_MAX: usize = 1 << 20;
-const WORDS_BYTES_MAX: usize = 16 << 20;
+const DICTIONARY_MAX: usize = 1 << 20;
+const DICTIONARY_BYTES_MAX: usize = 16 << 20;
 
 /// Keys of a file's metadata.
 pub(super) const KEY_OBJECT: &str = "seamstore:object";

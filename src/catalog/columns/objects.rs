@@ -45,7 +45,7 @@ pub(in crate::catalog) fn objects_of(batch: &RecordBatch) -> Result<Vec<ObjectPl
     let rows = names.iter().zip(offsets.values()).zip(lengths.values()).enumerate();
     rows.map(|(row, ((name, offset), bytes))| {
         let name = name.unwrap_or_default();
-        let known = ObjectName::from_path(name).filter(|name| !matches!(name, ObjectName::Condemned(_)));
+        let known = ObjectName::from_path(name).filter(|name| !matches!(name, ObjectName::PendingDeletes(_)));
         let name = known.ok_or_else(|| format!("row {row}: {name:?} is no object of a bundle"))?;
         let hash = if hashes.is_null(row) { None } else { id_at(&hashes, row) };
         Ok(ObjectPlace { name, offset: *offset, bytes: *bytes, hash })

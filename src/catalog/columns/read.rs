@@ -14,7 +14,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 use super::check::{check_batch, check_recipes, check_words, slice};
 use super::write::MAGIC;
-use super::{KEY_OBJECT, KEY_VERSION, Table, WORDS_BYTES_MAX};
+use super::{DICTIONARY_BYTES_MAX, KEY_OBJECT, KEY_VERSION, Table};
 use crate::error::{Error, Result};
 use crate::format::FORMAT_VERSION;
 use crate::format::id::{CatalogHasher, checksum};
@@ -143,7 +143,7 @@ impl<'s> TableFile<'s> {
             list.iter().flatten().map(checked).collect::<Result<Vec<_>>>()
         };
         let batches = blocks(footer.recordBatches(), table.batch_raw_bytes_max())?;
-        let dictionaries = blocks(footer.dictionaries(), WORDS_BYTES_MAX as u64)?;
+        let dictionaries = blocks(footer.dictionaries(), DICTIONARY_BYTES_MAX as u64)?;
         let is_dictionary = |field: &&Arc<Field>| matches!(field.data_type(), DataType::Dictionary(..));
         let expected = schema.fields().iter().filter(is_dictionary).count();
         if dictionaries.len() != expected {
@@ -247,7 +247,7 @@ impl<'s> TableFile<'s> {
     /// The values of each dictionary, in the order of dictionary columns.
     pub(in crate::catalog) fn dictionaries(&self) -> Result<Vec<StringArray>> {
         let values: SchemaRef = Arc::new(Schema::new(vec![Field::new("values", DataType::Utf8, false)]));
-        let expected = Expected { schema: &values, raw_bytes_max: WORDS_BYTES_MAX as u64, check: check_words };
+        let expected = Expected { schema: &values, raw_bytes_max: DICTIONARY_BYTES_MAX as u64, check: check_words };
         let mut found = Vec::new();
         for (place, block) in self.dictionaries.iter().enumerate() {
             let bytes = self.read_block(block)?;

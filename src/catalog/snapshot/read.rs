@@ -93,7 +93,7 @@ impl<'s> Snapshot<'s> {
     /// All entries in order, one batch in memory at a time. After an error there are no more.
     #[must_use]
     pub fn entries(&self) -> Entries<'_, 's> {
-        self.rows_from(Place::default())
+        self.rows_from(RowPosition::default())
     }
 
     /// The entry at a path, if there is one, and all below it, in order.
@@ -106,10 +106,10 @@ impl<'s> Snapshot<'s> {
     /// A cursor for looking up paths that come in order.
     #[must_use]
     pub fn parent_cursor(&self) -> ParentCursor<'_, 's> {
-        ParentCursor { snapshot: self, place: Place::default(), batch: None }
+        ParentCursor { snapshot: self, place: RowPosition::default(), batch: None }
     }
 
-    fn rows_from(&self, place: Place) -> Entries<'_, 's> {
+    fn rows_from(&self, place: RowPosition) -> Entries<'_, 's> {
         Entries { snapshot: self, place, batch: None, last: None, within: None, done: false }
     }
 
@@ -141,7 +141,7 @@ impl<'s> Snapshot<'s> {
     }
 
     /// The place of the first row at or after a path.
-    fn lower_bound(&self, path: &EntryPath) -> Result<Place> {
+    fn lower_bound(&self, path: &EntryPath) -> Result<RowPosition> {
         // The last batch that begins at or before the path.
         let (mut low, mut high) = (0, self.table.batch_count());
         while high - low > 1 {
@@ -149,11 +149,11 @@ impl<'s> Snapshot<'s> {
             if self.first_path(middle)? <= *path { low = middle } else { high = middle }
         }
         if self.table.batch_count() == 0 {
-            return Ok(Place::default());
+            return Ok(RowPosition::default());
         }
         let rows = self.batch(low)?;
         let row = self.row_in(low, &rows, 0, path)?;
-        Ok(Place { batch: low, row })
+        Ok(RowPosition { batch: low, row })
     }
 
     /// The first row from `from` on, in a batch, at or after a path; the number of rows if there is none.
@@ -170,7 +170,7 @@ impl<'s> Snapshot<'s> {
 
 /// A row of a snapshot; it may be one past the end of its batch.
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
+struct RowPosition {
     batch: usize,
     row: usize,
 }
@@ -179,7 +179,7 @@ struct Place {
 #[derive(Debug)]
 pub struct Entries<'a, 's> {
     snapshot: &'a Snapshot<'s>,
-    place: Place,
+    place: RowPosition,
     batch: Option<Arc<EntryBatch>>,
     last: Option<EntryPath>,
     within: Option<EntryPath>,
@@ -197,7 +197,7 @@ impl Entries<'_, '_> {
                 continue;
             };
             if self.place.row >= rows.rows() {
-                self.place = Place { batch: self.place.batch + 1, row: 0 };
+                self.place = RowPosition { batch: self.place.batch + 1, row: 0 };
                 self.batch = None;
                 continue;
             }
@@ -234,7 +234,7 @@ impl Iterator for Entries<'_, '_> {
 #[derive(Debug)]
 pub struct ParentCursor<'a, 's> {
     snapshot: &'a Snapshot<'s>,
-    place: Place,
+    place: RowPosition,
     batch: Option<Arc<EntryBatch>>,
 }
 
@@ -243,62 +243,62 @@ impl ParentCursor<'_, '_> {
     pub fn seek(&mut self, path: &EntryPath) -> Result<Option<Entry>> {
         for _ in 0..4 {
             match self.step(path)? {
-                Step::At(entry) => return Ok(Some(*entry)),
-                Step::Absent => return Ok(None),
-                Step::Before => {}
-                Step::Elsewhere => break,
+                SeekStep::At(entry) => return Ok(Some(*entry)),
+                SeekStep::Absent => return Ok(None),
+                SeekStep::Before => {}
+                SeekStep::Elsewhere => break,
             }
         }
         // It is not near: search, and go on from there.
         self.place = self.snapshot.lower_bound(path)?;
         self.batch = None;
         match self.step(path)? {
-            Step::At(entry) => Ok(Some(*entry)),
+            SeekStep::At(entry) => Ok(Some(*entry)),
             _ => Ok(None),
         }
     }
 
     /// Compares with the row at the cursor, and moves on if that comes before `path`.
-    fn step(&mut self, path: &EntryPath) -> Result<Step> {
+    fn step(&mut self, path: &EntryPath) -> Result<SeekStep> {
         let snapshot = self.snapshot;
         let damaged = |batch: usize| move |what: String| snapshot.table.damaged_batch(batch, what);
         let rows = match &self.batch {
             Some(rows) => Arc::clone(rows),
             None if self.place.batch < self.snapshot.table.batch_count() => self.snapshot.batch(self.place.batch)?,
-            None => return Ok(Step::Elsewhere),
+            None => return Ok(SeekStep::Elsewhere),
         };
-        let Place { batch, row } = self.place;
+        let RowPosition { batch, row } = self.place;
         if row >= rows.rows() {
             let next = batch + 1;
             if next >= self.snapshot.table.batch_count() || self.snapshot.first_path(next)? > *path {
                 self.batch = Some(rows);
-                return Ok(Step::Elsewhere);
+                return Ok(SeekStep::Elsewhere);
             }
-            self.place = Place { batch: next, row: 0 };
+            self.place = RowPosition { batch: next, row: 0 };
             self.batch = None;
-            return Ok(Step::Before);
+            return Ok(SeekStep::Before);
         }
         let at = rows.path(row).map_err(damaged(batch))?;
         let step = match at.cmp(path) {
             std::cmp::Ordering::Equal => {
                 let entry = rows.entry(row, &self.snapshot.names).map_err(damaged(batch))?;
-                Step::At(Box::new(entry))
+                SeekStep::At(Box::new(entry))
             }
-            std::cmp::Ordering::Less => Step::Before,
+            std::cmp::Ordering::Less => SeekStep::Before,
             std::cmp::Ordering::Greater if row == 0 || rows.path(row - 1).map_err(damaged(batch))? < *path => {
-                Step::Absent
+                SeekStep::Absent
             }
-            std::cmp::Ordering::Greater => Step::Elsewhere,
+            std::cmp::Ordering::Greater => SeekStep::Elsewhere,
         };
         self.batch = Some(rows);
-        if !matches!(step, Step::Absent | Step::Elsewhere) {
+        if !matches!(step, SeekStep::Absent | SeekStep::Elsewhere) {
             self.place.row += 1;
         }
         Ok(step)
     }
 }
 
-enum Step {
+enum SeekStep {
     /// The row is at the path.
     At(Box<Entry>),
     /// The row is after the path, and the one before it is before.

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryPath};
 use crate::format::id::SnapshotId;
 use crate::format::name::ObjectName;
-use crate::storage::{Nowhere, ObjectWriter, Storage};
+use crate::storage::{NullWriter, ObjectWriter, Storage};
 
 /// What came out of a damaged snapshot.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl<'s> SalvagedRows<'s> {
     /// # Errors
     /// As [`Self::for_each`].
     pub fn id(&self) -> Result<SnapshotId> {
-        let mut writer = self.begin(Box::new(Nowhere))?;
+        let mut writer = self.begin(Box::new(NullWriter))?;
         self.for_each(&mut |entry| match writer.push(entry) {
             Err(Error::Refused { .. }) => Ok(()),
             pushed => pushed,

@@ -1,7 +1,7 @@
 //! Small files that claim much: refused before anything is allocated.
 
 use super::rows::{file, path};
-use super::{Numbers, Shelf, recipes};
+use super::{Shelf, TestRng, recipes};
 use crate::catalog::columns::{RECIPE_PIECES_MAX, RecipeRows, Table, TableWriter};
 use crate::catalog::recipe::RecipesFile;
 use crate::catalog::snapshot::{Snapshot, SnapshotInfo, SnapshotWriter};
@@ -63,7 +63,7 @@ fn a_batch_that_is_none_of_those_that_are_written_is_refused_unread() {
 #[test]
 fn ends_do_not_shrink_by_much() {
     // The bound on what a long recipe may claim: no list of ascending ends comes near it, at the level they are written.
-    let mut numbers = Numbers(5);
+    let mut numbers = TestRng(5);
     let steps: Vec<Box<dyn Fn(u64) -> u64>> = vec![
         Box::new(|n| n * (64 << 10)),
         Box::new(|n| n * (128 << 10)),

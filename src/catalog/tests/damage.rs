@@ -1,6 +1,6 @@
 use super::recipes::pieces;
 use super::rows::strange_entries;
-use super::{Numbers, Shelf, recipes, snapshots};
+use super::{Shelf, TestRng, recipes, snapshots};
 use crate::catalog::recipe::{RecipesFile, RecipesWriter};
 use crate::catalog::snapshot::{Snapshot, SnapshotInfo, SnapshotWriter, read_info};
 use crate::error::{Error, Result};
@@ -95,7 +95,7 @@ fn a_hostile_snapshot_changed_in_several_places_is_never_a_panic() {
 #[test]
 fn hostile_recipes_changed_in_several_places_are_never_a_panic() {
     let shelf = Shelf::default();
-    let mut numbers = Numbers(8);
+    let mut numbers = TestRng(8);
     let mut writer = RecipesWriter::begin(shelf.writer().unwrap()).unwrap().uncompressed();
     for n in [3, 1, 20] {
         let pieces = pieces(&mut numbers, n);
@@ -111,7 +111,7 @@ fn hostile_recipes_changed_in_several_places_are_never_a_panic() {
 }
 
 fn changed_in_several_places(good: &[u8], mut each: impl FnMut(Vec<u8>)) {
-    let mut numbers = Numbers(9);
+    let mut numbers = TestRng(9);
     for _ in 0..CASES {
         let mut bad = good.to_vec();
         for _ in 0..1 + numbers.below(6) {
@@ -129,7 +129,7 @@ fn changed_in_several_places(good: &[u8], mut each: impl FnMut(Vec<u8>)) {
 #[test]
 fn recipes_changed_anywhere_are_damaged_or_unchanged() {
     let shelf = Shelf::default();
-    let mut numbers = Numbers(8);
+    let mut numbers = TestRng(8);
     let list: Vec<_> = [3, 1, 20].map(|n| pieces(&mut numbers, n)).to_vec();
     let id = recipes::write(&shelf, &list).unwrap().id;
     let name = ObjectName::Recipes(id);

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::rows::{any_entries, file, path, strange_entries, tree};
-use super::{Numbers, Shelf};
+use super::{Shelf, TestRng};
 use crate::Error;
 use crate::catalog::snapshot::{SalvagedRows, Snapshot, SnapshotInfo, SnapshotWriter, WrittenSnapshot, read_info};
 use crate::format::entry::Entry;
@@ -32,7 +32,7 @@ fn all(snapshot: &Snapshot<'_>) -> Vec<Entry> {
 
 /// Many rows, some of them with labels, over several batches.
 fn labelled_tree() -> Vec<Entry> {
-    let mut numbers = Numbers(3);
+    let mut numbers = TestRng(3);
     let mut entries = tree(20_000);
     for entry in &mut entries {
         entry.labels = match numbers.below(4) {

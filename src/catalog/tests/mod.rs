@@ -96,9 +96,9 @@ impl ObjectWriter for ShelfWriter {
 }
 
 /// SplitMix64: the same numbers everywhere.
-struct Numbers(u64);
+struct TestRng(u64);
 
-impl Numbers {
+impl TestRng {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{Numbers, Shelf};
+use super::{Shelf, TestRng};
 use crate::Error;
 use crate::catalog::recipe::{KeptRecipes, RecipePlace, RecipesFile, RecipesWriter, WrittenRecipes};
 use crate::format::id::{ChunkId, RecipeId, RecipesFileId};
@@ -16,7 +16,7 @@ pub(super) fn write(shelf: &Shelf, recipes: &[Vec<Piece>]) -> Option<WrittenReci
     writer.finish(shelf).unwrap()
 }
 
-pub(super) fn pieces(numbers: &mut Numbers, n: u64) -> Vec<Piece> {
+pub(super) fn pieces(numbers: &mut TestRng, n: u64) -> Vec<Piece> {
     let mut end = 0;
     (0..n)
         .map(|_| {
@@ -36,7 +36,7 @@ fn no_recipes_make_no_file() {
 #[test]
 fn recipes_across_batches_read_back_in_any_order() {
     let shelf = Shelf::default();
-    let mut numbers = Numbers(3);
+    let mut numbers = TestRng(3);
     // Small ones, one larger than a batch, small ones, and more rows than a batch has.
     let mut lengths = vec![2; 100];
     lengths.extend([300_000, 3, 262_144, 1]);
@@ -74,7 +74,7 @@ fn written_as(pieces: &[Piece]) -> (RecipeId, Vec<Piece>) {
 #[test]
 fn one_recipe_is_read_without_the_others() {
     let shelf = Shelf::default();
-    let mut numbers = Numbers(4);
+    let mut numbers = TestRng(4);
     let recipes: Vec<_> = (0..40_000).map(|_| pieces(&mut numbers, 4)).collect();
     let written = write(&shelf, &recipes).unwrap();
     shelf.taken_read_bytes();
@@ -87,7 +87,7 @@ fn one_recipe_is_read_without_the_others() {
 #[test]
 fn neighbours_of_a_recipe_and_of_the_one_before_are_read_for_nothing() {
     let shelf = Shelf::default();
-    let mut numbers = Numbers(14);
+    let mut numbers = TestRng(14);
     let recipes: Vec<_> = (0..40_000).map(|_| pieces(&mut numbers, 4)).collect();
     let written = write(&shelf, &recipes).unwrap();
     let file = RecipesFile::open(&shelf, written.id).unwrap();
@@ -107,7 +107,7 @@ fn neighbours_of_a_recipe_and_of_the_one_before_are_read_for_nothing() {
 #[test]
 fn kept_recipes_are_bounded() {
     let shelf = Shelf::default();
-    let mut numbers = Numbers(15);
+    let mut numbers = TestRng(15);
     // Each batch about 10 MB.
     let recipes: Vec<_> = (0..8).map(|_| pieces(&mut numbers, 250_000)).collect();
     let written = write(&shelf, &recipes).unwrap();
@@ -127,7 +127,7 @@ fn kept_recipes_are_bounded() {
 #[test]
 fn a_recipe_that_is_not_its_id_is_refused() {
     let shelf = Shelf::default();
-    let mut numbers = Numbers(5);
+    let mut numbers = TestRng(5);
     let good = pieces(&mut numbers, 3);
     let mut backwards = good.clone();
     backwards[1].end = backwards[0].end;
@@ -146,7 +146,7 @@ fn a_recipe_that_is_not_its_id_is_refused() {
 #[test]
 fn recipes_take_36_bytes_a_piece() {
     let shelf = Shelf::default();
-    let mut numbers = Numbers(6);
+    let mut numbers = TestRng(6);
     let recipes: Vec<_> = (0..500).map(|n| pieces(&mut numbers, 2 + n % 400)).collect();
     let count: usize = recipes.iter().map(Vec::len).sum();
     let written = write(&shelf, &recipes).unwrap();
@@ -157,7 +157,7 @@ fn recipes_take_36_bytes_a_piece() {
 #[test]
 fn versions_of_a_file_added_together_share_their_ids() {
     let shelf = Shelf::default();
-    let mut numbers = Numbers(7);
+    let mut numbers = TestRng(7);
     let old = pieces(&mut numbers, 80_000);
     let mut new = old.clone();
     for piece in new.iter_mut().skip(20_000).step_by(3) {

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::Numbers;
+use super::TestRng;
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity, Xattr};
 use crate::format::id::{ChunkId, RecipeId};
 use crate::format::label::Labels;
@@ -64,10 +64,10 @@ pub(super) fn strange_entries() -> Vec<Entry> {
 /// A source tree as it is found on disks: names with common beginnings, a time and an inode of its own for each file,
 /// one owner.
 pub(super) fn tree(files: u64) -> Vec<Entry> {
-    let mut numbers = Numbers(1);
+    let mut numbers = TestRng(1);
     let words =
         ["drivers", "net", "include", "asm", "kernel", "amd", "display", "core", "test", "media", "sound", "fs"];
-    let word = |numbers: &mut Numbers| words[usize::try_from(numbers.below(12)).unwrap()];
+    let word = |numbers: &mut TestRng| words[usize::try_from(numbers.below(12)).unwrap()];
     let mut all = std::collections::BTreeMap::new();
     let mut inode = 1 << 20;
     while (all.len() as u64) < files {

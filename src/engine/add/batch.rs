@@ -1,18 +1,18 @@
-//! Small files, many to a job, so that system calls and not hand-overs between threads set the pace.
+//! Small files, many to a task, so that system calls and not hand-overs between threads set the pace.
 
 use std::io;
 use std::ops::Range;
 
 use super::archive::{Guess, Small, SmallArchive, read_small};
-use super::budget::Held;
+use super::budget::MemoryPermit;
 use super::pool::Buffer;
 use super::report::Problem;
-use super::worker::Tools;
+use super::worker::WorkerContext;
 use crate::chunk::finder::{Finder, Span};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind};
 use crate::format::id::ChunkId;
-use crate::ingest::{Changed, Completed, Found, OpenFile, Package};
+use crate::ingest::{Changed, Completed, OpenFile, Package, WalkedEntry};
 
 /// A file that says it is small may grow while it is read, or say nothing true; beyond this many bytes more, the rest of
 /// one that grew is left and reported, and one that did not is read as a stream.
@@ -25,7 +25,7 @@ pub(super) type Problems = Vec<Problem>;
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) items: Vec<Item>,
-    pub(super) held: Held,
+    pub(super) held: MemoryPermit,
 }
 
 /// One entry of a batch.
@@ -34,9 +34,9 @@ pub(super) enum Item {
     /// Known already, from the parent snapshot.
     Row(Box<Entry>),
     /// To be completed, and read if it is a file.
-    Read(Box<Found>),
+    Read(Box<WalkedEntry>),
     /// A file and its bytes.
-    Given(Box<Entry>, Buffer),
+    InMemory(Box<Entry>, Buffer),
     /// Not to be had.
     Failed(Problem),
 }
@@ -47,7 +47,7 @@ pub(super) struct BatchDone {
     pub(super) outcomes: Vec<Outcome>,
     /// The bytes of all files of the batch, one after the other, holes left out.
     pub(super) data: Buffer,
-    pub(super) _held: Held,
+    pub(super) _held: MemoryPermit,
 }
 
 /// What came of an [`Item`].
@@ -60,9 +60,9 @@ pub(super) enum Outcome {
     /// An archive that was read.
     Archive { entry: Box<Entry>, archive: Box<SmallArchive>, package: Option<Package>, problems: Problems },
     /// A compressed archive that is too large to be read at once.
-    Unpack(Box<Found>),
+    Unpack(Box<WalkedEntry>),
     /// A file whose file system does not know its size, too large to be read at once.
-    Unsized(Box<Found>),
+    Unsized(Box<WalkedEntry>),
     /// Left out of the snapshot.
     Skipped(Problem),
 }
@@ -79,8 +79,8 @@ pub(super) struct Cut {
 }
 
 impl Batch {
-    pub(super) fn run(mut self, tools: &Tools) -> BatchDone {
-        let mut data = tools.small.take_empty();
+    pub(super) fn run(mut self, context: &WorkerContext) -> BatchDone {
+        let mut data = context.small.take_empty();
         let mut unpacked_bytes = 0;
         let outcomes = self
             .items
@@ -88,8 +88,8 @@ impl Batch {
             .map(|item| match item {
                 Item::Row(entry) => Outcome::Row(entry, Problems::new()),
                 Item::Failed(problem) => Outcome::Skipped(problem),
-                Item::Read(found) => read(*found, tools, &mut data, &mut unpacked_bytes),
-                Item::Given(entry, bytes) => take_given(entry, &bytes, &tools.finder, &mut data),
+                Item::Read(found) => read(*found, context, &mut data, &mut unpacked_bytes),
+                Item::InMemory(entry, bytes) => take_given(entry, &bytes, &context.finder, &mut data),
             })
             .collect();
         self.held.grow(unpacked_bytes);
@@ -97,12 +97,12 @@ impl Batch {
     }
 }
 
-fn read(found: Found, tools: &Tools, data: &mut Vec<u8>, unpacked_bytes: &mut usize) -> Outcome {
+fn read(found: WalkedEntry, context: &WorkerContext, data: &mut Vec<u8>, unpacked_bytes: &mut usize) -> Outcome {
     let begin = data.len();
     let outcome = if found.stat.kind == EntryKind::File {
-        read_file(&found, tools, data, unpacked_bytes)
+        read_file(&found, context, data, unpacked_bytes)
     } else {
-        tools.metadata.complete(&found).map(|Completed { entry, lost }| {
+        context.metadata.complete(&found).map(|Completed { entry, lost }| {
             let problems = lost.iter().map(|error| Problem::incomplete(&found.disk, error)).collect();
             Outcome::Row(Box::new(entry), problems)
         })
@@ -129,10 +129,15 @@ fn take_given(mut entry: Box<Entry>, bytes: &[u8], finder: &Finder, data: &mut V
 }
 
 /// Reads a file, unless it is one that cannot be read at once.
-fn read_file(found: &Found, tools: &Tools, data: &mut Vec<u8>, unpacked_bytes: &mut usize) -> Result<Outcome> {
+fn read_file(
+    found: &WalkedEntry,
+    context: &WorkerContext,
+    data: &mut Vec<u8>,
+    unpacked_bytes: &mut usize,
+) -> Result<Outcome> {
     let failed = |source: io::Error| Error::io("read", &found.disk, source);
     let file = OpenFile::open(found)?;
-    let Completed { mut entry, lost } = tools.metadata.complete_open(found, &file);
+    let Completed { mut entry, lost } = context.metadata.complete_open(found, &file);
     let mut problems: Problems = lost.iter().map(|error| Problem::incomplete(&found.disk, error)).collect();
     let size = file.stat().size;
     let mut cuts = Vec::new();
@@ -153,13 +158,13 @@ fn read_file(found: &Found, tools: &Tools, data: &mut Vec<u8>, unpacked_bytes: &
         }
         let bytes = data.get(begin..).unwrap_or_default();
         at = extent.start + bytes.len() as u64;
-        let guess = if extent.start == 0 && tools.archives.recognise { Guess::of(bytes) } else { None };
+        let guess = if extent.start == 0 && context.archives.recognise { Guess::of(bytes) } else { None };
         // An archive with holes is rare, and kept as the file that it is.
         if let Some(guess) = guess.filter(|_| extent.end == size) {
             let place = begin..data.len();
             // What is in a compressed one is put behind it.
             let package = Package::by_name(found.path.name()).filter(|package| package.is_one(bytes));
-            match read_small(guess, tools.archives, data, place, unpacked_bytes, &tools.finder) {
+            match read_small(guess, context.archives, data, place, unpacked_bytes, &context.finder) {
                 Small::Archive(archive) => {
                     let changed = file.difference(at, true).map_err(failed)?;
                     problems.extend(changed.map(|changed| Problem::changed(&found.disk, changed)));
@@ -171,7 +176,7 @@ fn read_file(found: &Found, tools: &Tools, data: &mut Vec<u8>, unpacked_bytes: &
             }
         }
         let bytes = data.get(begin..).unwrap_or_default();
-        cut_and_hash(bytes, begin, &tools.finder, &mut cuts);
+        cut_and_hash(bytes, begin, &context.finder, &mut cuts);
         is_short = at < extent.end;
         if is_short {
             break;

@@ -1,33 +1,33 @@
 //! How much data is in flight? A count of bytes held by buffers anywhere in the pipeline.
 //!
-//! Invariant: a job is begun only while the count is below the limit, so buffers never hold more than the limit and one
-//! job. Only the conductor begins jobs; anybody may give bytes back, by dropping what holds them.
+//! Invariant: a task is begun only while the count is below the limit, so buffers never hold more than the limit and one
+//! task. Only the pipeline begins tasks; anybody may give bytes back, by dropping what holds them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bytes in flight and their limit.
 #[derive(Debug, Clone)]
-pub(super) struct Budget {
+pub(super) struct MemoryBudget {
     held: Arc<AtomicUsize>,
     limit: usize,
 }
 
 /// Some bytes in flight; dropping it gives them back.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct MemoryPermit {
     bytes: usize,
     of: Arc<AtomicUsize>,
 }
 
-impl Budget {
+impl MemoryBudget {
     pub(super) fn new(limit: usize) -> Self {
         Self { held: Arc::default(), limit }
     }
 
-    pub(super) fn hold(&self, bytes: usize) -> Held {
+    pub(super) fn hold(&self, bytes: usize) -> MemoryPermit {
         self.held.fetch_add(bytes, Ordering::AcqRel);
-        Held { bytes, of: Arc::clone(&self.held) }
+        MemoryPermit { bytes, of: Arc::clone(&self.held) }
     }
 
     pub(super) fn is_spent(&self) -> bool {
@@ -35,7 +35,7 @@ impl Budget {
     }
 }
 
-impl Held {
+impl MemoryPermit {
     /// Counts more bytes with these.
     pub(super) fn grow(&mut self, bytes: usize) {
         self.of.fetch_add(bytes, Ordering::AcqRel);
@@ -43,7 +43,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for MemoryPermit {
     fn drop(&mut self) {
         self.of.fetch_sub(self.bytes, Ordering::AcqRel);
     }

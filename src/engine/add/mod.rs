@@ -1,33 +1,33 @@
 //! How does data get in? Walk, read, cut, hash, dedup, compress, pack; then recipes; then the snapshot.
 //!
 //! ```text
-//!  conductor (the calling thread)            workers                     packer
-//!  walk, compare with the parent   ──jobs──▶ read, cut, hash
+//!  pipeline (the calling thread)            workers                     packer
+//!  walk, compare with the parent   ──tasks──▶ read, cut, hash
 //!  put results back in order       ◀─events─
 //!  seams, dedup, fill frames       ─frames─▶ compress        ──frames──▶ order, write, sync packs
 //!  index, recipes, snapshot rows   ◀────────────────events───────────────
 //! ```
 //!
-//! Everything that decides what is stored and where happens on the conductor, in the order of the walk; so a store comes
+//! Everything that decides what is stored and where happens on the coordinating thread, in the order of the walk; so a store comes
 //! out the same, byte for byte, however many workers there are. The order of commits is that of the invariants: packs are
 //! durable before the recipes that name their chunks (1), recipes before the snapshot that names them (2).
 
 pub(super) mod archive;
 mod batch;
 mod budget;
-mod conductor;
-mod gate;
-mod given;
 mod packer;
 mod parent;
+mod pipeline;
 mod pool;
 mod report;
 mod rows;
 mod segment;
+mod semaphore;
 mod sink;
 mod stream;
 mod worker;
 mod writer;
+mod writer_source;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -42,16 +42,16 @@ pub use report::{AddReport, AddTotals, ClockBehind, Problem};
 pub(crate) use stream::StopReader;
 pub use writer::{Writer, WriterOptions};
 
-use self::budget::Budget;
-use self::conductor::{Conductor, Ends, Setting};
-use self::given::Given;
+use self::budget::MemoryBudget;
 use self::packer::{FinishedPack, Packing};
+use self::pipeline::{AddPipeline, Ends, Setting};
 use self::pool::Pool;
-use self::worker::{Done, Queues, Tools};
+use self::worker::{Queues, TaskResult, WorkerContext};
+use self::writer_source::WriterSource;
+use super::chunk_index::ChunkIndex;
 use super::commit::PacksDurable;
 use super::control::Control;
 use super::labels::{Labeller, Labelling};
-use super::locate::Locator;
 use super::{SnapshotList, Store, UnreadableSnapshot};
 use crate::catalog::snapshot::{Root, Snapshot, SnapshotInfo};
 use crate::chunk::finder::Finder;
@@ -99,11 +99,11 @@ impl Default for AddRequest {
     }
 }
 
-/// What workers and the packer tell the conductor.
+/// What workers and the packer tell the pipeline.
 #[derive(Debug)]
 enum Event {
-    /// A job is done.
-    Done(u64, Done),
+    /// A task is done.
+    TaskResult(u64, TaskResult),
     /// A frame is in its pack, and its memory free.
     Written,
     /// A pack is durable.
@@ -120,7 +120,7 @@ pub const MEMORY_BYTES_DEFAULT: usize = 256 << 20;
 /// What an add needs to take entries from a [`Writer`].
 #[derive(Debug)]
 struct FromWriter {
-    given: Given,
+    given: WriterSource,
     /// Buffers for parts of long files.
     segments: Pool,
     /// How much of the memory is for what was given and not taken yet.
@@ -129,7 +129,7 @@ struct FromWriter {
     ready: Sender<()>,
 }
 
-/// The smallest `--memory`: a few jobs and frames.
+/// The smallest `--memory`: a few tasks and frames.
 pub const MEMORY_BYTES_MIN: usize = 32 << 20;
 
 impl Store {
@@ -153,18 +153,18 @@ impl Store {
         self.sweep();
         // First, or gc may delete what this add relies on: see `engine::gc`.
         let session = self.coordination().begin()?;
-        let locator = Locator::open_without(self, session.storage(), session.pending().clone())?;
-        let (jobs, for_jobs) = unbounded();
+        let chunk_index = ChunkIndex::open_without(self, session.storage(), session.pending().clone())?;
+        let (tasks, for_tasks) = unbounded();
         let (frames, for_frames) = unbounded();
         let (to_pack, for_packer) = unbounded();
-        let (events, for_conductor) = unbounded();
-        let queues = Queues { jobs: for_jobs, frames: for_frames, to_pack: to_pack.clone(), events: events.clone() };
+        let (events, for_pipeline) = unbounded();
+        let queues = Queues { tasks: for_tasks, frames: for_frames, to_pack: to_pack.clone(), events: events.clone() };
         let given_bytes = from.as_ref().map_or(0, |from| from.gate_bytes);
-        let budget = Budget::new(request.memory_bytes.saturating_sub(given_bytes));
+        let budget = MemoryBudget::new(request.memory_bytes.saturating_sub(given_bytes));
         let labeller = Labeller::new(&request.labels)?;
         let settings = self.settings();
         let finder = Finder::new(settings.profile);
-        let tools = Tools {
+        let context = WorkerContext {
             finder,
             metadata: Metadata::new(),
             frames: settings.frames,
@@ -182,38 +182,39 @@ impl Store {
         let clock = later.map(|later| ClockBehind { snapshot: later.id, time_ns: later.info.time_ns });
         let report = std::thread::scope(|scope| {
             for _ in 0..request.threads.max(1) {
-                let (queues, tools) = (queues.clone(), &tools);
-                scope.spawn(move || worker::run(tools, &queues));
+                let (queues, context) = (queues.clone(), &context);
+                scope.spawn(move || worker::run(context, &queues));
             }
             drop(queues);
-            let (storage, locator) = (session.storage(), &locator);
-            let packing = Packing { storage, pack_bytes: self.pack_bytes, condemned: &locator.condemned().packs };
+            let (storage, chunk_index) = (session.storage(), &chunk_index);
+            let packing =
+                Packing { storage, pack_bytes: self.pack_bytes, pending_deletes: &chunk_index.pending_deletes().packs };
             scope.spawn(move || packer::run(&packing, &for_packer, &events));
-            // Dropping the conductor closes the queues, and with them ends every thread of the scope.
-            let (parent, tools) = (parent.as_ref(), &tools);
+            // Dropping the pipeline closes the queues, and with them ends every thread of the scope.
+            let (parent, context) = (parent.as_ref(), &context);
             let (given, ready) = from.map(|from| (from.given, from.ready)).unzip();
             let setting = Setting {
                 store: self,
                 session: &*session,
-                locator,
+                chunk_index,
                 parent,
                 info,
                 request,
                 labeller,
                 control,
-                tools,
+                context,
                 budget,
                 given,
             };
-            let conductor = Conductor::new(setting, Ends { jobs, frames, to_pack, events: for_conductor })?;
+            let pipeline = AddPipeline::new(setting, Ends { tasks, frames, to_pack, events: for_pipeline })?;
             if let Some(ready) = ready {
                 // A writer that is not there any more has hung up its queue as well.
                 let _ = ready.send(());
             }
-            conductor.run()
+            pipeline.run()
         });
         // What was packed is worth knowing even if the add failed.
-        locator.close();
+        chunk_index.close();
         drop(session);
         let report = report?;
         Ok(AddReport { duration: begun.elapsed(), clock, unreadable: list.unreadable, ..report })
@@ -243,7 +244,7 @@ pub fn measure(paths: &[PathBuf], is_ended: &dyn Fn() -> bool) -> Option<(u64, u
         if is_ended() {
             return None;
         }
-        if let Walked::Found(found) = step {
+        if let Walked::Entry(found) = step {
             totals.0 += 1;
             totals.1 = found.stat.size.saturating_add(totals.1);
         }

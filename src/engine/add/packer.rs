@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::Event;
-use super::budget::Held;
+use super::budget::MemoryPermit;
 use super::pool::Buffer;
 use crate::engine::commit::PacksDurable;
 use crate::error::Result;
@@ -27,7 +27,7 @@ pub(super) struct EncodedFrame {
     pub(super) bytes: Buffer,
     pub(super) ids: Vec<ChunkId>,
     pub(super) lengths: Vec<u32>,
-    pub(super) held: Held,
+    pub(super) held: MemoryPermit,
 }
 
 /// What the packer is asked to do.
@@ -55,12 +55,12 @@ pub(super) struct Packing<'a> {
     /// A pack ends once it has this many bytes.
     pub(super) pack_bytes: u64,
     /// No pack is given the name of one of these: gc deletes by name.
-    pub(super) condemned: &'a BTreeSet<PackId>,
+    pub(super) pending_deletes: &'a BTreeSet<PackId>,
 }
 
 /// Works until its queue closes. Errors are sent as an event, after which nothing more is packed.
 pub(super) fn run<'a>(packing: &Packing<'a>, queue: &Receiver<ToPack>, events: &Sender<Event>) {
-    let Packing { storage, pack_bytes, condemned } = *packing;
+    let Packing { storage, pack_bytes, pending_deletes } = *packing;
     // Two packs may be syncing while the next one fills.
     let (permits, returned) = crossbeam_channel::bounded(2);
     for () in [(), ()] {
@@ -78,7 +78,7 @@ pub(super) fn run<'a>(packing: &Packing<'a>, queue: &Receiver<ToPack>, events: &
             }
             scope.spawn(move || {
                 let bytes = pack.bytes();
-                let event = match pack.finish_unlike(condemned) {
+                let event = match pack.finish_unlike(pending_deletes) {
                     Ok((id, directory)) => Event::Packed(FinishedPack { id, directory, bytes }),
                     Err(error) => Event::Fatal(error),
                 };
@@ -102,7 +102,7 @@ pub(super) fn run<'a>(packing: &Packing<'a>, queue: &Receiver<ToPack>, events: &
                         return;
                     }
                 }
-                // The conductor may be waiting for room.
+                // The pipeline may be waiting for room.
                 let _ = events.send(Event::Written);
                 if open.as_ref().is_some_and(|pack| pack.bytes() >= pack_bytes) {
                     open.take().into_iter().for_each(&finish);

@@ -4,7 +4,7 @@ use crate::catalog::snapshot::{ParentCursor, Snapshot};
 use crate::error::Result;
 use crate::format::archive::ArchiveForm;
 use crate::format::entry::{Content, Entry, EntryKind, Identity};
-use crate::ingest::{Found, Stat};
+use crate::ingest::{Stat, WalkedEntry};
 
 /// A tick of the kernel's clock is at most 10 ms long; twice that.
 const TICK_NS: i64 = 20_000_000;
@@ -37,7 +37,7 @@ impl<'a, 's> Parent<'a, 's> {
 
     /// The parent's row for this entry, if metadata prove it unchanged: kind, size, modification time, inode change
     /// time and inode are the same, and both times prove that nothing changed after the parent read it.
-    pub(super) fn unchanged(&mut self, found: &Found) -> Result<Option<Entry>> {
+    pub(super) fn unchanged(&mut self, found: &WalkedEntry) -> Result<Option<Entry>> {
         let Some(mut entry) = self.cursor.seek(&found.path)? else { return Ok(None) };
         let stat = &found.stat;
         let same = entry.kind == stat.kind

@@ -1,4 +1,4 @@
-//! Buffers that are used again, so that an add faults its memory in once and not for every job.
+//! Buffers that are used again, so that an add faults its memory in once and not for every task.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -9,7 +9,7 @@ use crate::engine::UnreadableSnapshot;
 use crate::error::Error;
 use crate::format::entry::{Entry, EntryKind};
 use crate::format::id::SnapshotId;
-use crate::ingest::{Changed, Found, Notice, has_vanished};
+use crate::ingest::{Changed, Notice, WalkedEntry, has_vanished};
 
 /// Something that an add could not keep as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Problem {
 
     /// An entry that the walk found and that could not be read. If it is not there any more, that is no loss, unless it
     /// was given by name.
-    pub(super) fn unread(found: &Found, error: &Error) -> Self {
+    pub(super) fn unread(found: &WalkedEntry, error: &Error) -> Self {
         if has_vanished(error) && !found.is_root() {
             return Self::noted(&found.disk, Notice::Vanished);
         }

@@ -11,18 +11,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::batch::Problems;
-use super::budget::Held;
+use super::budget::MemoryPermit;
 use super::pool::{Buffer, Pool};
 use super::report::Problem;
 use super::sink::{Lane, Sink};
-use super::stream::{Part, Stream};
+use super::stream::{Stream, StreamSegment};
 use crate::chunk::finder::{Finder, Span};
 use crate::chunk::seams::{SegmentCuts, SegmentScanner, Stitcher, WARM_UP, scan_segment};
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry};
 use crate::format::id::ChunkId;
 use crate::format::recipe::Piece;
-use crate::ingest::{Found, HEAD_BYTES, Metadata, OpenFile};
+use crate::ingest::{HEAD_BYTES, Metadata, OpenFile, WalkedEntry};
 
 /// How much one worker reads and cuts at a time.
 pub(super) const SEGMENT_BYTES: usize = 8 << 20;
@@ -33,7 +33,7 @@ const PIECE_BYTES: usize = 512 << 10;
 /// Where a big file's bytes come from.
 #[derive(Debug)]
 pub(super) enum Origin {
-    File { found: Box<Found>, file: OpenFile },
+    File { found: Box<WalkedEntry>, file: OpenFile },
     Stream { entry: Box<Entry> },
 }
 
@@ -73,7 +73,7 @@ pub(super) struct Segment {
     ends_extent: bool,
     /// Whether the file ends with it.
     is_last: bool,
-    held: Option<Held>,
+    held: Option<MemoryPermit>,
 }
 
 /// A segment, read, cut and hashed.
@@ -84,7 +84,7 @@ pub(super) struct SegmentDone {
     range: Range<u64>,
     found: io::Result<Scanned>,
     is_last: bool,
-    _held: Option<Held>,
+    _held: Option<MemoryPermit>,
 }
 
 #[derive(Debug)]
@@ -165,7 +165,7 @@ impl Segments {
 
 impl Origin {
     /// Opens a big file.
-    pub(super) fn open(found: Found) -> Result<Arc<Self>, Problem> {
+    pub(super) fn open(found: WalkedEntry) -> Result<Arc<Self>, Problem> {
         let file = OpenFile::open(&found).map_err(|error| Problem::unread(&found, &error))?;
         Ok(Arc::new(Self::File { found: Box::new(found), file }))
     }
@@ -210,7 +210,7 @@ impl Origin {
 
 impl Segment {
     /// A part of a stream that somebody else reads, warm-up first.
-    pub(super) fn of_part(origin: &Arc<Origin>, part: Part) -> Self {
+    pub(super) fn of_part(origin: &Arc<Origin>, part: StreamSegment) -> Self {
         Self::of_bytes(origin, 0, part.range, part.bytes, part.is_last)
     }
 
@@ -231,7 +231,7 @@ impl Segment {
         usize::try_from(self.range.end - self.range.start).unwrap_or(SEGMENT_BYTES)
     }
 
-    pub(super) fn holding(self, held: Held) -> Self {
+    pub(super) fn holding(self, held: MemoryPermit) -> Self {
         Self { held: Some(held), ..self }
     }
 
@@ -326,7 +326,7 @@ impl SegmentDone {
 
 /// Puts a file together from its segments, which come in order.
 #[derive(Debug)]
-pub(super) struct Assembling {
+pub(super) struct FileAssembler {
     origin: Arc<Origin>,
     finder: Finder,
     pieces: Vec<Piece>,
@@ -346,7 +346,7 @@ pub(super) struct Assembling {
     shrank: bool,
 }
 
-impl Assembling {
+impl FileAssembler {
     pub(super) fn new(origin: Arc<Origin>, finder: Finder) -> Self {
         Self {
             origin,

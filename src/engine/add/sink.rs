@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use super::budget::{Budget, Held};
+use super::budget::{MemoryBudget, MemoryPermit};
 use super::packer::FinishedPack;
 use super::pool::{Buffer, Pool};
 use super::worker::RawFrame;
-use crate::engine::locate::Locator;
+use crate::engine::chunk_index::ChunkIndex;
 use crate::error::Result;
 use crate::format::id::ChunkId;
 use crate::pack::frame::FrameSettings;
@@ -26,9 +26,9 @@ pub(super) enum Lane {
 /// Takes chunks in stream order, drops the known ones, groups the new ones into frames.
 #[derive(Debug)]
 pub(super) struct Sink<'a, 's> {
-    locator: &'a Locator<'s>,
+    chunk_index: &'a ChunkIndex<'s>,
     frames: Sender<RawFrame>,
-    budget: Budget,
+    budget: MemoryBudget,
     settings: FrameSettings,
     pool: Pool,
     /// The open frame of each lane.
@@ -48,19 +48,19 @@ struct OpenFrame {
     bytes: Buffer,
     ids: Vec<ChunkId>,
     lengths: Vec<u32>,
-    held: Held,
+    held: MemoryPermit,
 }
 
 impl<'a, 's> Sink<'a, 's> {
     pub(super) fn new(
-        locator: &'a Locator<'s>,
+        chunk_index: &'a ChunkIndex<'s>,
         frames: Sender<RawFrame>,
-        budget: Budget,
+        budget: MemoryBudget,
         settings: FrameSettings,
         pool: Pool,
     ) -> Self {
         Self {
-            locator,
+            chunk_index,
             frames,
             budget,
             settings,
@@ -77,7 +77,7 @@ impl<'a, 's> Sink<'a, 's> {
 
     /// Takes the next chunk of the stream.
     pub(super) fn take(&mut self, id: &ChunkId, chunk: &[u8], lane: Lane) -> Result<()> {
-        if self.fresh.contains(id) || self.locator.contains(id)? {
+        if self.fresh.contains(id) || self.chunk_index.contains(id)? {
             return Ok(());
         }
         self.fresh.insert(*id);
@@ -122,7 +122,7 @@ impl<'a, 's> Sink<'a, 's> {
         }
         self.pack_bytes += pack.bytes;
         self.packs += 1;
-        self.locator.add_pack(pack.id, Arc::clone(&pack.directory))
+        self.chunk_index.add_pack(pack.id, Arc::clone(&pack.directory))
     }
 }
 

@@ -43,7 +43,7 @@ enum Input {
 
 /// A segment of it.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct StreamSegment {
     pub(super) range: Range<u64>,
     /// The warm-up, then the segment.
     pub(super) bytes: Buffer,
@@ -66,7 +66,7 @@ impl Stream {
     }
 
     /// The next segment, `None` after the last. An empty stream has one.
-    pub(super) fn next(&mut self, pool: &Pool, is_stopped: &dyn Fn() -> bool) -> Result<Option<Part>> {
+    pub(super) fn next(&mut self, pool: &Pool, is_stopped: &dyn Fn() -> bool) -> Result<Option<StreamSegment>> {
         if std::mem::replace(&mut self.begun, true) && self.ahead.is_none() {
             return Ok(None);
         }
@@ -87,7 +87,7 @@ impl Stream {
         self.at = range.end;
         self.tail.clear();
         self.tail.extend_from_slice(bytes.get(bytes.len().saturating_sub(WARM_UP)..).unwrap_or_default());
-        Ok(Some(Part { range, bytes, is_last: self.ahead.is_none() }))
+        Ok(Some(StreamSegment { range, bytes, is_last: self.ahead.is_none() }))
     }
 
     /// Fills `free` with what begins at `at`; less only at the end.
@@ -184,7 +184,7 @@ mod tests {
         }
         let path = EntryPath::new(b"version").unwrap();
         let walk = Walk::new(vec![Root { disk: disk.clone(), path }], WalkOptions::default()).unwrap();
-        let found = walk.filter_map(|walked| if let Walked::Found(found) = walked { Some(found) } else { None });
+        let found = walk.filter_map(|walked| if let Walked::Entry(found) = walked { Some(found) } else { None });
         let origin = Origin::open(found.last().unwrap()).unwrap();
         let bytes = std::fs::read(disk).unwrap();
         for (bytes_max, is_named) in [(10, true), (bytes.len(), false), (bytes.len() + 1, false)] {

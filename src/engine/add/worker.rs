@@ -1,11 +1,11 @@
-//! Read, cut, hash, compress: what worker threads do for an add. Any worker takes any job; order is made elsewhere.
+//! Read, cut, hash, compress: what worker threads do for an add. Any worker takes any task; order is made elsewhere.
 
 use crossbeam_channel::{Receiver, Sender};
 
 use super::Event;
 use super::archive::{ArchiveBatch, ArchiveDone, Archives};
 use super::batch::{Batch, BatchDone};
-use super::budget::Held;
+use super::budget::MemoryPermit;
 use super::packer::{EncodedFrame, ToPack};
 use super::pool::{Buffer, Pool};
 use super::segment::{Segment, SegmentDone};
@@ -21,12 +21,12 @@ pub(super) struct RawFrame {
     pub(super) bytes: Buffer,
     pub(super) ids: Vec<ChunkId>,
     pub(super) lengths: Vec<u32>,
-    pub(super) held: Held,
+    pub(super) held: MemoryPermit,
 }
 
 /// Something to read and cut.
 #[derive(Debug)]
-pub(super) enum Job {
+pub(super) enum Task {
     /// Some small files and other entries.
     Batch(Batch),
     /// A part of a big file or stream.
@@ -35,7 +35,7 @@ pub(super) enum Job {
     Archive(ArchiveBatch),
 }
 
-impl Job {
+impl Task {
     /// How many bytes it will hold in memory.
     pub(super) fn weight(&self) -> usize {
         match self {
@@ -46,7 +46,7 @@ impl Job {
         }
     }
 
-    pub(super) fn holding(self, held: Held) -> Self {
+    pub(super) fn holding(self, held: MemoryPermit) -> Self {
         match self {
             Self::Batch(batch) => Self::Batch(batch),
             Self::Segment(segment) => Self::Segment(segment.holding(held)),
@@ -54,18 +54,18 @@ impl Job {
         }
     }
 
-    pub(super) fn run(self, tools: &Tools) -> Done {
+    pub(super) fn run(self, context: &WorkerContext) -> TaskResult {
         match self {
-            Self::Batch(batch) => Done::Batch(batch.run(tools)),
-            Self::Segment(segment) => Done::Segment(Box::new(segment.run(&tools.finder, &tools.segments))),
-            Self::Archive(batch) => Done::Archive(Box::new(batch.run(tools))),
+            Self::Batch(batch) => TaskResult::Batch(batch.run(context)),
+            Self::Segment(segment) => TaskResult::Segment(Box::new(segment.run(&context.finder, &context.segments))),
+            Self::Archive(batch) => TaskResult::Archive(Box::new(batch.run(context))),
         }
     }
 }
 
-/// A [`Job`] that is done.
+/// A [`Task`] that is done.
 #[derive(Debug)]
-pub(super) enum Done {
+pub(super) enum TaskResult {
     Batch(BatchDone),
     Segment(Box<SegmentDone>),
     Archive(Box<ArchiveDone>),
@@ -74,7 +74,7 @@ pub(super) enum Done {
 /// The queues a worker takes from and gives to.
 #[derive(Debug, Clone)]
 pub(super) struct Queues {
-    pub(super) jobs: Receiver<(u64, Job)>,
+    pub(super) tasks: Receiver<(u64, Task)>,
     pub(super) frames: Receiver<RawFrame>,
     pub(super) to_pack: Sender<ToPack>,
     pub(super) events: Sender<Event>,
@@ -82,7 +82,7 @@ pub(super) struct Queues {
 
 /// What workers share.
 #[derive(Debug)]
-pub(super) struct Tools {
+pub(super) struct WorkerContext {
     pub(super) finder: Finder,
     pub(super) metadata: Metadata,
     pub(super) frames: FrameSettings,
@@ -94,8 +94,8 @@ pub(super) struct Tools {
 }
 
 /// Works until both queues close. Frames come first: they free memory, and later stages wait for them.
-pub(super) fn run(tools: &Tools, queues: &Queues) {
-    let mut encoder = match FrameEncoder::new(tools.frames) {
+pub(super) fn run(context: &WorkerContext, queues: &Queues) {
+    let mut encoder = match FrameEncoder::new(context.frames) {
         Ok(encoder) => encoder,
         Err(error) => {
             let _ = queues.events.send(Event::Fatal(error));
@@ -103,7 +103,7 @@ pub(super) fn run(tools: &Tools, queues: &Queues) {
         }
     };
     let mut compress = |frame: RawFrame| {
-        let mut bytes = tools.small.take_empty();
+        let mut bytes = context.small.take_empty();
         let event = match encoder.encode(&frame.bytes, &frame.lengths, &mut bytes) {
             Ok(()) => {
                 let RawFrame { sequence, ids, lengths, held, bytes: raw } = frame;
@@ -117,11 +117,12 @@ pub(super) fn run(tools: &Tools, queues: &Queues) {
         };
         queues.events.send(event).is_ok()
     };
-    let cut = |(sequence, job): (u64, Job)| queues.events.send(Event::Done(sequence, job.run(tools))).is_ok();
-    let mut jobs = queues.jobs.clone();
+    let cut =
+        |(sequence, task): (u64, Task)| queues.events.send(Event::TaskResult(sequence, task.run(context))).is_ok();
+    let mut tasks = queues.tasks.clone();
     let mut frames = queues.frames.clone();
-    let (mut jobs_open, mut frames_open) = (true, true);
-    while jobs_open || frames_open {
+    let (mut tasks_open, mut frames_open) = (true, true);
+    while tasks_open || frames_open {
         if let Ok(frame) = frames.try_recv() {
             if !compress(frame) {
                 return;
@@ -133,9 +134,9 @@ pub(super) fn run(tools: &Tools, queues: &Queues) {
                 Ok(frame) => if !compress(frame) { return; },
                 Err(_) => { frames_open = false; frames = crossbeam_channel::never(); }
             },
-            recv(jobs) -> job => match job {
-                Ok(job) => if !cut(job) { return; },
-                Err(_) => { jobs_open = false; jobs = crossbeam_channel::never(); }
+            recv(tasks) -> task => match task {
+                Ok(task) => if !cut(task) { return; },
+                Err(_) => { tasks_open = false; tasks = crossbeam_channel::never(); }
             },
         }
     }

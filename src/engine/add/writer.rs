@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  threads of the program                    a thread of the writer
-//!  read the bytes, wait for room    ──gate──▶ the conductor of an add: workers, packer, commit as ever
+//!  read the bytes, wait for room    ──semaphore──▶ the pipeline of an add: workers, packer, commit as ever
 //! ```
 //!
 //! Invariants: all or nothing (only [`Writer::finish`] makes a snapshot, and only if everything that was accepted is in
@@ -17,13 +17,13 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 
-use super::conductor::SMALL_FILE_BYTES_MAX;
-use super::gate::Gate;
-use super::given::{Given, Incoming};
+use super::pipeline::SMALL_FILE_BYTES_MAX;
 use super::pool::{Buffer, Pool};
 use super::report::Problem;
 use super::segment::{Origin, SEGMENT_BYTES};
-use super::stream::Part;
+use super::semaphore::Semaphore;
+use super::stream::StreamSegment;
+use super::writer_source::{WriterMessage, WriterSource};
 use super::{AddReport, AddRequest, FromWriter, MEMORY_BYTES_DEFAULT};
 use crate::catalog::snapshot::SnapshotWriter;
 use crate::chunk::seams::WARM_UP;
@@ -73,8 +73,8 @@ impl Default for WriterOptions {
 /// written by then are in nobody's way: the next add that needs their chunks uses them, gc removes them.
 #[derive(Debug)]
 pub struct Writer {
-    queue: Sender<Incoming>,
-    gate: Arc<Gate>,
+    queue: Sender<WriterMessage>,
+    semaphore: Arc<Semaphore>,
     segments: Pool,
     control: Arc<Control>,
     store: Store,
@@ -82,7 +82,7 @@ pub struct Writer {
     now: Entry,
     /// The keys of all labels so far.
     label_keys: Mutex<BTreeSet<Arc<str>>>,
-    conductor: Option<JoinHandle<Result<AddReport>>>,
+    pipeline: Option<JoinHandle<Result<AddReport>>>,
 }
 
 impl Store {
@@ -119,16 +119,16 @@ impl Store {
         let WriterOptions { memory_bytes, threads, tags, labels, control } = options;
         let label_keys = Labeller::new(&labels)?.keys().iter().cloned().collect();
         let gate_bytes = memory_bytes / GATE_SHARE;
-        let gate = Arc::new(Gate::new(gate_bytes));
+        let semaphore = Arc::new(Semaphore::new(gate_bytes));
         let segments = Pool::default();
         let (queue, given) = unbounded();
         let (ready, is_ready) = bounded(1);
         let request = AddRequest { memory_bytes, threads, tags, labels, ..AddRequest::default() };
-        let conductor = {
+        let pipeline = {
             let (store, control, segments) = (self.clone(), Arc::clone(&control), segments.clone());
-            let closing = Closing(Arc::clone(&gate));
+            let closing = Closing(Arc::clone(&semaphore));
             std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
-                let from = FromWriter { given: Given::new(given), segments, gate_bytes, ready };
+                let from = FromWriter { given: WriterSource::new(given), segments, gate_bytes, ready };
                 let outcome = store.run_add(&request, &control, Some(from));
                 closing.0.close(&match &outcome {
                     Ok(_) => "it is finished".to_owned(),
@@ -137,21 +137,21 @@ impl Store {
                 outcome
             })
         };
-        let conductor = conductor.map_err(|source| Error::io("start", "a thread", source))?;
+        let pipeline = pipeline.map_err(|source| Error::io("start", "a thread", source))?;
         if is_ready.recv().is_err() {
             // It ended before it was ready. That it could end well without having been told so is not so.
-            return joined(conductor).and_then(|_| Err(Error::Internal("the writer ended early".to_owned())));
+            return joined(pipeline).and_then(|_| Err(Error::Internal("the writer ended early".to_owned())));
         }
         Ok(Writer {
             queue,
-            gate,
+            semaphore,
             segments,
             control,
             store: self.clone(),
             metadata: Metadata::new(),
             now: made_now(EntryPath::default(), EntryKind::File),
             label_keys: Mutex::new(label_keys),
-            conductor: Some(conductor),
+            pipeline: Some(pipeline),
         })
     }
 }
@@ -202,7 +202,7 @@ impl Writer {
         if let Err(error) = read {
             let path = entry.path.as_path();
             let told = Error::io("read", path, same_error(&error));
-            self.send(Incoming::Failed(Problem::skipped(path, &told)))?;
+            self.send(WriterMessage::Failed(Problem::skipped(path, &told)))?;
             return Err(Error::io("read", path, error));
         }
         let length = first.len();
@@ -242,8 +242,8 @@ impl Writer {
     /// As [`Writer::add`], but for reading.
     pub fn add_entry(&self, entry: Entry) -> Result<()> {
         let entry = self.checked(entry, false)?;
-        let pass = self.pass(ENTRY_BYTES)?;
-        self.send(Incoming::Row(Box::new(entry), pass))
+        let permit = self.permit(ENTRY_BYTES)?;
+        self.send(WriterMessage::Row(Box::new(entry), permit))
     }
 
     /// Makes the snapshot of all that was given, durable, and says what it came to.
@@ -254,8 +254,8 @@ impl Writer {
     /// written.
     pub fn finish(mut self) -> Result<AddReport> {
         // If nobody listens any more, the outcome says why.
-        let _ = self.queue.send(Incoming::Finish);
-        self.conductor.take().map_or_else(|| Err(Error::Usage("the writer is finished".to_owned())), joined)
+        let _ = self.queue.send(WriterMessage::Finish);
+        self.pipeline.take().map_or_else(|| Err(Error::Usage("the writer is finished".to_owned())), joined)
     }
 
     fn checked(&self, entry: Entry, is_file: bool) -> Result<Entry> {
@@ -284,19 +284,19 @@ impl Writer {
     }
 
     fn send_file(&self, entry: Entry, bytes: Buffer) -> Result<()> {
-        let pass = self.pass(bytes.capacity() + ENTRY_BYTES)?;
-        self.send(Incoming::File(Box::new(entry), bytes, pass))
+        let permit = self.permit(bytes.capacity() + ENTRY_BYTES)?;
+        self.send(WriterMessage::File(Box::new(entry), bytes, permit))
     }
 
     /// Waits for room.
-    fn pass(&self, bytes: usize) -> Result<super::gate::Pass> {
+    fn permit(&self, bytes: usize) -> Result<super::semaphore::Permit> {
         if self.control.is_stopped() {
             return Err(Error::Interrupted { kept: "the writer was stopped; no snapshot will be made".to_owned() });
         }
-        self.gate.enter(bytes).map_err(|why| self.stopped(&why))
+        self.semaphore.enter(bytes).map_err(|why| self.stopped(&why))
     }
 
-    fn send(&self, message: Incoming) -> Result<()> {
+    fn send(&self, message: WriterMessage) -> Result<()> {
         self.queue.send(message).map_err(|_| self.stopped("its thread is gone"))
     }
 
@@ -307,11 +307,11 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if let Some(conductor) = self.conductor.take() {
+        if let Some(pipeline) = self.pipeline.take() {
             // The queue ends without the word that it is finished.
             self.queue = unbounded().0;
             // Nobody is there to be told.
-            let _ = conductor.join();
+            let _ = pipeline.join();
         }
     }
 }
@@ -339,10 +339,10 @@ impl Begun<'_> {
             let range = at..at + (bytes.len() - tail.len()) as u64;
             at = range.end;
             tail = bytes.get(bytes.len().saturating_sub(WARM_UP)..).unwrap_or_default().to_vec();
-            let pass = self.writer.pass(bytes.len())?;
+            let permit = self.writer.permit(bytes.len())?;
             let Some(origin) = &self.origin else { return Ok(Ok(at)) };
-            let part = Part { range, bytes, is_last: ahead.is_none() };
-            self.writer.send(Incoming::Part(Arc::clone(origin), part, pass))?;
+            let part = StreamSegment { range, bytes, is_last: ahead.is_none() };
+            self.writer.send(WriterMessage::StreamSegment(Arc::clone(origin), part, permit))?;
             let Some(ahead) = ahead else {
                 self.origin = None;
                 return Ok(Ok(at));
@@ -356,7 +356,7 @@ impl Begun<'_> {
     fn give_up(&mut self, error: io::Error) {
         if let Some(origin) = self.origin.take() {
             // If nobody listens any more, there will be no snapshot either.
-            let _ = self.writer.queue.send(Incoming::Broken(origin, error));
+            let _ = self.writer.queue.send(WriterMessage::Broken(origin, error));
         }
     }
 }
@@ -367,8 +367,8 @@ impl Drop for Begun<'_> {
     }
 }
 
-/// Closes the gate when the add has ended, even in panic.
-struct Closing(Arc<Gate>);
+/// Closes the semaphore when the add has ended, even in panic.
+struct Closing(Arc<Semaphore>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
@@ -376,8 +376,8 @@ impl Drop for Closing {
     }
 }
 
-fn joined(conductor: JoinHandle<Result<AddReport>>) -> Result<AddReport> {
-    conductor.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+fn joined(pipeline: JoinHandle<Result<AddReport>>) -> Result<AddReport> {
+    pipeline.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn entry_path(path: &Path) -> Result<EntryPath> {

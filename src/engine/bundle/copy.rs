@@ -36,7 +36,7 @@ pub(super) fn copy_object(
         ObjectName::Pack(id) => copy_pack(storage, id, &read_directory(storage, id)?, control, take),
         ObjectName::Recipes(id) => copy_hashed(storage, name, bytes, CatalogHasher::recipes(), id.0, control, take),
         ObjectName::Snapshot(id) => copy_hashed(storage, name, bytes, CatalogHasher::snapshot(), id.0, control, take),
-        ObjectName::Condemned(_) => Ok(()),
+        ObjectName::PendingDeletes(_) => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What goes into a bundle? What the snapshots need that it does not have.
 //!
-//! gc's marking tells what the snapshots reach, and which pack or recipes file is home to what: those of the bundle
-//! before those of the store. What is home to much goes as it is. What is home to little, because other snapshots need the
+//! gc's marking tells what the snapshots reach, and which pack or recipes file is retained to what: those of the bundle
+//! before those of the store. What is retained to much goes as it is. What is retained to little, because other snapshots need the
 //! rest or none does, is written anew first, as gc would, into a file without a name. So a bundle of one of many snapshots
 //! has little that it does not need; and one that is appended to gets no chunk twice.
 //!
@@ -25,10 +25,10 @@ use crate::engine::get::Selector;
 use crate::engine::{Store, UnreadableSnapshot, random_id};
 use crate::error::{Error, Result};
 use crate::format::bundle::BundleId;
-use crate::format::condemned::Condemned;
 use crate::format::config::StoreConfig;
 use crate::format::id::SnapshotId;
 use crate::format::name::{ObjectKind, ObjectName};
+use crate::format::pending_deletes::PendingDeletes;
 use crate::format::spelling::quoted;
 use crate::storage::bundle::{BundleStorage, BundleWriter, Committed};
 use crate::storage::disk::{Disk, SystemDisk};
@@ -108,7 +108,7 @@ impl Store {
             let begin = || BundleWriter::create(Arc::clone(&disk), file, random_bundle()?);
             return self.export_into(request, None, folder, control, begin);
         }
-        // Held for as long as is appended: nobody else does meanwhile.
+        // HeldLock for as long as is appended: nobody else does meanwhile.
         let mut held = None;
         let writer = BundleWriter::append(Arc::clone(&disk), file, |file, found| {
             let places = places_of(&file, &found)?;
@@ -230,7 +230,7 @@ impl Store {
         scratch: &'s ScratchStorage,
         control: &Control,
     ) -> Result<Plan<'s>> {
-        let condemned = self.condemned()?;
+        let pending_deletes = self.pending_deletes()?;
         let store = self.storage();
         let wanted: BTreeSet<SnapshotId> = if request.snapshots.is_empty() {
             self.snapshot_ids()?.into_iter().filter(|id| !left_out.contains(id)).collect()
@@ -246,14 +246,14 @@ impl Store {
         let union = Union { held: names, first: held.map(|held| held as &dyn Storage), second: store };
         let mut without = snapshots_in(&union)?;
         without.retain(|id| !wanted.contains(id));
-        let nothing = Condemned::default();
+        let nothing = PendingDeletes::default();
         let first = Some(&union.held);
         let marking = Marking {
             storage: &union,
             control,
             without: &without,
             gone: &nothing,
-            last: &condemned,
+            last: &pending_deletes,
             first,
             ids_max: IDS_MAX,
         };
@@ -277,7 +277,7 @@ impl Plan<'_> {
     fn choose(&mut self, marking: &Marking<'_>, marked: &Marked, store: &Store) -> Result<()> {
         let held = |name: &ObjectName| marking.first.is_some_and(|first| first.contains(name));
         let needed = |of: &'_ [Container]| -> (Vec<Container>, Vec<Container>) {
-            let needed = of.iter().filter(|container| !held(&container.name) && container.home > 0);
+            let needed = of.iter().filter(|container| !held(&container.name) && container.retained > 0);
             needed.cloned().partition(|container| container.waste() as f64 > WASTE_MAX * container.weight as f64)
         };
         let (sparse_packs, packs) = needed(&marked.packs);

@@ -13,9 +13,9 @@ use super::copy::{check_stopped, copy_object, copy_pack};
 use super::export::open_source;
 use crate::catalog::recipe::{RecipesFile, RecipesWriter};
 use crate::catalog::snapshot::Snapshot;
+use crate::engine::chunk_index::{ChunkIndex, listed};
 use crate::engine::control::Control;
 use crate::engine::gc::filler;
-use crate::engine::locate::{Locator, listed};
 use crate::engine::{NewStore, Store};
 use crate::error::{Error, Result};
 use crate::format::entry::Content;
@@ -98,16 +98,16 @@ impl Store {
         self.sweep();
         // First, or gc may delete what this relies on: see `engine::gc`.
         let session = self.coordination().begin()?;
-        let locator = Locator::open_without(self, session.storage(), session.pending().clone())?;
+        let chunk_index = ChunkIndex::open_without(self, session.storage(), session.pending().clone())?;
         let report = BundleImportReport {
             made_store,
             other_profile: self.settings.profile != bundle.settings.profile,
             ..BundleImportReport::default()
         };
-        let mut import = Import { from: bundle.storage(), session: &*session, locator, control, report };
+        let mut import = Import { from: bundle.storage(), session: &*session, chunk_index, control, report };
         let imported = import.run();
-        let Import { locator, report, .. } = import;
-        locator.close();
+        let Import { chunk_index, report, .. } = import;
+        chunk_index.close();
         imported.map(|()| report)
     }
 }
@@ -115,7 +115,7 @@ impl Store {
 struct Import<'s> {
     from: &'s dyn Storage,
     session: &'s dyn Session,
-    locator: Locator<'s>,
+    chunk_index: ChunkIndex<'s>,
     control: &'s Control,
     report: BundleImportReport,
 }
@@ -153,8 +153,8 @@ impl Import<'_> {
             self.note(ObjectName::Snapshot(id), checked)?;
         }
         // Of what was found rather than taken, whoever made it may not have made it durable.
-        self.locator.settle_packs()?;
-        self.locator.settle_recipes()?;
+        self.chunk_index.settle_packs()?;
+        self.chunk_index.settle_recipes()?;
         whole.iter().try_for_each(|id| self.take_snapshot(*id))?;
         self.session.commit(&whole)
     }
@@ -178,10 +178,10 @@ impl Import<'_> {
         let bytes = self.from.size(&name)?;
         let mut is_there = true;
         for chunk in &directory.chunks {
-            is_there = is_there && self.locator.contains(&chunk.id)?;
+            is_there = is_there && self.chunk_index.contains(&chunk.id)?;
         }
         if !is_there {
-            if self.locator.condemned().packs.contains(&pack) {
+            if self.chunk_index.pending_deletes().packs.contains(&pack) {
                 self.rewrite_pack(pack)?;
             } else {
                 let is_damaged = matches!(read_directory(self.session.storage(), pack), Err(Error::Damaged { .. }));
@@ -193,7 +193,7 @@ impl Import<'_> {
                 } else {
                     writer.finish(&name).map(drop)?
                 }
-                self.locator.add_pack(pack, directory)?;
+                self.chunk_index.add_pack(pack, directory)?;
             }
             self.report.packs += 1;
             self.report.added_bytes += bytes;
@@ -216,8 +216,8 @@ impl Import<'_> {
             let lengths: Vec<_> = chunks.iter().map(|chunk| chunk.length).collect();
             writer.push_frame(&stored, &ids, &lengths)?;
         }
-        let (id, directory) = writer.finish_unlike(&self.locator.condemned().packs)?;
-        self.locator.add_pack(id, directory)
+        let (id, directory) = writer.finish_unlike(&self.chunk_index.pending_deletes().packs)?;
+        self.chunk_index.add_pack(id, directory)
     }
 
     /// Takes over the recipes of a file whose chunks are all there: as it is, or those that are, in another.
@@ -230,21 +230,21 @@ impl Import<'_> {
             check_stopped(self.control)?;
             if !self.has_chunks(&pieces)? {
                 lost += 1;
-            } else if !self.locator.has_recipe(&id)? {
+            } else if !self.chunk_index.has_recipe(&id)? {
                 new += 1;
             }
             Ok(())
         })?;
         if new > 0 {
             // Invariant 1.
-            self.locator.settle_packs()?;
+            self.chunk_index.settle_packs()?;
             if lost > 0 || self.is_condemned(file) {
                 self.rewrite_recipes(&rows)?;
             } else {
                 let is_damaged =
                     matches!(RecipesFile::verify(self.session.storage(), file), Err(Error::Damaged { .. }));
                 self.take_hashed(name, bytes, is_damaged)?;
-                self.locator.add_recipes(file, &rows.ids()?)?;
+                self.chunk_index.add_recipes(file, &rows.ids()?)?;
             }
             self.report.recipes_files += 1;
             self.report.added_bytes += bytes;
@@ -261,18 +261,18 @@ impl Import<'_> {
     fn rewrite_recipes(&self, rows: &RecipesFile<'_>) -> Result<()> {
         let mut writer = RecipesWriter::begin(self.session.storage().writer()?)?;
         rows.for_each(|_, id, pieces| if self.has_chunks(&pieces)? { writer.push(id, &pieces) } else { Ok(()) })?;
-        if let Some(filler) = filler(self.locator.condemned()) {
+        if let Some(filler) = filler(self.chunk_index.pending_deletes()) {
             writer.push(recipe_id(&[filler]), &[filler])?;
         }
         match writer.finish(self.session.storage())? {
-            Some(written) => self.locator.add_recipes(written.id, &written.places),
+            Some(written) => self.chunk_index.add_recipes(written.id, &written.places),
             None => Ok(()),
         }
     }
 
     fn has_chunks(&self, pieces: &[Piece]) -> Result<bool> {
         for piece in pieces.iter().filter(|piece| !piece.is_hole()) {
-            if !self.locator.contains(&piece.id)? {
+            if !self.chunk_index.contains(&piece.id)? {
                 return Ok(false);
             }
         }
@@ -280,7 +280,7 @@ impl Import<'_> {
     }
 
     fn is_condemned(&self, file: RecipesFileId) -> bool {
-        self.locator.condemned().recipes.contains(&file)
+        self.chunk_index.pending_deletes().recipes.contains(&file)
     }
 
     /// That all is there which a snapshot names, and that its rows can be read.
@@ -290,10 +290,10 @@ impl Import<'_> {
             check_stopped(self.control)?;
             let entry = entry?;
             let has_recipe = match entry.content {
-                Content::Recipe(id) | Content::Archive(id, _) => self.locator.has_recipe(&id)?,
+                Content::Recipe(id) | Content::Archive(id, _) => self.chunk_index.has_recipe(&id)?,
                 Content::Chunk(_) | Content::Empty => true,
             };
-            if !has_recipe || !self.locator.has_all(entry.content, entry.size)? {
+            if !has_recipe || !self.chunk_index.has_all(entry.content, entry.size)? {
                 let what = format!("{:?} names contents that neither bundle nor store has", entry.path);
                 return Err(Error::damaged_whole(ObjectName::Snapshot(id).path(), what));
             }

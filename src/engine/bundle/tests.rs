@@ -9,9 +9,9 @@ use crate::engine::control::Control;
 use crate::engine::gc::GcRequest;
 use crate::engine::gc::tests::{Shelf, noise};
 use crate::engine::verify::{Depth, VerifyRequest};
-use crate::format::condemned::Condemned;
 use crate::format::id::CondemnedId;
 use crate::format::name::{ObjectKind, ObjectName};
+use crate::format::pending_deletes::PendingDeletes;
 
 /// A store with a snapshot, which is in a bundle, too.
 fn with_bundle() -> (Shelf, crate::format::id::SnapshotId, std::path::PathBuf, tempfile::TempDir) {
@@ -34,9 +34,9 @@ fn what_is_condemned_is_neither_relied_on_nor_named_again() {
     shelf.remove(id);
     // gc has condemned everything and waits.
     let lease = store.coordination().begin().unwrap();
-    assert!(shelf.gc(&GcRequest { no_wait: true, ..GcRequest::default() }).condemned > 0);
+    assert!(shelf.gc(&GcRequest { no_wait: true, ..GcRequest::default() }).pending_deletes > 0);
     drop(lease);
-    let condemned: BTreeSet<ObjectName> = [ObjectKind::Pack, ObjectKind::Recipes]
+    let pending_deletes: BTreeSet<ObjectName> = [ObjectKind::Pack, ObjectKind::Recipes]
         .into_iter()
         .flat_map(|kind| store.storage().list(kind).unwrap())
         .map(|object| object.name)
@@ -44,10 +44,10 @@ fn what_is_condemned_is_neither_relied_on_nor_named_again() {
     let report = store.import_from(&bundle, &Control::default()).unwrap();
     assert!(report.packs > 0 && report.recipes_files > 0 && report.new_snapshots == 1, "{report:?}");
     // It deletes by name, whatever came meanwhile.
-    for name in &condemned {
+    for name in &pending_deletes {
         store.storage().delete(name).unwrap();
     }
-    for record in store.storage().list(ObjectKind::Condemned).unwrap() {
+    for record in store.storage().list(ObjectKind::PendingDeletes).unwrap() {
         store.storage().delete(&record.name).unwrap();
     }
     let request = VerifyRequest { depth: Depth::Full, threads: 1 };
@@ -63,17 +63,17 @@ fn what_is_condemned_is_neither_relied_on_nor_named_again() {
 fn what_is_condemned_is_exported_while_it_is_there() {
     let (shelf, id, _, folder) = with_bundle();
     let store = shelf.store();
-    let all = Condemned {
+    let all = PendingDeletes {
         packs: store.storage().list(ObjectKind::Pack).unwrap().iter().filter_map(|of| of.name.pack()).collect(),
-        ..Condemned::default()
+        ..PendingDeletes::default()
     };
     let bytes = all.encode();
-    store.storage().put_if_absent(&ObjectName::Condemned(CondemnedId::of(&bytes)), &bytes).unwrap();
+    store.storage().put_if_absent(&ObjectName::PendingDeletes(CondemnedId::of(&bytes)), &bytes).unwrap();
     let bundle = folder.path().join("more.bundle");
     store.export_bundle(&BundleExport::default(), &bundle, &Control::default()).unwrap();
     let opened = Store::open(&bundle).unwrap();
     assert_eq!(opened.snapshot_ids().unwrap(), [id]);
     assert!(opened.verify(&VerifyRequest { depth: Depth::Full, threads: 1 }, &Control::default()).unwrap().is_whole());
     // No record goes along.
-    assert!(opened.storage().list(ObjectKind::Condemned).unwrap().is_empty());
+    assert!(opened.storage().list(ObjectKind::PendingDeletes).unwrap().is_empty());
 }

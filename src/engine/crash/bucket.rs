@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::SESSION;
 use super::stage::{Due, NEXT, PACK_BYTES, Stage, Step, assert_whole, damages, settings};
 use crate::engine::Store;
-use crate::engine::trial::Place;
+use crate::engine::test_store::Place;
 use crate::error::{Error, Result};
 use crate::storage::bucket::faulty::{BucketFault, FaultyBucket};
 use crate::storage::bucket::{Bucket, BucketOptions, MemoryBucket};

@@ -96,7 +96,13 @@ impl Prepared {
     }
 
     /// Lets the operation after `well` others meet a fault; `false` if there were not so many.
-    fn trial(self: &Arc<Self>, fault: Fault, among: fn(Op) -> bool, well: usize, counts: &Mutex<Counts>) -> bool {
+    fn store_under_test(
+        self: &Arc<Self>,
+        fault: Fault,
+        among: fn(Op) -> bool,
+        well: usize,
+        counts: &Mutex<Counts>,
+    ) -> bool {
         let case = format!("{:?}, {fault:?} after {well}", self.command);
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("store");
@@ -157,7 +163,7 @@ impl Prepared {
         if self.command != Command::Get || !copies.exists() {
             return;
         }
-        let (got, expected) = (stage::picture(copies), self.stage.picture(self.tree));
+        let (got, expected) = (stage::tree_fingerprint(copies), self.stage.tree_fingerprint(self.tree));
         for (path, content) in &got {
             assert!(expected.get(path) == Some(content), "{case}: {path:?} came out wrong");
         }
@@ -248,7 +254,7 @@ fn sweep(command: Command, stride: usize, least: usize) {
                         if well >= ended.load(Ordering::Relaxed) {
                             break;
                         }
-                        if !prepared.trial(*fault, *among, well, &counts) {
+                        if !prepared.store_under_test(*fault, *among, well, &counts) {
                             ended.fetch_min(well, Ordering::Relaxed);
                         }
                     }

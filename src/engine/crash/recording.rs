@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::storage::disk::{ChangeFile, Disk, Held, ReadFile, SystemDisk, WriteFile};
+use crate::storage::disk::{ChangeFile, Disk, HeldLock, ReadFile, SystemDisk, WriteFile};
 
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,15 +214,15 @@ impl Disk for RecordingDisk {
         };
         self.step("sweep", path, || SystemDisk::PRIVATE.remove_unlocked(path), name)
     }
-    fn hold(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
+    fn hold(&self, path: &Path) -> io::Result<Option<Box<dyn HeldLock>>> {
         let is_known = self.below(path).is_some_and(|below| self.lock().names.contains_key(below));
         let act = || SystemDisk::PRIVATE.hold(path);
         self.step("hold", path, act, |log, below, _| if is_known { Vec::new() } else { new_file(log, below) })
     }
-    fn hold_existing(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
+    fn hold_existing(&self, path: &Path) -> io::Result<Option<Box<dyn HeldLock>>> {
         self.step("hold alone", path, || SystemDisk::PRIVATE.hold_existing(path), |_, _, _| Vec::new())
     }
-    fn share(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
+    fn share(&self, path: &Path) -> io::Result<Option<Box<dyn HeldLock>>> {
         SystemDisk::PRIVATE.share(path)
     }
 }

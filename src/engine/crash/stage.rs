@@ -101,13 +101,13 @@ impl Due {
 }
 
 /// A tree as it must come back: bytes of files, targets of links, `None` for directories.
-pub(super) type Picture = BTreeMap<PathBuf, Option<Vec<u8>>>;
+pub(super) type TreeFingerprint = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
 /// Trees to add, and a folder for the disk that is recorded.
 #[derive(Debug)]
 pub(super) struct Stage {
     folder: tempfile::TempDir,
-    pictures: Vec<Picture>,
+    fingerprints: Vec<TreeFingerprint>,
 }
 
 impl Stage {
@@ -135,8 +135,9 @@ impl Stage {
             write("none", b"");
             std::os::unix::fs::symlink("below/own", root.join("link")).unwrap();
         }
-        let pictures = (0..TREES).map(|tree| picture(&folder.path().join(format!("tree {tree}")))).collect();
-        Self { folder, pictures }
+        let fingerprints =
+            (0..TREES).map(|tree| tree_fingerprint(&folder.path().join(format!("tree {tree}")))).collect();
+        Self { folder, fingerprints }
     }
 
     /// The folder whose disk is recorded.
@@ -200,7 +201,7 @@ impl Stage {
                 let _adding = store.coordination().begin()?;
                 let request = GcRequest { max_waste: 0.0, no_wait: true, ..GcRequest::default() };
                 let report = store.gc(&request, &Control::default(), &|_| {})?;
-                assert!(report.condemned > 0 && report.packs == 0, "{report:?}");
+                assert!(report.pending_deletes > 0 && report.packs == 0, "{report:?}");
             }
             Step::Collect => {
                 let report = self.collect(store)?;
@@ -239,8 +240,8 @@ impl Stage {
     }
 
     /// A tree as it must come back.
-    pub(super) fn picture(&self, tree: usize) -> &Picture {
-        &self.pictures[tree]
+    pub(super) fn tree_fingerprint(&self, tree: usize) -> &TreeFingerprint {
+        &self.fingerprints[tree]
     }
 
     /// The snapshots of a tree.
@@ -272,7 +273,7 @@ impl Stage {
             let tree: usize = snapshot.info.tags[0].parse().unwrap();
             let losses = self.get(store, snapshot.id, tree, copies).unwrap_or_else(|e| panic!("{case}: {e:?}"));
             assert!(losses.is_empty(), "{case}: {losses:?}");
-            assert!(picture(copies) == self.pictures[tree], "{case}: tree {tree} came back as another");
+            assert!(tree_fingerprint(copies) == self.fingerprints[tree], "{case}: tree {tree} came back as another");
             fs::remove_dir_all(copies).unwrap();
         }
     }
@@ -347,8 +348,8 @@ fn open_or_init(disk: Arc<dyn Disk>, root: &Path) -> Result<Store> {
     }
 }
 
-pub(super) fn picture(root: &Path) -> Picture {
-    let mut picture = Picture::new();
+pub(super) fn tree_fingerprint(root: &Path) -> TreeFingerprint {
+    let mut fingerprint = TreeFingerprint::new();
     let mut todo = vec![root.to_owned()];
     while let Some(folder) = todo.pop() {
         for entry in fs::read_dir(folder).unwrap() {
@@ -362,8 +363,8 @@ pub(super) fn picture(root: &Path) -> Picture {
             } else {
                 Some(fs::read(&path).unwrap())
             };
-            picture.insert(path.strip_prefix(root).unwrap().to_owned(), content);
+            fingerprint.insert(path.strip_prefix(root).unwrap().to_owned(), content);
         }
     }
-    picture
+    fingerprint
 }

@@ -9,19 +9,19 @@ use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::items::{Place, Role, Row, Rows, layout_of};
+use super::items::{ItemPosition, Role, Row, Rows, layout_of};
 use super::{ExportReport, ExportRequest};
 use crate::arrays::npy::{self, Column, HEADER_BYTES, Shape};
 use crate::catalog::{ItemRow, ItemTable};
 use crate::engine::Store;
+use crate::engine::chunk_index::ChunkIndex;
 use crate::engine::control::Control;
-use crate::engine::get::Found;
+use crate::engine::get::Resolved;
 use crate::engine::get::payload::{Placed, Target, place_contents};
 use crate::engine::get::resolve::Item;
-use crate::engine::locate::Locator;
 use crate::error::{Error, Result};
 use crate::format::entry::Entry;
-use crate::restore::Unfinished;
+use crate::restore::AtomicFile;
 
 const HASH_BYTES: u64 = 32;
 
@@ -35,9 +35,9 @@ impl Store {
     pub fn export_arrays(&self, request: &ExportRequest, output: &Path, control: &Control) -> Result<ExportReport> {
         let found = self.resolve(&request.path, &request.snapshot)?;
         control.pass_over(&found.passed_over);
-        let locator = self.locator()?;
-        let folder = Unfinished::directory(output)?;
-        let arrays = Arrays { request, found: &found, locator: &locator, control, folder: folder.path() };
+        let chunk_index = self.chunk_index()?;
+        let folder = AtomicFile::directory(output)?;
+        let arrays = Arrays { request, found: &found, chunk_index: &chunk_index, control, folder: folder.path() };
         let report = self.unless_removed(found.snapshot.id(), arrays.write())?;
         folder.finish()?;
         Ok(report)
@@ -47,8 +47,8 @@ impl Store {
 /// What one export works with.
 struct Arrays<'a, 's> {
     request: &'a ExportRequest,
-    found: &'a Found<'s>,
-    locator: &'a Locator<'s>,
+    found: &'a Resolved<'s>,
+    chunk_index: &'a ChunkIndex<'s>,
     control: &'a Control,
     folder: &'a Path,
 }
@@ -72,14 +72,14 @@ impl Columns {
         })
     }
 
-    fn push(&mut self, entry: &Entry, place: Place) -> Result<()> {
+    fn push(&mut self, entry: &Entry, place: ItemPosition) -> Result<()> {
         self.offsets.push(place.offset)?;
         self.lengths.push(entry.size)?;
         self.name_offsets.push(self.names.count())?;
         self.names.extend(entry.path.as_bytes())
     }
 
-    fn finish(mut self, end: Place) -> Result<u64> {
+    fn finish(mut self, end: ItemPosition) -> Result<u64> {
         self.offsets.push(end.offset)?;
         self.name_offsets.push(self.names.count())?;
         let bytes = 8 * (self.offsets.count() + self.lengths.count() + self.name_offsets.count()) + self.names.count();
@@ -115,7 +115,7 @@ impl Arrays<'_, '_> {
         &self,
         hashed: &(dyn Fn(u64, [u8; 32]) -> Result<()> + Sync),
         report: &mut ExportReport,
-    ) -> Result<Place> {
+    ) -> Result<ItemPosition> {
         let payload = self.folder.join("payload.npy");
         let file = npy::create(&payload)?;
         let mut columns = Columns::create(self.folder)?;
@@ -127,7 +127,7 @@ impl Arrays<'_, '_> {
             };
             match role {
                 Role::Item(place, member) => {
-                    let layout = layout_of(member, &entry, self.locator);
+                    let layout = layout_of(member, &entry, self.chunk_index);
                     let pushed = layout.and_then(|layout| columns.push(&entry, place).map(|()| layout));
                     let pushed = pushed.and_then(|layout| {
                         // A hole that this place cannot have, before anybody reads it.
@@ -154,7 +154,7 @@ impl Arrays<'_, '_> {
             }
         });
         let target = Target {
-            locator: self.locator,
+            chunk_index: self.chunk_index,
             control: self.control,
             threads: self.request.threads,
             file: &file,

@@ -5,15 +5,15 @@
 
 use std::collections::HashMap;
 
+use crate::engine::chunk_index::ChunkIndex;
 use crate::engine::get::resolve::Item;
 use crate::engine::layout::Layout;
-use crate::engine::locate::Locator;
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 
 /// Which item a file is, and where its bytes begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Place {
+pub(super) struct ItemPosition {
     /// Counted from 0.
     pub(super) item: u64,
     /// In bytes from the first item's.
@@ -29,10 +29,10 @@ pub(super) struct Row {
 /// What an entry is to arrays.
 pub(super) enum Role {
     /// A file, and where its bytes are if it is a member of an archive.
-    Item(Place, Option<Result<Layout>>),
+    Item(ItemPosition, Option<Result<Layout>>),
     /// A further name of a file, with the place that the first has, and that name; the rest as of an item.
     Again(
-        Place,
+        ItemPosition,
         EntryPath,
         #[cfg_attr(not(feature = "hdf5"), expect(dead_code, reason = "an HDF5 layout alone reads them as items"))]
         Option<Result<Layout>>,
@@ -49,17 +49,17 @@ type Identity = (u64, u64, u64, Content);
 /// The entries of a snapshot with their places.
 pub(super) struct Rows<I> {
     items: I,
-    next: Place,
-    first_names: HashMap<Identity, (Place, EntryPath)>,
+    next: ItemPosition,
+    first_names: HashMap<Identity, (ItemPosition, EntryPath)>,
 }
 
 impl<I> Rows<I> {
     pub(super) fn new(items: I) -> Self {
-        Self { items, next: Place::default(), first_names: HashMap::new() }
+        Self { items, next: ItemPosition::default(), first_names: HashMap::new() }
     }
 
     /// Where an item after the last so far would be: how many items there are, and how many bytes.
-    pub(super) fn end(&self) -> Place {
+    pub(super) fn end(&self) -> ItemPosition {
         self.next
     }
 
@@ -82,7 +82,7 @@ impl<I> Rows<I> {
             Error::Usage(format!("{:?} {what}", entry.path))
         };
         let offset = place.offset.checked_add(entry.size).ok_or_else(too_many)?;
-        self.next = Place { item: place.item + 1, offset };
+        self.next = ItemPosition { item: place.item + 1, offset };
         if let Some(identity) = identity {
             self.first_names.insert(identity, (place, entry.path.clone()));
         }
@@ -103,8 +103,8 @@ impl<I: Iterator<Item = Result<Item>>> Iterator for Rows<I> {
 ///
 /// # Errors
 /// [`Error::Damaged`], also if they are not as many as its entry says.
-pub(super) fn layout_of(member: Option<Result<Layout>>, entry: &Entry, locator: &Locator<'_>) -> Result<Layout> {
-    let layout = Item::layout(member, entry, locator)?;
+pub(super) fn layout_of(member: Option<Result<Layout>>, entry: &Entry, chunk_index: &ChunkIndex<'_>) -> Result<Layout> {
+    let layout = Item::layout(member, entry, chunk_index)?;
     if layout.bytes() != entry.size {
         let what = format!("{:?} of {} bytes has {}", entry.path, entry.size, layout.bytes());
         return Err(Error::damaged("snapshots", 0, what));

@@ -33,8 +33,8 @@ impl Store {
     ) -> Result<ExportReport> {
         let found = self.resolve(&request.path, &request.snapshot)?;
         control.pass_over(&found.passed_over);
-        let locator = self.locator()?;
-        let mut roll = Roll::new(&locator, Output { writer: output, name }, control, request.threads);
+        let chunk_index = self.chunk_index()?;
+        let mut roll = Roll::new(&chunk_index, Output { writer: output, name }, control, request.threads);
         let mut report = ExportReport::default();
         let mut first_names: HashMap<_, EntryPath> = HashMap::new();
         let mut headers = Vec::new();
@@ -55,7 +55,7 @@ impl Store {
                 return Ok(());
             }
             let has_content = entry.kind == EntryKind::File && first.is_none();
-            let layout = if has_content { Some(layout_of(member.take(), &entry, &locator)?) } else { None };
+            let layout = if has_content { Some(layout_of(member.take(), &entry, &chunk_index)?) } else { None };
             roll.write(&headers)?;
             if let Some(layout) = layout {
                 roll.push(&layout, 0..layout.bytes())?;

@@ -1,6 +1,6 @@
-//! Which of several copies is kept? Every id that is reached gets one *home*, and what is home to nothing can go.
+//! Which of several copies is kept? Every id that is reached gets one *retained*, and what is retained to nothing can go.
 //!
-//! Packs and recipes files are both containers of ids, so this is written once. A copy's home is the container with the
+//! Packs and recipes files are both containers of ids, so this is written once. A copy's retained is the container with the
 //! greatest share of reached ids, so that what is nearly dead dies and what was rewritten already stays; what is
 //! condemned comes last, so that a chunk stored a second time lets the condemned pack go.
 //!
@@ -26,55 +26,65 @@ pub(in crate::engine) struct Container {
     pub(in crate::engine) name: ObjectName,
     /// What it takes in the store.
     pub(in crate::engine) bytes: u64,
-    /// Whether its list of ids could be read. One that could not is home to nothing and may hold anything.
+    /// Whether its list of ids could be read. One that could not is retained to nothing and may hold anything.
     pub(in crate::engine) readable: bool,
-    /// Whether it is condemned, so that any other home is preferred.
+    /// Whether it is condemned, so that any other retained is preferred.
     pub(in crate::engine) last: bool,
-    /// Whether it is preferred to any other home.
+    /// Whether it is preferred to any other retained.
     pub(in crate::engine) first: bool,
     /// What its ids weigh together: bytes of chunks; recipes.
     pub(in crate::engine) weight: u64,
     /// What those weigh that are reached.
     reached: u64,
-    /// What those weigh that it is home to.
-    pub(in crate::engine) home: u64,
-    /// One bit for each of its ids: whether it is home to it.
-    homes: Vec<u64>,
+    /// What those weigh that it is retained to.
+    pub(in crate::engine) retained: u64,
+    /// One bit for each of its ids: whether it is retained to it.
+    retained_copies: Vec<u64>,
 }
 
 impl Container {
     pub(in crate::engine) fn new(name: ObjectName, bytes: u64, last: bool) -> Self {
-        Self { name, bytes, readable: true, last, first: false, weight: 0, reached: 0, home: 0, homes: Vec::new() }
+        Self {
+            name,
+            bytes,
+            readable: true,
+            last,
+            first: false,
+            weight: 0,
+            reached: 0,
+            retained: 0,
+            retained_copies: Vec::new(),
+        }
     }
 
-    /// Whether it is home to its id of this ordinal.
+    /// Whether it is retained to its id of this ordinal.
     pub(in crate::engine) fn is_home(&self, ordinal: usize) -> bool {
-        self.homes.get(ordinal / 64).is_some_and(|word| word >> (ordinal % 64) & 1 == 1)
+        self.retained_copies.get(ordinal / 64).is_some_and(|word| word >> (ordinal % 64) & 1 == 1)
     }
 
     /// Whether it holds nothing that is needed from it.
     pub(in crate::engine) fn is_dead(&self) -> bool {
-        self.readable && self.home == 0
+        self.readable && self.retained == 0
     }
 
     /// What its unneeded ids weigh.
     pub(in crate::engine) fn waste(&self) -> u64 {
-        if self.readable { self.weight - self.home } else { 0 }
+        if self.readable { self.weight - self.retained } else { 0 }
     }
 
     fn make_home(&mut self, ordinal: usize, weight: u64) {
-        self.home += weight;
-        if self.homes.len() <= ordinal / 64 {
-            self.homes.resize(ordinal / 64 + 1, 0);
+        self.retained += weight;
+        if self.retained_copies.len() <= ordinal / 64 {
+            self.retained_copies.resize(ordinal / 64 + 1, 0);
         }
-        if let Some(word) = self.homes.get_mut(ordinal / 64) {
+        if let Some(word) = self.retained_copies.get_mut(ordinal / 64) {
             *word |= 1 << (ordinal % 64);
         }
     }
 
     fn forget(&mut self) {
-        (self.weight, self.reached, self.home) = (0, 0, 0);
-        self.homes.clear();
+        (self.weight, self.reached, self.retained) = (0, 0, 0);
+        self.retained_copies.clear();
     }
 }
 
@@ -87,7 +97,7 @@ pub(in crate::engine) trait Source {
     fn load(&self, name: &ObjectName) -> Result<Option<Vec<(Id, u64)>>>;
 }
 
-/// Gives every id that is reached its home. Returns how many have none, for no container that can be read has them.
+/// Gives every id that is reached its retained. Returns how many have none, for no container that can be read has them.
 pub(in crate::engine) fn assign(containers: &mut [Container], source: &dyn Source, ids_max: usize) -> Result<u64> {
     let mut stretches = 1;
     loop {
@@ -201,7 +211,7 @@ mod tests {
         ObjectName::Pack(PackId([n; 32]))
     }
 
-    fn homes(container: &Container, count: usize) -> Vec<usize> {
+    fn retained_copies(container: &Container, count: usize) -> Vec<usize> {
         (0..count).filter(|ordinal| container.is_home(*ordinal)).collect()
     }
 
@@ -210,9 +220,9 @@ mod tests {
         let lists = [
             // Half of it reached.
             (pack(1), Some(vec![(id(1), 10), (id(2), 10), (id(8), 10), (id(9), 10)])),
-            // All of it reached: home to what it shares with the first.
+            // All of it reached: retained to what it shares with the first.
             (pack(2), Some(vec![(id(2), 10), (id(3), 10)])),
-            // All of it reached, and condemned: home only to what nobody else has.
+            // All of it reached, and condemned: retained only to what nobody else has.
             (pack(3), Some(vec![(id(1), 10), (id(4), 10)])),
             // Nothing of it is reached.
             (pack(4), Some(vec![(id(7), 10)])),
@@ -224,10 +234,10 @@ mod tests {
         for ids_max in [100, 2, 1] {
             let mut packs: Vec<_> = (1..=5).map(|n| Container::new(pack(n), 100, n == 3)).collect();
             assert_eq!(assign(&mut packs, &given, ids_max).unwrap(), 1, "id 5 is nowhere");
-            assert_eq!(homes(&packs[0], 4), [0]);
-            assert_eq!(homes(&packs[1], 2), [0, 1]);
-            assert_eq!(homes(&packs[2], 2), [1]);
-            assert!(homes(&packs[3], 1).is_empty());
+            assert_eq!(retained_copies(&packs[0], 4), [0]);
+            assert_eq!(retained_copies(&packs[1], 2), [0, 1]);
+            assert_eq!(retained_copies(&packs[2], 2), [1]);
+            assert!(retained_copies(&packs[3], 1).is_empty());
             assert_eq!([30, 0, 10, 10, 0], [0, 1, 2, 3, 4].map(|n| packs[n].waste()), "{ids_max}");
             assert_eq!([false, false, false, true, false], [0, 1, 2, 3, 4].map(|n| packs[n].is_dead()));
         }

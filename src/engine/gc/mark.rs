@@ -9,13 +9,13 @@ use std::collections::BTreeSet;
 use super::assign::{Container, Id, Source, assign};
 use crate::catalog::recipe::RecipesFile;
 use crate::catalog::snapshot::Snapshot;
+use crate::engine::chunk_index::listed;
 use crate::engine::control::Control;
-use crate::engine::locate::listed;
 use crate::error::{Error, Result};
-use crate::format::condemned::Condemned;
 use crate::format::entry::Content;
 use crate::format::id::{RecipeId, SnapshotId};
 use crate::format::name::{ObjectKind, ObjectName};
+use crate::format::pending_deletes::PendingDeletes;
 use crate::format::recipe::Piece;
 use crate::pack::reader::read_directory;
 use crate::storage::{Listed, Storage};
@@ -41,9 +41,9 @@ pub(in crate::engine) struct Marking<'a> {
     /// Snapshots that count as removed.
     pub(in crate::engine) without: &'a BTreeSet<SnapshotId>,
     /// Packs and recipes files that count as deleted.
-    pub(in crate::engine) gone: &'a Condemned,
+    pub(in crate::engine) gone: &'a PendingDeletes,
     /// Those that are needed only for what no other has.
-    pub(in crate::engine) last: &'a Condemned,
+    pub(in crate::engine) last: &'a PendingDeletes,
     /// Those that are needed for all they have, before any other.
     pub(in crate::engine) first: Option<&'a BTreeSet<ObjectName>>,
     pub(in crate::engine) ids_max: usize,
@@ -177,7 +177,7 @@ impl Source for Pieces<'_> {
         if !wanted {
             return Ok(());
         }
-        for container in self.recipes.iter().filter(|container| container.home > 0) {
+        for container in self.recipes.iter().filter(|container| container.retained > 0) {
             let wanted = each_home(self.rows.marking, container, &mut |_, pieces| {
                 Ok(pieces.iter().filter(|piece| !piece.is_hole()).all(|piece| take(&piece.id.0)))
             })?;
@@ -196,7 +196,7 @@ impl Source for Pieces<'_> {
     }
 }
 
-/// Calls `each` with every recipe that the file is home to, until it answers `false`; says whether it did not.
+/// Calls `each` with every recipe that the file is retained to, until it answers `false`; says whether it did not.
 pub(in crate::engine) fn each_home(
     marking: &Marking<'_>,
     container: &Container,

@@ -20,7 +20,7 @@
 //! 1. Take any add and any record. If A2 comes after G2, the add sees the record, unless it was removed by then, and then
 //!    all that it condemned was deleted or spared before A3. If A2 comes before G2, so does A1, and G3 finds the lease.
 //! 2. An add that saw the record relies on nothing condemned: neither on a chunk, which it stores again, nor on a recipe,
-//!    nor on a row of its parent snapshot, whose contents it checks ([`Locator::keeps`](super::Locator)), for the parent
+//!    nor on a row of its parent snapshot, whose contents it checks ([`ChunkIndex::keeps`](super::ChunkIndex)), for the parent
 //!    may have been removed meanwhile. Nor does it give a new object a condemned *name*, though names come from
 //!    contents: deleting goes by name ([`filler`], `PackWriter::finish_unlike`).
 //! 3. An add that did not see it has ended before G4, which asks all snapshots there are by then.
@@ -43,9 +43,9 @@
 //! was removed. The model of all this, and what it catches, is in `proofs/`.
 
 pub(super) mod assign;
+mod dry_run;
 pub(super) mod mark;
 pub(super) mod record;
-mod rehearsal;
 pub(super) mod rewrite;
 #[cfg(test)]
 pub(super) mod tests;
@@ -54,15 +54,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use self::assign::{Container, IDS_MAX};
+use self::dry_run::DryRunStorage;
 use self::mark::{Marked, Marking, snapshots_in};
-use self::rehearsal::Rehearsal;
 use self::rewrite::{rewrite_packs, rewrite_recipes};
 use super::Store;
 use super::control::Control;
 use crate::error::{Error, Result};
-use crate::format::condemned::{CONDEMNED_MAX, Condemned};
 use crate::format::id::SnapshotId;
 use crate::format::name::ObjectName;
+use crate::format::pending_deletes::{PENDING_DELETES_MAX, PendingDeletes};
 use crate::storage::coordination::{Collection, Pending};
 use crate::storage::{Holder, Storage};
 
@@ -111,7 +111,7 @@ pub struct GcReport {
     /// Objects that were condemned and then spared: an add that ran meanwhile relies on them.
     pub spared: u64,
     /// Objects that are condemned and wait for the end of adds; only without waiting.
-    pub condemned: u64,
+    pub pending_deletes: u64,
     /// The adds they wait for.
     pub leases: u64,
     /// Bytes of chunks that nobody needs, in packs that were kept because they are few there.
@@ -169,7 +169,8 @@ impl Store {
         let collected = Collector::new(self, request, control).run(&mut *collection, waiting).map_err(deletes_nothing);
         drop(collection);
         // Without this, the next add would bring the index up to date.
-        let _ = super::Locator::open_without(self, self.storage(), Condemned::default()).map(super::Locator::close);
+        let _ = super::ChunkIndex::open_without(self, self.storage(), PendingDeletes::default())
+            .map(super::ChunkIndex::close);
         collected
     }
 }
@@ -200,7 +201,7 @@ impl<'a> Collector<'a> {
         Self { store, request, control, report: GcReport::default() }
     }
 
-    fn marking<'b>(&self, storage: &'b dyn Storage, gone: &'b Condemned, last: &'b Condemned) -> Marking<'b>
+    fn marking<'b>(&self, storage: &'b dyn Storage, gone: &'b PendingDeletes, last: &'b PendingDeletes) -> Marking<'b>
     where
         'a: 'b,
     {
@@ -209,7 +210,7 @@ impl<'a> Collector<'a> {
     }
 
     fn run(mut self, collection: &mut dyn Collection, waiting: &dyn Fn(&[Holder])) -> Result<GcReport> {
-        let nothing = Condemned::default();
+        let nothing = PendingDeletes::default();
         // Nothing is deleted by a record that cannot be read; it goes, and what is dead is found again.
         let unreadable = collection.take_unreadable();
         self.report.damaged.extend(unreadable.iter().map(|(name, error)| (*name, what_is_wrong(error))));
@@ -223,15 +224,15 @@ impl<'a> Collector<'a> {
             self.report.damaged.truncate(damaged);
             let marked = self.marking(collection.storage(), &nothing, &nothing).mark()?;
             collection.begin_copies()?;
-            let (condemned, full) = self.condemn(&marked, &nothing, collection.storage(), collection.copies())?;
-            collection.announce(&condemned, !self.request.no_wait)?;
+            let (pending_deletes, full) = self.condemn(&marked, &nothing, collection.storage(), collection.copies())?;
+            collection.announce(&pending_deletes, !self.request.no_wait)?;
             if collection.pending().is_none() {
                 return match full {
                     Some(error) if freed == 0 => Err(error),
                     _ => Ok(self.report),
                 };
             }
-            if !self.finish(collection, Some((&marked, &condemned)), waiting)? {
+            if !self.finish(collection, Some((&marked, &pending_deletes)), waiting)? {
                 return Ok(self.report);
             }
             // What was wholly dead is gone, so there may be room now for copies of what is left of nearly dead packs.
@@ -251,11 +252,11 @@ impl<'a> Collector<'a> {
 
     /// What a run would do if nobody else did anything.
     fn rehearse(mut self) -> Result<GcReport> {
-        let nothing = Condemned::default();
-        let Pending { condemned: pending, unreadable } = self.store.coordination().pending()?;
+        let nothing = PendingDeletes::default();
+        let Pending { pending_deletes: pending, unreadable } = self.store.coordination().pending()?;
         self.report.damaged.extend(unreadable.iter().map(|(name, error)| (*name, what_is_wrong(error))));
         let storage = self.store.storage();
-        let mut gone = Condemned::default();
+        let mut gone = PendingDeletes::default();
         if !pending.is_empty() {
             let marked = self.marking(storage, &nothing, &pending).mark()?;
             for container in listed_in(&marked, &pending) {
@@ -268,25 +269,26 @@ impl<'a> Collector<'a> {
             }
         }
         let marked = self.marking(storage, &gone, &nothing).mark()?;
-        let (condemned, _) = self.condemn(&marked, &gone, storage, &Rehearsal(storage))?;
-        listed_in(&marked, &condemned).for_each(|container| self.report.count_deleted(container.name, container.bytes));
+        let (pending_deletes, _) = self.condemn(&marked, &gone, storage, &DryRunStorage(storage))?;
+        listed_in(&marked, &pending_deletes)
+            .for_each(|container| self.report.count_deleted(container.name, container.bytes));
         Ok(self.report)
     }
 
-    /// What can go: what is home to nothing, and what is home to little once that is written elsewhere. On a full disk, where
+    /// What can go: what is retained to nothing, and what is retained to little once that is written elsewhere. On a full disk, where
     /// that cannot be written, only the former; and the error.
     fn condemn(
         &mut self,
         marked: &Marked,
-        gone: &Condemned,
+        gone: &PendingDeletes,
         storage: &dyn Storage,
         target: &dyn Storage,
-    ) -> Result<(Condemned, Option<Error>)> {
-        let mut condemned = Condemned::default();
+    ) -> Result<(PendingDeletes, Option<Error>)> {
+        let mut pending_deletes = PendingDeletes::default();
         let all = || marked.recipes.iter().chain(&marked.packs);
         for container in all() {
             if container.is_dead() {
-                condemned.insert(container.name);
+                pending_deletes.insert(container.name);
             } else if !container.readable {
                 self.report.damaged.push((container.name, "it cannot be read, and is left as it is".to_owned()));
             }
@@ -296,7 +298,7 @@ impl<'a> Collector<'a> {
         };
         let sparse = |of: &'_ [Container]| -> Vec<Container> { of.iter().filter(is_sparse).cloned().collect() };
         let (sparse_recipes, sparse_packs) = (sparse(&marked.recipes), sparse(&marked.packs));
-        let nothing = Condemned::default();
+        let nothing = PendingDeletes::default();
         let marking = self.marking(storage, gone, &nothing);
         let recipes = rewrite_recipes(&marking, &sparse_recipes.iter().collect::<Vec<_>>(), target)?;
         let packs = rewrite_packs(
@@ -304,10 +306,10 @@ impl<'a> Collector<'a> {
             &sparse_packs.iter().collect::<Vec<_>>(),
             target,
             self.store.settings().frames,
-            &condemned.packs,
+            &pending_deletes.packs,
         )?;
         for name in recipes.from.iter().chain(&packs.from) {
-            condemned.insert(*name);
+            pending_deletes.insert(*name);
         }
         let report = &mut self.report;
         report.new_recipes_files += recipes.written;
@@ -315,14 +317,14 @@ impl<'a> Collector<'a> {
         report.new_packs += packs.written;
         report.new_pack_bytes += packs.bytes;
         report.damaged.extend(packs.left.iter().map(|(name, error)| (*name, crate::error::chain(error))));
-        while condemned.len() > CONDEMNED_MAX {
-            condemned.packs.pop_last();
+        while pending_deletes.len() > PENDING_DELETES_MAX {
+            pending_deletes.packs.pop_last();
         }
         report.snapshots = marked.snapshots.len() as u64;
         report.lost_chunks = marked.lost_chunks;
-        let kept = marked.packs.iter().filter(|container| !condemned.contains(container.name));
+        let kept = marked.packs.iter().filter(|container| !pending_deletes.contains(container.name));
         report.waste_bytes = kept.map(Container::waste).sum();
-        Ok((condemned, recipes.full.or(packs.full)))
+        Ok((pending_deletes, recipes.full.or(packs.full)))
     }
 
     /// Carries out what is announced, if anything is: waits for the end of all adds that may not know of it, and deletes it
@@ -331,13 +333,13 @@ impl<'a> Collector<'a> {
     fn finish(
         &mut self,
         collection: &mut dyn Collection,
-        known: Option<(&Marked, &Condemned)>,
+        known: Option<(&Marked, &PendingDeletes)>,
         waiting: &dyn Fn(&[Holder]),
     ) -> Result<bool> {
-        let Some(condemned) = collection.pending().cloned() else { return Ok(true) };
+        let Some(pending_deletes) = collection.pending().cloned() else { return Ok(true) };
         let mut held = collection.waits_for()?;
         if !held.is_empty() && self.request.no_wait {
-            (self.report.condemned, self.report.leases) = (condemned.len() as u64, held.len() as u64);
+            (self.report.pending_deletes, self.report.leases) = (pending_deletes.len() as u64, held.len() as u64);
             return Ok(false);
         }
         if !held.is_empty() {
@@ -348,21 +350,22 @@ impl<'a> Collector<'a> {
             std::thread::park_timeout(LOOK_EVERY);
             held = collection.waits_for()?;
         }
-        let nothing = Condemned::default();
+        let nothing = PendingDeletes::default();
         let now = snapshots_in(collection.storage())?;
         // If no snapshot came since, what was marked still holds.
-        let holds = |(marked, own): &(&Marked, &Condemned)| **own == condemned && now.is_subset(&marked.snapshots);
+        let holds =
+            |(marked, own): &(&Marked, &PendingDeletes)| **own == pending_deletes && now.is_subset(&marked.snapshots);
         let again;
         let (marked, is_new) = match known.filter(holds) {
             Some((marked, _)) => (marked, false),
             None => {
-                again = self.marking(collection.storage(), &nothing, &condemned).mark()?;
+                again = self.marking(collection.storage(), &nothing, &pending_deletes).mark()?;
                 (&again, true)
             }
         };
         // Recipes before the chunks they name.
         let (spared, dead): (Vec<&Container>, Vec<&Container>) =
-            listed_in(marked, &condemned).partition(|container| is_new && !container.is_dead());
+            listed_in(marked, &pending_deletes).partition(|container| is_new && !container.is_dead());
         let names: Vec<ObjectName> = dead.iter().map(|container| container.name).collect();
         let unlisted = collection.carry_out(&names)?;
         self.report.spared += spared.len() as u64;
@@ -381,6 +384,6 @@ fn what_is_wrong(error: &Error) -> String {
 }
 
 /// The condemned of what was looked at, recipes first.
-fn listed_in<'m>(marked: &'m Marked, condemned: &'m Condemned) -> impl Iterator<Item = &'m Container> {
-    marked.recipes.iter().chain(&marked.packs).filter(|container| condemned.contains(container.name))
+fn listed_in<'m>(marked: &'m Marked, pending_deletes: &'m PendingDeletes) -> impl Iterator<Item = &'m Container> {
+    marked.recipes.iter().chain(&marked.packs).filter(|container| pending_deletes.contains(container.name))
 }

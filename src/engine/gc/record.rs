@@ -2,8 +2,8 @@
 
 use crate::engine::Store;
 use crate::error::Result;
-use crate::format::condemned::Condemned;
 use crate::format::id::{ChunkId, CondemnedId};
+use crate::format::pending_deletes::PendingDeletes;
 use crate::format::recipe::Piece;
 
 impl Store {
@@ -11,17 +11,17 @@ impl Store {
     ///
     /// # Errors
     /// [`crate::Error::Damaged`] for a record that is not what was written: what it lists cannot be known.
-    pub(in crate::engine) fn condemned(&self) -> Result<Condemned> {
+    pub(in crate::engine) fn pending_deletes(&self) -> Result<PendingDeletes> {
         self.coordination().pending()?.known()
     }
 }
 
 /// The piece of a recipe that nothing else names, for a recipes file that must not be given the name of a condemned
 /// one; `None` where no recipes file is condemned. It is made from the record, which cannot list a file made from it.
-pub(in crate::engine) fn filler(condemned: &Condemned) -> Option<Piece> {
-    if condemned.recipes.is_empty() {
+pub(in crate::engine) fn filler(pending_deletes: &PendingDeletes) -> Option<Piece> {
+    if pending_deletes.recipes.is_empty() {
         return None;
     }
-    let [a, b, c, d, e, f, ..] = CondemnedId::of(&condemned.encode()).0;
+    let [a, b, c, d, e, f, ..] = CondemnedId::of(&pending_deletes.encode()).0;
     Some(Piece { id: ChunkId::HOLE, end: u64::from_le_bytes([a, b, c, d, e, f, 1, 0]) })
 }

@@ -1,6 +1,6 @@
 //! How does a nearly dead pack go, when some of it is needed? What is needed is copied to new packs first.
 //!
-//! Invariant: a pack is said to be rewritten only if every chunk that it is home to was read, checked against its id, and
+//! Invariant: a pack is said to be rewritten only if every chunk that it is retained to was read, checked against its id, and
 //! is durable in a new pack. One that is damaged where it is needed is left as it is: what is intact of it may be all
 //! there is.
 //!
@@ -23,7 +23,7 @@ use crate::storage::Storage;
 /// What rewriting came to.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Rewritten {
-    /// Names of what can go, because what it was home to is elsewhere too.
+    /// Names of what can go, because what it was retained to is elsewhere too.
     pub(in crate::engine) from: BTreeSet<ObjectName>,
     /// Packs or recipes files written, and their bytes.
     pub(in crate::engine) written: u64,
@@ -48,7 +48,7 @@ impl Rewritten {
     }
 }
 
-/// Writes what some packs are home to into new packs, in `target`, under none of the names that are `taken`.
+/// Writes what some packs are retained to into new packs, in `target`, under none of the names that are `taken`.
 pub(in crate::engine) fn rewrite_packs(
     marking: &Marking<'_>,
     sparse: &[&Container],
@@ -61,7 +61,7 @@ pub(in crate::engine) fn rewrite_packs(
     copier.done.unless_full(copied)
 }
 
-/// Writes the recipes that some files are home to into one new file, in `target`.
+/// Writes the recipes that some files are retained to into one new file, in `target`.
 pub(in crate::engine) fn rewrite_recipes(
     marking: &Marking<'_>,
     sparse: &[&Container],
@@ -135,7 +135,7 @@ impl<'a> Copier<'a> {
         })
     }
 
-    /// Copies what these packs are home to.
+    /// Copies what these packs are retained to.
     fn copy_all(&mut self, sparse: &[&Container]) -> Result<()> {
         for container in sparse {
             let ObjectName::Pack(pack) = container.name else { continue };
@@ -154,26 +154,33 @@ impl<'a> Copier<'a> {
         self.end_pack()
     }
 
-    /// Copies what a pack is home to.
+    /// Copies what a pack is retained to.
     fn copy(&mut self, pack: PackId, container: &Container) -> Result<()> {
         let directory = read_directory(self.marking.storage, pack)?;
         for frame in &directory.frames {
             self.marking.check_stopped()?;
             let chunks = directory.chunks_of(frame);
-            let homes: Vec<bool> = frame.chunks().map(|ordinal| container.is_home(ordinal as usize)).collect();
-            if homes.contains(&true) {
-                self.copy_frame(pack, frame, chunks, &homes)?;
+            let retained_copies: Vec<bool> =
+                frame.chunks().map(|ordinal| container.is_home(ordinal as usize)).collect();
+            if retained_copies.contains(&true) {
+                self.copy_frame(pack, frame, chunks, &retained_copies)?;
             }
         }
         Ok(())
     }
 
-    fn copy_frame(&mut self, pack: PackId, frame: &FrameEntry, chunks: &[ChunkEntry], homes: &[bool]) -> Result<()> {
+    fn copy_frame(
+        &mut self,
+        pack: PackId,
+        frame: &FrameEntry,
+        chunks: &[ChunkEntry],
+        retained_copies: &[bool],
+    ) -> Result<()> {
         read_frame(self.marking.storage, &pack, frame, &mut self.stored)?;
         self.decoder.decode(&self.stored, &pack, frame.offset, &mut self.raw)?;
         let mut wanted = Vec::new();
         let mut start = 0;
-        for (chunk, is_home) in chunks.iter().zip(homes) {
+        for (chunk, is_home) in chunks.iter().zip(retained_copies) {
             let end = start + chunk.length as usize;
             let bytes = self.raw.get(start..end).unwrap_or_default();
             if *is_home && ChunkId::of(bytes) != chunk.id {

@@ -9,7 +9,7 @@ use super::*;
 use crate::Settings;
 use crate::engine::add::AddRequest;
 use crate::engine::get::{GetRequest, Selector};
-use crate::engine::trial::{Killed, Kind, Place, on_every_backend};
+use crate::engine::test_store::{Killed, Kind, Place, on_every_backend};
 use crate::format::id::CondemnedId;
 use crate::format::name::ObjectKind;
 use crate::storage::faulty::{Fault, FaultyDisk, Op};
@@ -183,7 +183,7 @@ fn what_a_removed_snapshot_alone_held_is_freed_as_the_dry_run_says(kind: Kind) {
         shelf.assert_whole(two, name, &files);
         let again = shelf.gc(&GcRequest { max_waste, ..GcRequest::default() });
         assert_eq!((again.freed_bytes(), again.packs, again.recipes_files), (0, 0, 0));
-        assert_eq!(shelf.count(ObjectKind::Condemned), 0);
+        assert_eq!(shelf.count(ObjectKind::PendingDeletes), 0);
 
         shelf.remove(two);
         let report = shelf.gc(&GcRequest { max_waste, ..GcRequest::default() });
@@ -201,16 +201,16 @@ fn an_add_gives_nothing_a_condemned_name_and_relies_on_nothing_condemned() {
     // Somebody is adding, so that gc stops in the middle.
     let lease = store.coordination().begin().unwrap();
     let report = shelf.gc(&no_wait());
-    assert_eq!((report.condemned, report.leases, report.packs), (4, 1, 0), "2 packs, 2 recipes files");
-    let condemned = store.condemned().unwrap();
-    assert_eq!(condemned.len(), 4);
+    assert_eq!((report.pending_deletes, report.leases, report.packs), (4, 1, 0), "2 packs, 2 recipes files");
+    let pending_deletes = store.pending_deletes().unwrap();
+    assert_eq!(pending_deletes.len(), 4);
     // The very same again: the same packs and recipes, by the hash of what is in them.
     let again = shelf.add(name);
     // Now gc goes on, having asked the snapshots just before this one was there.
-    for pack in &condemned.packs {
+    for pack in &pending_deletes.packs {
         store.storage().delete(&ObjectName::Pack(*pack)).unwrap();
     }
-    for recipes in &condemned.recipes {
+    for recipes in &pending_deletes.recipes {
         store.storage().delete(&ObjectName::Recipes(*recipes)).unwrap();
     }
     shelf.assert_whole(again, name, &files);
@@ -231,20 +231,20 @@ fn a_row_of_the_parent_is_not_taken_over_where_what_it_needs_is_condemned() {
     let files = shelf.source("tree");
     let store = shelf.store();
     // A gc that marked before the parent was there has condemned what an earlier add left, which the parent then used.
-    let mut condemned = Condemned::default();
+    let mut pending_deletes = PendingDeletes::default();
     for object in [ObjectKind::Pack, ObjectKind::Recipes].map(|kind| store.storage().list(kind).unwrap()).concat() {
-        condemned.insert(object.name);
+        pending_deletes.insert(object.name);
     }
-    let bytes = condemned.encode();
-    let record = ObjectName::Condemned(CondemnedId::of(&bytes));
+    let bytes = pending_deletes.encode();
+    let record = ObjectName::PendingDeletes(CondemnedId::of(&bytes));
     store.storage().put_if_absent(&record, &bytes).unwrap();
     let child = shelf.add("tree");
     // The parent is removed; then gc asks the snapshots that are there, before the child is.
     shelf.remove(parent);
-    for pack in &condemned.packs {
+    for pack in &pending_deletes.packs {
         store.storage().delete(&ObjectName::Pack(*pack)).unwrap();
     }
-    for recipes in &condemned.recipes {
+    for recipes in &pending_deletes.recipes {
         store.storage().delete(&ObjectName::Recipes(*recipes)).unwrap();
     }
     shelf.assert_whole(child, "tree", &files);
@@ -258,9 +258,9 @@ fn what_an_add_came_to_need_is_spared() {
     shelf.remove(two);
     let store = shelf.store();
     let lease = store.coordination().begin().unwrap();
-    assert!(shelf.gc(&no_wait()).condemned > 0);
+    assert!(shelf.gc(&no_wait()).pending_deletes > 0);
     // An add that began before the record was written does not see it.
-    let records = store.storage().list(ObjectKind::Condemned).unwrap();
+    let records = store.storage().list(ObjectKind::PendingDeletes).unwrap();
     let record = crate::storage::local::read_record(store.storage(), &records[0]).unwrap();
     store.storage().delete(&records[0].name).unwrap();
     let again = shelf.add(name);
@@ -279,10 +279,10 @@ fn a_dry_run_reckons_with_what_is_condemned_already(kind: Kind) {
     shelf.remove(one);
     shelf.remove(two);
     let lease = shelf.store().coordination().begin().unwrap();
-    let patient = shelf.place.open_patient();
-    let waiting = patient.gc(&no_wait(), &Control::default(), &|_| {}).unwrap();
-    assert_eq!((waiting.condemned, waiting.leases), (4, 1));
-    // Stored a second time, with a chunk more than the condemned pack has: by itself the worse home.
+    let retrying = shelf.place.open_patient();
+    let waiting = retrying.gc(&no_wait(), &Control::default(), &|_| {}).unwrap();
+    assert_eq!((waiting.pending_deletes, waiting.leases), (4, 1));
+    // Stored a second time, with a chunk more than the condemned pack has: by itself the worse retained.
     let again = shelf.add(name);
     drop(lease);
     let said = shelf.gc(&dry());
@@ -298,11 +298,11 @@ fn a_dry_run_reckons_with_what_is_condemned_already(kind: Kind) {
 #[test]
 fn one_gc_at_a_time() {
     let shelf = Shelf::new();
-    let sole = shelf.store().coordination().collect().unwrap();
+    let exclusive_lock = shelf.store().coordination().collect().unwrap();
     let refused = shelf.store().gc(&GcRequest::default(), &Control::default(), &|_| {}).unwrap_err();
     assert!(matches!(refused, Error::Locked { .. }), "{refused:?}");
     shelf.gc(&dry());
-    drop(sole);
+    drop(exclusive_lock);
     shelf.gc(&GcRequest::default());
 }
 
@@ -356,13 +356,13 @@ fn a_pack_that_cannot_be_read_is_left_as_it_is(kind: Kind) {
 fn a_record_that_cannot_be_read_stops_adds_and_the_next_gc_clears_it() {
     let shelf = Shelf::new();
     let [(one, name, files), _] = two_trees(&shelf);
-    let record = Condemned { packs: [crate::format::id::PackId([1; 32])].into(), ..Condemned::default() };
+    let record = PendingDeletes { packs: [crate::format::id::PackId([1; 32])].into(), ..PendingDeletes::default() };
     let store = shelf.store();
-    let wrong = ObjectName::Condemned(CondemnedId([9; 32]));
+    let wrong = ObjectName::PendingDeletes(CondemnedId([9; 32]));
     store.storage().put_if_absent(&wrong, &record.encode()).unwrap();
     assert!(matches!(shelf.add_to(&store, name), Err(Error::Damaged { .. })));
     assert_eq!(shelf.gc(&GcRequest::default()).damaged.len(), 1);
-    assert_eq!(shelf.count(ObjectKind::Condemned), 0);
+    assert_eq!(shelf.count(ObjectKind::PendingDeletes), 0);
     shelf.add(name);
     shelf.assert_whole(one, name, &files);
 }
@@ -418,14 +418,14 @@ fn stopped_after_any_operation(
         }
         stops += 1;
         shelf.assert_whole(two, name, &files);
-        with_record += usize::from(!shelf.store().condemned().unwrap().is_empty());
+        with_record += usize::from(!shelf.store().pending_deletes().unwrap().is_empty());
         // Whoever adds now may find a record, or half of what it condemned gone.
         let again = shelf.add("one");
         shelf.assert_whole(again, "one", &shelf.source("one"));
         shelf.remove(again);
         shelf.gc(&GcRequest::default());
         shelf.assert_whole(two, name, &files);
-        assert!(shelf.store().condemned().unwrap().is_empty());
+        assert!(shelf.store().pending_deletes().unwrap().is_empty());
         assert_eq!(shelf.stored(), stored, "after operation {stops}");
     }
     assert!(stops > at_least, "{stops} stops");

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use super::stream::{collect, read_window};
 use crate::catalog::members::Members;
+use crate::engine::chunk_index::ChunkIndex;
 use crate::engine::layout::Layout;
-use crate::engine::locate::Locator;
 use crate::error::{Error, Result};
 use crate::format::archive::{ArchiveFooter, ArchiveForm, ArchiveParts, FOOTER_BYTES, Member, MemberKind, SparseRun};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity};
@@ -22,16 +22,16 @@ use crate::format::spelling::quoted;
 ///
 /// # Errors
 /// [`Error::Damaged`] if its recipe, or the table of the archive that it is, is lost or says what cannot be.
-pub(in crate::engine) fn layout_of(locator: &Locator<'_>, content: Content, size: u64) -> Result<Layout> {
+pub(in crate::engine) fn layout_of(chunk_index: &ChunkIndex<'_>, content: Content, size: u64) -> Result<Layout> {
     let layout = match content {
         Content::Archive(id, ArchiveForm::TarIn(_)) => {
-            let (pieces, parts) = parts_of(locator, id)?;
+            let (pieces, parts) = parts_of(chunk_index, id)?;
             let mut layout = Layout::default();
             layout.push(&pieces, parts.original);
             layout
         }
-        Content::Archive(id, _) => OpenArchive::open(locator, id)?.layout()?,
-        _ => return Ok(Layout::of_pieces(&locator.pieces_of_content(content, size)?)),
+        Content::Archive(id, _) => OpenArchive::open(chunk_index, id)?.layout()?,
+        _ => return Ok(Layout::of_pieces(&chunk_index.pieces_of_content(content, size)?)),
     };
     if layout.bytes() != size {
         let what = format!("a file of {size} bytes is said to be {content:?}, of {}", layout.bytes());
@@ -42,12 +42,12 @@ pub(in crate::engine) fn layout_of(locator: &Locator<'_>, content: Content, size
 
 /// Replaces `bytes` by a range of a file.
 pub(in crate::engine) fn read_range(
-    locator: &Locator<'_>,
+    chunk_index: &ChunkIndex<'_>,
     layout: &Layout,
     range: Range<u64>,
     bytes: &mut Vec<u8>,
 ) -> Result<()> {
-    read_window(locator, layout, range, bytes)
+    read_window(chunk_index, layout, range, bytes)
 }
 
 /// The rows whose contents further names have, by the rows of these.
@@ -77,13 +77,13 @@ pub(in crate::engine) struct Named {
     pub(in crate::engine) row: usize,
 }
 
-fn parts_of(locator: &Locator<'_>, id: RecipeId) -> Result<(Vec<Piece>, ArchiveParts)> {
+fn parts_of(chunk_index: &ChunkIndex<'_>, id: RecipeId) -> Result<(Vec<Piece>, ArchiveParts)> {
     let damaged = |what: String| Error::damaged(format!("archive {id}"), 0, what);
-    let pieces = locator.recipe(&id)?;
+    let pieces = chunk_index.recipe(&id)?;
     let stored_bytes = pieces.last().map_or(0, |piece| piece.end);
     let mut end = Layout::default();
     end.push(&pieces, stored_bytes.saturating_sub(FOOTER_BYTES as u64)..stored_bytes);
-    let footer = ArchiveFooter::parse(&collect(locator, &end)?).map_err(damaged)?;
+    let footer = ArchiveFooter::parse(&collect(chunk_index, &end)?).map_err(damaged)?;
     let parts = footer.parts(stored_bytes).map_err(damaged)?;
     Ok((pieces, parts))
 }
@@ -93,11 +93,11 @@ impl OpenArchive {
     ///
     /// # Errors
     /// [`Error::Damaged`] if it is lost or is none.
-    pub(in crate::engine) fn open(locator: &Locator<'_>, id: RecipeId) -> Result<Self> {
-        let (pieces, parts) = parts_of(locator, id)?;
+    pub(in crate::engine) fn open(chunk_index: &ChunkIndex<'_>, id: RecipeId) -> Result<Self> {
+        let (pieces, parts) = parts_of(chunk_index, id)?;
         let mut table = Layout::default();
         table.push(&pieces, parts.table.clone());
-        let members = Members::read(id, collect(locator, &table)?)?;
+        let members = Members::read(id, collect(chunk_index, &table)?)?;
         let mut starts = Vec::with_capacity(members.len());
         let mut at = 0u64;
         for (_, content_bytes) in members.lengths() {

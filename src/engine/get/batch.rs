@@ -6,9 +6,9 @@ use std::sync::Mutex;
 use super::fetch::fetch;
 use super::plan::Plan;
 use super::stream::Buffer;
+use crate::engine::chunk_index::ChunkIndex;
 use crate::engine::control::Control;
 use crate::engine::layout::Layout;
-use crate::engine::locate::Locator;
 use crate::error::Result;
 
 /// Files to be read.
@@ -25,10 +25,10 @@ impl Batch {
     }
 
     /// Plans to read a file, which fits into memory; says where its bytes will be.
-    pub(in crate::engine) fn push(&mut self, locator: &Locator<'_>, layout: &Layout) -> Result<Range<usize>> {
+    pub(in crate::engine) fn push(&mut self, chunk_index: &ChunkIndex<'_>, layout: &Layout) -> Result<Range<usize>> {
         let start = self.bytes.len();
         for part in layout.parts(0..layout.bytes()) {
-            self.plan.want_part(locator, &part, 0, start as u64 + part.offset)?;
+            self.plan.want_part(chunk_index, &part, 0, start as u64 + part.offset)?;
         }
         self.bytes.resize(start + layout.bytes() as usize, 0);
         Ok(start..self.bytes.len())
@@ -40,12 +40,12 @@ impl Batch {
     /// [`Error::Damaged`](crate::Error::Damaged) if one cannot be had.
     pub(in crate::engine) fn read(
         mut self,
-        locator: &Locator<'_>,
+        chunk_index: &ChunkIndex<'_>,
         control: &Control,
         threads: usize,
     ) -> Result<Vec<u8>> {
-        let receiver = Buffer { bytes: Mutex::new(&mut self.bytes) };
-        fetch(locator, &mut self.plan, threads, &|| control.is_stopped(), &receiver)?;
+        let destination = Buffer { bytes: Mutex::new(&mut self.bytes) };
+        fetch(chunk_index, &mut self.plan, threads, &|| control.is_stopped(), &destination)?;
         Ok(self.bytes)
     }
 }

@@ -27,17 +27,17 @@ use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-pub use resolve::{Found, Selector};
+pub use resolve::{Resolved, Selector};
 
 use self::archive::layout_of;
 use self::resolve::{Inside, Item};
 use self::tree::{Limits, Placed, TreeRestore};
-use self::window::Workplace;
+use self::window::RestoreContext;
 use super::Store;
+use super::chunk_index::ChunkIndex;
 use super::control::Control;
 use super::labels::filtered;
 use super::layout::Layout;
-use super::locate::Locator;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::format::id::SnapshotId;
@@ -150,9 +150,10 @@ impl Store {
                 return Err(unlabelled(&found, &request.labels));
             }
         }
-        let locator = self.locator()?;
+        let chunk_index = self.chunk_index()?;
         let destination = Destination::create(output, request.overwrite)?;
-        let place = Workplace { locator: &locator, destination: &destination, control, threads: request.threads };
+        let place =
+            RestoreContext { chunk_index: &chunk_index, destination: &destination, control, threads: request.threads };
         // Two windows, and as much again for decoded recipes and frames.
         let limits = Limits { window_bytes: request.memory_bytes / 4, open_files: open_files() };
         let restore = TreeRestore::new(place, limits);
@@ -202,19 +203,19 @@ impl Store {
         let found = self.resolve(&request.path, &request.snapshot)?;
         control.pass_over(&found.passed_over);
         let id = found.snapshot.id();
-        let locator = self.locator()?;
+        let chunk_index = self.chunk_index()?;
         let layout =
-            file_layout(&locator, &found, &request.labels).or_else(|error| self.unless_removed(id, Err(error)))?;
+            file_layout(&chunk_index, &found, &request.labels).or_else(|error| self.unless_removed(id, Err(error)))?;
         let size = layout.bytes();
         let range = range.map_or(0..size, |range| range.start.min(size)..range.end.min(size));
         let output = stream::Output { writer: output, name };
-        let streamed = stream::stream(&locator, &layout, range.clone(), output, control, request.threads);
+        let streamed = stream::stream(&chunk_index, &layout, range.clone(), output, control, request.threads);
         streamed.or_else(|error| self.unless_removed(id, Err(error)))?;
         Ok(range.end.saturating_sub(range.start))
     }
 }
 
-fn unlabelled(found: &Found<'_>, labels: &LabelFilter) -> Error {
+fn unlabelled(found: &Resolved<'_>, labels: &LabelFilter) -> Error {
     let id = found.snapshot.id().to_hex();
     let keys = match found.snapshot.label_keys() {
         [] => "has no labels".to_owned(),
@@ -224,14 +225,14 @@ fn unlabelled(found: &Found<'_>, labels: &LabelFilter) -> Error {
 }
 
 /// Where the bytes are of what was found, which must be a file, and have the labels.
-fn file_layout(locator: &Locator<'_>, found: &Found<'_>, labels: &LabelFilter) -> Result<Layout> {
+fn file_layout(chunk_index: &ChunkIndex<'_>, found: &Resolved<'_>, labels: &LabelFilter) -> Result<Layout> {
     let no_file = || Error::Usage(format!("{:?} is not a file; only a file can be streamed", found.path));
     let check = |of: &Labels| if labels.takes(of) { Ok(()) } else { Err(unlabelled(found, labels)) };
     let Some(Inside { archive, base, named, labels: of_archive }) = &found.inside else {
         let entry = found.snapshot.find(&found.path)?.filter(|entry| entry.kind == EntryKind::File);
         let entry = entry.ok_or_else(no_file)?;
         check(&entry.labels)?;
-        return layout_of(locator, entry.content, entry.size);
+        return layout_of(chunk_index, entry.content, entry.size);
     };
     let named = named.first().filter(|named| base.below_this(&named.path) == found.path).ok_or_else(no_file)?;
     let is_file = archive.entry(base, named)?.kind == EntryKind::File;

@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crossbeam_channel::{Sender, bounded};
 
-use super::fetch::{Deliver, bytes_of, ended_by, fetch};
-use super::plan::{Plan, Want};
+use super::fetch::{FrameSink, bytes_of, ended_by, fetch};
+use super::plan::{Plan, ReadSegment};
+use crate::engine::chunk_index::ChunkIndex;
 use crate::engine::control::Control;
 use crate::engine::layout::Layout;
-use crate::engine::locate::Locator;
 use crate::error::{Error, Result};
 use crate::format::entry::EntryPath;
 use crate::format::id::{ChunkId, ContentHasher};
@@ -29,7 +29,7 @@ const READ_BYTES: u64 = 1 << 20;
 /// Where contents go, and with what.
 #[derive(Clone, Copy)]
 pub(in crate::engine) struct Target<'a, 's> {
-    pub(in crate::engine) locator: &'a Locator<'s>,
+    pub(in crate::engine) chunk_index: &'a ChunkIndex<'s>,
     pub(in crate::engine) control: &'a Control,
     pub(in crate::engine) threads: usize,
     /// To be written and read.
@@ -42,7 +42,7 @@ pub(in crate::engine) struct Target<'a, 's> {
 
 /// A content, and where it goes.
 pub(in crate::engine) struct Placed {
-    /// Which it is, for the receiver of hashes.
+    /// Which it is, for the destination of hashes.
     pub(in crate::engine) item: u64,
     /// Counted from [`Target::base`].
     pub(in crate::engine) offset: u64,
@@ -54,7 +54,7 @@ pub(in crate::engine) struct Placed {
 /// Is told the item and the BLAKE3 of each content that is in place. From several threads.
 pub(in crate::engine) type Hashed<'a> = &'a (dyn Fn(u64, [u8; 32]) -> Result<()> + Sync);
 
-/// Puts contents in their places; hashes them if somebody wants to know. Holes are not written.
+/// Puts contents in their places; hashes them if somebody segments to know. Holes are not written.
 ///
 /// # Errors
 /// What `contents` or `hashed` answer; [`Error::Damaged`] if one cannot be had; [`Error::Io`];
@@ -131,20 +131,20 @@ struct Item {
 impl Window {
     fn push(&mut self, target: Target<'_, '_>, content: Placed) -> Result<()> {
         let Placed { item, offset, path, layout } = content;
-        let before = self.plan.wants.len();
+        let before = self.plan.segments.len();
         let too_long = || Error::io("write", target.name, std::io::Error::from(std::io::ErrorKind::FileTooLarge));
         let start = target.base.checked_add(offset).ok_or_else(too_long)?;
         start.checked_add(layout.bytes()).ok_or_else(too_long)?;
         for part in layout.parts(0..layout.bytes()) {
-            let planned = self.plan.want_part(target.locator, &part, self.items.len() as u32, start + part.offset);
+            let planned = self.plan.want_part(target.chunk_index, &part, self.items.len() as u32, start + part.offset);
             planned.map_err(|error| match error {
                 Error::Damaged { .. } => ended_by(&error, Some(&path)),
                 other => other,
             })?;
         }
-        let wants = self.plan.wants.get(before..).unwrap_or_default();
-        self.memory_bytes += size_of::<Item>() + path.as_bytes().len() + size_of_val(wants);
-        let remaining = AtomicU32::new(wants.len() as u32);
+        let segments = self.plan.segments.get(before..).unwrap_or_default();
+        self.memory_bytes += size_of::<Item>() + path.as_bytes().len() + size_of_val(segments);
+        let remaining = AtomicU32::new(segments.len() as u32);
         self.items.push(Item { item, start, bytes: layout.bytes(), path, chunk: layout.only_chunk(), remaining });
         Ok(())
     }
@@ -154,7 +154,7 @@ impl Window {
         // Those of nothing but holes have nothing to wait for.
         let mut empty = self.items.iter().filter(|item| item.remaining.load(Ordering::Relaxed) == 0);
         empty.try_for_each(|item| writer.finish(item, &[], &[]))?;
-        fetch(target.locator, &mut self.plan, target.threads, &|| target.control.is_stopped(), &writer)?;
+        fetch(target.chunk_index, &mut self.plan, target.threads, &|| target.control.is_stopped(), &writer)?;
         target.check_stopped()
     }
 }
@@ -166,14 +166,14 @@ struct Writer<'a, 's> {
 }
 
 impl Writer<'_, '_> {
-    /// An item is in place with these wants; they may be all of it.
-    fn finish(&self, item: &Item, last: &[Want], frame: &[u8]) -> Result<()> {
+    /// An item is in place with these segments; they may be all of it.
+    fn finish(&self, item: &Item, last: &[ReadSegment], frame: &[u8]) -> Result<()> {
         self.target.control.count(1, item.bytes);
         let Some(hashed) = self.hashed else { return Ok(()) };
         let hash = match item.chunk {
             Some(id) => id.0,
-            None => match Want::joined(last)
-                .filter(|all| last.is_sorted_by(Want::is_followed_by) && all.offset == item.start)
+            None => match ReadSegment::joined(last)
+                .filter(|all| last.is_sorted_by(ReadSegment::is_followed_by) && all.offset == item.start)
             {
                 Some(all) if u64::from(all.length) == item.bytes => {
                     ContentHasher::default().update(bytes_of(&all, frame)).finish()
@@ -220,16 +220,16 @@ impl Writer<'_, '_> {
     }
 }
 
-impl Deliver for Writer<'_, '_> {
-    fn deliver(&self, wants: &[Want], frame: &[u8]) -> Result<()> {
+impl FrameSink for Writer<'_, '_> {
+    fn deliver(&self, segments: &[ReadSegment], frame: &[u8]) -> Result<()> {
         // Files that lie one behind the other in a frame go out in one write.
-        for run in wants.chunk_by(Want::is_followed_by) {
-            let Some(all) = Want::joined(run) else { continue };
+        for run in segments.chunk_by(ReadSegment::is_followed_by) {
+            let Some(all) = ReadSegment::joined(run) else { continue };
             let written = self.target.file.write_all_at(bytes_of(&all, frame), all.offset);
             written.map_err(|source| Error::io("write", self.target.name, source))?;
         }
-        for own in wants.chunk_by(|a, b| a.receiver == b.receiver) {
-            let item = own.first().and_then(|want| self.items.get(want.receiver as usize));
+        for own in segments.chunk_by(|a, b| a.destination == b.destination) {
+            let item = own.first().and_then(|segment| self.items.get(segment.destination as usize));
             let Some(item) = item else { continue };
             if item.remaining.fetch_sub(own.len() as u32, Ordering::AcqRel) == own.len() as u32 {
                 self.finish(item, own, frame)?;
@@ -238,8 +238,8 @@ impl Deliver for Writer<'_, '_> {
         Ok(())
     }
 
-    fn fail(&self, want: &Want, why: &Error) -> Result<()> {
-        let item = self.items.get(want.receiver as usize);
+    fn fail(&self, segment: &ReadSegment, why: &Error) -> Result<()> {
+        let item = self.items.get(segment.destination as usize);
         Err(ended_by(why, item.map(|item| &item.path)))
     }
 }

@@ -9,7 +9,7 @@ use super::archive::{Named, OpenArchive, layout_of};
 use crate::catalog::snapshot::Snapshot;
 use crate::engine::labels::filtered;
 use crate::engine::layout::Layout;
-use crate::engine::{Locator, SnapshotList, Store, UnreadableSnapshot};
+use crate::engine::{ChunkIndex, SnapshotList, Store, UnreadableSnapshot};
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::format::id::{RecipeId, SnapshotId};
@@ -49,7 +49,7 @@ impl Wanted {
 
 /// An entry that was asked for.
 #[derive(Debug)]
-pub struct Found<'s> {
+pub struct Resolved<'s> {
     /// The snapshot.
     pub snapshot: Snapshot<'s>,
     /// The entry's path in it. The root of a snapshot need not have a row of its own.
@@ -75,12 +75,12 @@ pub(super) struct Inside {
 impl Inside {
     /// What is at a path in an archive. `None` if there is nothing.
     fn find(
-        locator: &Locator<'_>,
+        chunk_index: &ChunkIndex<'_>,
         id: RecipeId,
         (base, labels): (EntryPath, Labels),
         path: &EntryPath,
     ) -> Result<Option<Self>> {
-        let archive = OpenArchive::open(locator, id)?;
+        let archive = OpenArchive::open(chunk_index, id)?;
         let mut named = archive.named()?;
         named.retain(|named| named.path.is_within(path));
         Ok((path.is_root() || !named.is_empty()).then_some(Self { archive, base, named, labels }))
@@ -104,13 +104,13 @@ impl Item {
     pub(in crate::engine) fn layout(
         member: Option<Result<Layout>>,
         entry: &Entry,
-        locator: &Locator<'_>,
+        chunk_index: &ChunkIndex<'_>,
     ) -> Result<Layout> {
-        member.unwrap_or_else(|| layout_of(locator, entry.content, entry.size))
+        member.unwrap_or_else(|| layout_of(chunk_index, entry.content, entry.size))
     }
 }
 
-impl Found<'_> {
+impl Resolved<'_> {
     /// Every path of the snapshot with a backslash in it, and of the archive that was looked into: one of these could be
     /// what another name is spelled like.
     ///
@@ -131,7 +131,7 @@ impl Found<'_> {
         Ok(paths)
     }
 
-    /// As [`Found::entries`], but only those that have the labels and what leads to them, with what it takes to read
+    /// As [`Resolved::entries`], but only those that have the labels and what leads to them, with what it takes to read
     /// them.
     pub(in crate::engine) fn items<'f>(
         &'f self,
@@ -172,12 +172,12 @@ impl Found<'_> {
 
 impl Store {
     /// Opens the snapshot that is selected and has `path`. Snapshots that cannot be read are passed over, unless one is
-    /// selected by its id: see [`Found::passed_over`].
+    /// selected by its id: see [`Resolved::passed_over`].
     ///
     /// # Errors
     /// [`Error::NotFound`], with the nearest names; [`Error::NoSnapshots`]; [`Error::Damaged`] or [`Error::Io`] of a snapshot
     /// that cannot be read, if it is the one selected or no other has the path.
-    pub fn resolve(&self, path: &Path, selector: &Selector) -> Result<Found<'_>> {
+    pub fn resolve(&self, path: &Path, selector: &Selector) -> Result<Resolved<'_>> {
         self.resolve_any(&[Wanted::of(path)], selector)
     }
 
@@ -187,7 +187,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::resolve`].
-    pub fn resolve_spelled(&self, path: &Path, selector: &Selector) -> Result<Found<'_>> {
+    pub fn resolve_spelled(&self, path: &Path, selector: &Selector) -> Result<Resolved<'_>> {
         let given = path.as_os_str().as_bytes();
         let spelling = given.strip_prefix(b"//").filter(|rest| !rest.starts_with(b"/"));
         let read = Some(given).filter(|given| given.contains(&b'\\')).and_then(unspelled);
@@ -199,7 +199,7 @@ impl Store {
         self.resolve_any(&wanted, selector)
     }
 
-    fn resolve_any(&self, wanted: &[Wanted], selector: &Selector) -> Result<Found<'_>> {
+    fn resolve_any(&self, wanted: &[Wanted], selector: &Selector) -> Result<Resolved<'_>> {
         let list = match selector {
             Selector::Id(_) => SnapshotList::default(),
             Selector::NewestWithPath | Selector::Latest => self.snapshot_list()?,
@@ -226,7 +226,7 @@ impl Store {
             };
             for Wanted { path, is_folder } in wanted {
                 if let Some(inside) = self.place_in(&snapshot, path, *is_folder)? {
-                    return Ok(Found { snapshot, path: path.clone(), passed_over, inside });
+                    return Ok(Resolved { snapshot, path: path.clone(), passed_over, inside });
                 }
             }
             newest.get_or_insert(snapshot);
@@ -270,7 +270,7 @@ impl Store {
             match snapshot.find(&path)?.map(|entry| (entry.content, entry.labels)) {
                 Some((Content::Archive(id, _), labels)) => {
                     let inner = wanted.below(&path).unwrap_or_default();
-                    return Ok(Inside::find(&self.locator()?, id, (path, labels), &inner)?.map(Some));
+                    return Ok(Inside::find(&self.chunk_index()?, id, (path, labels), &inner)?.map(Some));
                 }
                 Some(_) => break,
                 None => above = path.parent(),

@@ -6,11 +6,11 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use super::fetch::{Deliver, bytes_of, ended_by, fetch};
-use super::plan::{Plan, Want};
+use super::fetch::{FrameSink, bytes_of, ended_by, fetch};
+use super::plan::{Plan, ReadSegment};
+use crate::engine::chunk_index::ChunkIndex;
 use crate::engine::control::Control;
 use crate::engine::layout::Layout;
-use crate::engine::locate::Locator;
 use crate::error::{Error, Result};
 
 /// The bytes of a window.
@@ -24,21 +24,21 @@ pub(in crate::engine) struct Output<'a> {
 
 /// Writes the bytes `range` of a file to `output`.
 pub(in crate::engine) fn stream(
-    locator: &Locator<'_>,
+    chunk_index: &ChunkIndex<'_>,
     layout: &Layout,
     range: Range<u64>,
     output: Output<'_>,
     control: &Control,
     threads: usize,
 ) -> Result<()> {
-    let mut roll = Roll::new(locator, output, control, threads);
+    let mut roll = Roll::new(chunk_index, output, control, threads);
     roll.push(layout, range)?;
     roll.finish().map(|_| ())
 }
 
 /// A stream that is put together from files and from bytes between them, and written window by window.
 pub(in crate::engine) struct Roll<'a, 's, 'o> {
-    locator: &'a Locator<'s>,
+    chunk_index: &'a ChunkIndex<'s>,
     output: Output<'o>,
     control: &'a Control,
     threads: usize,
@@ -50,12 +50,12 @@ pub(in crate::engine) struct Roll<'a, 's, 'o> {
 
 impl<'a, 's, 'o> Roll<'a, 's, 'o> {
     pub(in crate::engine) fn new(
-        locator: &'a Locator<'s>,
+        chunk_index: &'a ChunkIndex<'s>,
         output: Output<'o>,
         control: &'a Control,
         threads: usize,
     ) -> Self {
-        Self { locator, output, control, threads, window: Vec::new(), plan: Plan::default(), written: 0 }
+        Self { chunk_index, output, control, threads, window: Vec::new(), plan: Plan::default(), written: 0 }
     }
 
     /// Appends bytes.
@@ -71,7 +71,7 @@ impl<'a, 's, 'o> Roll<'a, 's, 'o> {
             let filled = self.window.len();
             let next = range.end.min(at + WINDOW_BYTES.saturating_sub(filled) as u64);
             for part in layout.parts(at..next) {
-                self.plan.want_part(self.locator, &part, 0, filled as u64 + (part.offset - at))?;
+                self.plan.want_part(self.chunk_index, &part, 0, filled as u64 + (part.offset - at))?;
             }
             self.window.resize(filled + (next - at) as usize, 0);
             at = next;
@@ -91,8 +91,8 @@ impl<'a, 's, 'o> Roll<'a, 's, 'o> {
 
     fn flush(&mut self) -> Result<()> {
         let mut plan = std::mem::take(&mut self.plan);
-        let receiver = Buffer { bytes: Mutex::new(&mut self.window) };
-        fetch(self.locator, &mut plan, self.threads, &|| self.control.is_stopped(), &receiver)?;
+        let destination = Buffer { bytes: Mutex::new(&mut self.window) };
+        fetch(self.chunk_index, &mut plan, self.threads, &|| self.control.is_stopped(), &destination)?;
         if self.control.is_stopped() {
             return Err(Error::Interrupted { kept: format!("{} bytes were written", self.written) });
         }
@@ -106,45 +106,45 @@ impl<'a, 's, 'o> Roll<'a, 's, 'o> {
 }
 
 /// All bytes of a file that fits into memory.
-pub(super) fn collect(locator: &Locator<'_>, layout: &Layout) -> Result<Vec<u8>> {
+pub(super) fn collect(chunk_index: &ChunkIndex<'_>, layout: &Layout) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    read_window(locator, layout, 0..layout.bytes(), &mut bytes)?;
+    read_window(chunk_index, layout, 0..layout.bytes(), &mut bytes)?;
     Ok(bytes)
 }
 
 /// Replaces `buffer` by a range of a file, each of its frames decoded once.
 pub(super) fn read_window(
-    locator: &Locator<'_>,
+    chunk_index: &ChunkIndex<'_>,
     layout: &Layout,
     window: Range<u64>,
     buffer: &mut Vec<u8>,
 ) -> Result<()> {
     let mut plan = Plan::default();
     for part in layout.parts(window.clone()) {
-        plan.want_part(locator, &part, 0, part.offset - window.start)?;
+        plan.want_part(chunk_index, &part, 0, part.offset - window.start)?;
     }
     buffer.clear();
     buffer.resize((window.end - window.start) as usize, 0);
-    fetch(locator, &mut plan, 1, &|| false, &Buffer { bytes: Mutex::new(buffer) })
+    fetch(chunk_index, &mut plan, 1, &|| false, &Buffer { bytes: Mutex::new(buffer) })
 }
 
 pub(super) struct Buffer<'a> {
     pub(super) bytes: Mutex<&'a mut Vec<u8>>,
 }
 
-impl Deliver for Buffer<'_> {
-    fn deliver(&self, wants: &[Want], frame: &[u8]) -> Result<()> {
+impl FrameSink for Buffer<'_> {
+    fn deliver(&self, segments: &[ReadSegment], frame: &[u8]) -> Result<()> {
         let mut buffer = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        for want in wants {
-            let start = want.offset as usize;
-            if let Some(place) = buffer.get_mut(start..start + want.length as usize) {
-                place.copy_from_slice(bytes_of(want, frame));
+        for segment in segments {
+            let start = segment.offset as usize;
+            if let Some(place) = buffer.get_mut(start..start + segment.length as usize) {
+                place.copy_from_slice(bytes_of(segment, frame));
             }
         }
         Ok(())
     }
 
-    fn fail(&self, _: &Want, why: &Error) -> Result<()> {
+    fn fail(&self, _: &ReadSegment, why: &Error) -> Result<()> {
         // A stream with a gap is worth nothing: it ends before the damage.
         Err(ended_by(why, None))
     }

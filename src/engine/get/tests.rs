@@ -4,7 +4,7 @@
 use super::*;
 use crate::engine::gc::GcRequest;
 use crate::engine::gc::tests::{Shelf, files_in, noise};
-use crate::engine::trial::{Kind, on_every_backend};
+use crate::engine::test_store::{Kind, on_every_backend};
 
 /// Twelve files that a second tree has too, with others between them; so each pack is half needed by the second alone.
 fn half_needed(shelf: &Shelf) -> (SnapshotId, SnapshotId) {
@@ -22,10 +22,10 @@ fn restore(shelf: &Shelf, snapshot: SnapshotId, meanwhile: impl Fn(usize)) -> Re
     let control = Control::default();
     let path = shelf.folder.path().join("kept");
     let found = store.resolve(&path, &Selector::Id(snapshot.to_hex())).unwrap();
-    let locator = store.locator().unwrap();
+    let chunk_index = store.chunk_index().unwrap();
     let output = shelf.folder.path().join("copy");
     let destination = Destination::create(&output, false).unwrap();
-    let place = Workplace { locator: &locator, destination: &destination, control: &control, threads: 2 };
+    let place = RestoreContext { chunk_index: &chunk_index, destination: &destination, control: &control, threads: 2 };
     // Some files to a window, so that there is something planned, and something yet to be planned.
     let restore = TreeRestore::new(place, Limits { window_bytes: 3_000, open_files: 100 });
     let root = found.path.clone();

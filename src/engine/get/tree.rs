@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use crossbeam_channel::{Sender, bounded};
 
 use super::resolve::Item;
-use super::window::{Window, Workplace, ends_restore, is_damage};
+use super::window::{RestoreContext, Window, ends_restore, is_damage};
 use super::{GetReport, Loss};
 use crate::engine::layout::Layout;
 use crate::error::{Error, Result, chain};
@@ -48,7 +48,7 @@ struct Linked {
 
 /// A restore in progress.
 pub(super) struct TreeRestore<'a, 's> {
-    place: Workplace<'a, 's>,
+    place: RestoreContext<'a, 's>,
     limits: Limits,
     directories: Vec<(EntryPath, Entry)>,
     /// The first path of each file that has several: by device and inode, and by what makes it the same file, for
@@ -70,7 +70,7 @@ struct Link {
 }
 
 impl<'a, 's> TreeRestore<'a, 's> {
-    pub(super) fn new(place: Workplace<'a, 's>, limits: Limits) -> Self {
+    pub(super) fn new(place: RestoreContext<'a, 's>, limits: Limits) -> Self {
         Self {
             place,
             limits,
@@ -296,11 +296,11 @@ impl<'a, 's> TreeRestore<'a, 's> {
     }
 
     fn take_file(&mut self, path: EntryPath, entry: Entry, member: Option<Result<Layout>>) -> Result<()> {
-        let layout = match Item::layout(member, &entry, self.place.locator) {
+        let layout = match Item::layout(member, &entry, self.place.chunk_index) {
             Ok(layout) => layout,
             Err(error) => return self.lose(path, &error),
         };
-        let outcome = self.window.push(self.place.locator, path.clone(), entry, &layout);
+        let outcome = self.window.push(self.place.chunk_index, path.clone(), entry, &layout);
         outcome.or_else(|error| self.lose(path, &error))
     }
 

@@ -6,12 +6,12 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use super::fetch::{Deliver, bytes_of, fetch};
-use super::plan::{Plan, Want};
+use super::fetch::{FrameSink, bytes_of, fetch};
+use super::plan::{Plan, ReadSegment};
 use super::{GetReport, Loss};
+use crate::engine::chunk_index::ChunkIndex;
 use crate::engine::control::Control;
 use crate::engine::layout::Layout;
-use crate::engine::locate::Locator;
 use crate::error::{Error, Result, chain};
 use crate::format::entry::{Entry, EntryPath};
 use crate::restore::{Destination, FileTarget};
@@ -32,8 +32,8 @@ pub(super) struct Window {
 
 /// Where windows are restored to, and with what.
 #[derive(Clone, Copy)]
-pub(super) struct Workplace<'a, 's> {
-    pub(super) locator: &'a Locator<'s>,
+pub(super) struct RestoreContext<'a, 's> {
+    pub(super) chunk_index: &'a ChunkIndex<'s>,
     pub(super) destination: &'a Destination,
     pub(super) control: &'a Control,
     pub(super) threads: usize,
@@ -48,7 +48,7 @@ struct FileState {
     /// Wants not served yet.
     remaining: AtomicU32,
     failed: AtomicBool,
-    /// The open file, between its first and its last want. Several threads write to it at once.
+    /// The open file, between its first and its last segment. Several threads write to it at once.
     target: RwLock<Option<FileTarget>>,
 }
 
@@ -57,25 +57,31 @@ impl Window {
     ///
     /// # Errors
     /// A chunk is not to be found; the window is then as it was.
-    pub(super) fn push(&mut self, locator: &Locator<'_>, path: EntryPath, entry: Entry, layout: &Layout) -> Result<()> {
-        let before = self.plan.wants.len();
-        let receiver = self.files.len() as u32;
-        if let Err(error) = plan_parts(locator, &mut self.plan, layout, receiver) {
-            self.plan.wants.truncate(before);
+    pub(super) fn push(
+        &mut self,
+        chunk_index: &ChunkIndex<'_>,
+        path: EntryPath,
+        entry: Entry,
+        layout: &Layout,
+    ) -> Result<()> {
+        let before = self.plan.segments.len();
+        let destination = self.files.len() as u32;
+        if let Err(error) = plan_parts(chunk_index, &mut self.plan, layout, destination) {
+            self.plan.segments.truncate(before);
             return Err(error);
         }
-        let wants = self.plan.wants.get(before..).unwrap_or_default();
-        let is_scattered = wants.windows(2).any(|w| match w {
+        let segments = self.plan.segments.get(before..).unwrap_or_default();
+        let is_scattered = segments.windows(2).any(|w| match w {
             [a, b] => (a.pack, a.frame) != (b.pack, b.frame),
             _ => false,
         });
         self.scattered += usize::from(is_scattered);
         let held = size_of::<FileState>() + entry.path.as_bytes().len() + path.as_bytes().len();
-        self.memory_bytes += held + size_of_val(wants);
+        self.memory_bytes += held + size_of_val(segments);
         self.files.push(FileState {
             path,
             holes: layout.has_holes(),
-            remaining: AtomicU32::new(wants.len() as u32),
+            remaining: AtomicU32::new(segments.len() as u32),
             failed: AtomicBool::new(false),
             target: RwLock::new(None),
             entry,
@@ -84,14 +90,14 @@ impl Window {
     }
 
     /// Fetches and writes everything in the window.
-    pub(super) fn restore(mut self, place: Workplace<'_, '_>) -> Result<GetReport> {
-        let Workplace { locator, destination, control, threads } = place;
+    pub(super) fn restore(mut self, place: RestoreContext<'_, '_>) -> Result<GetReport> {
+        let RestoreContext { chunk_index, destination, control, threads } = place;
         let writer = Writer { files: &self.files, destination, control, outcome: Mutex::default() };
         // Those of nothing but holes have nothing to wait for.
         let mut empty = self.files.iter().filter(|file| file.remaining.load(Ordering::Relaxed) == 0);
         let made = empty.try_for_each(|file| writer.serve(file, &[], Some(&[])));
         let mut fetched =
-            made.and_then(|()| fetch(locator, &mut self.plan, threads, &|| control.is_stopped(), &writer));
+            made.and_then(|()| fetch(chunk_index, &mut self.plan, threads, &|| control.is_stopped(), &writer));
         let report = writer.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
         for file in &self.files {
             // What is still open was not finished: an error or the user stopped the fetch.
@@ -107,9 +113,9 @@ impl Window {
 }
 
 /// Plans to deliver all parts of a file.
-fn plan_parts(locator: &Locator<'_>, plan: &mut Plan, layout: &Layout, receiver: u32) -> Result<()> {
+fn plan_parts(chunk_index: &ChunkIndex<'_>, plan: &mut Plan, layout: &Layout, destination: u32) -> Result<()> {
     let mut parts = layout.parts(0..layout.bytes());
-    parts.try_for_each(|part| plan.want_part(locator, &part, receiver, part.offset))
+    parts.try_for_each(|part| plan.want_part(chunk_index, &part, destination, part.offset))
 }
 
 /// Whether bytes cannot be restored because the store has lost them.
@@ -189,25 +195,25 @@ impl Writer<'_> {
         change(&mut self.outcome.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Writes wants of one file; chunks that are neighbours in the frame and in the file go out in one write.
-    fn write(&self, open: &FileTarget, wants: &[Want], frame: &[u8]) -> Result<()> {
-        for run in wants.chunk_by(Want::is_followed_by) {
-            let Some(joined) = Want::joined(run) else { continue };
+    /// Writes segments of one file; chunks that are neighbours in the frame and in the file go out in one write.
+    fn write(&self, open: &FileTarget, segments: &[ReadSegment], frame: &[u8]) -> Result<()> {
+        for run in segments.chunk_by(ReadSegment::is_followed_by) {
+            let Some(joined) = ReadSegment::joined(run) else { continue };
             open.write_at(joined.offset, bytes_of(&joined, frame))?;
             self.control.count(0, u64::from(joined.length));
         }
         Ok(())
     }
 
-    /// Serves some wants of one file: writes them, unless the file has failed; finishes the file with its last.
-    fn serve(&self, file: &FileState, wants: &[Want], frame: Option<&[u8]>) -> Result<()> {
+    /// Serves some segments of one file: writes them, unless the file has failed; finishes the file with its last.
+    fn serve(&self, file: &FileState, segments: &[ReadSegment], frame: Option<&[u8]>) -> Result<()> {
         if frame.is_none() {
             file.failed.store(true, Ordering::Relaxed);
         }
         if let (Some(frame), false) = (frame, file.failed.load(Ordering::Relaxed)) {
             let written = file.open_once(self.destination).and_then(|()| {
                 let target = file.target.read().unwrap_or_else(PoisonError::into_inner);
-                target.as_ref().map_or(Ok(()), |open| self.write(open, wants, frame))
+                target.as_ref().map_or(Ok(()), |open| self.write(open, segments, frame))
             });
             match written {
                 // This file cannot be restored here; others may.
@@ -221,7 +227,7 @@ impl Writer<'_> {
                 written => written?,
             }
         }
-        let left = file.remaining.fetch_sub(wants.len() as u32, Ordering::AcqRel) - wants.len() as u32;
+        let left = file.remaining.fetch_sub(segments.len() as u32, Ordering::AcqRel) - segments.len() as u32;
         if left > 0 {
             return Ok(());
         }
@@ -252,20 +258,20 @@ impl Writer<'_> {
     }
 }
 
-impl Deliver for Writer<'_> {
-    fn deliver(&self, wants: &[Want], frame: &[u8]) -> Result<()> {
-        wants.chunk_by(|a, b| a.receiver == b.receiver).try_for_each(|wants| {
-            let file = wants.first().and_then(|want| self.files.get(want.receiver as usize));
-            file.map_or(Ok(()), |file| self.serve(file, wants, Some(frame)))
+impl FrameSink for Writer<'_> {
+    fn deliver(&self, segments: &[ReadSegment], frame: &[u8]) -> Result<()> {
+        segments.chunk_by(|a, b| a.destination == b.destination).try_for_each(|segments| {
+            let file = segments.first().and_then(|segment| self.files.get(segment.destination as usize));
+            file.map_or(Ok(()), |file| self.serve(file, segments, Some(frame)))
         })
     }
 
-    fn fail(&self, want: &Want, why: &Error) -> Result<()> {
-        let Some(file) = self.files.get(want.receiver as usize) else { return Ok(()) };
+    fn fail(&self, segment: &ReadSegment, why: &Error) -> Result<()> {
+        let Some(file) = self.files.get(segment.destination as usize) else { return Ok(()) };
         if !file.failed.swap(true, Ordering::Relaxed) {
             let damaged = is_damage(why);
             self.note(|report| report.losses.push(Loss { path: file.path.clone(), what: chain(why), damaged }));
         }
-        self.serve(file, std::slice::from_ref(want), None)
+        self.serve(file, std::slice::from_ref(segment), None)
     }
 }

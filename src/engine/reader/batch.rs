@@ -1,4 +1,4 @@
-//! How are many files read at once? Frame by frame: each is read and decoded once, whoever wants of it, in parallel.
+//! How are many files read at once? Frame by frame: each is read and decoded once, whoever segments of it, in parallel.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::table::{Known, Want};
+use super::table::{Known, ReadSegment};
 use super::{Reader, put};
 use crate::error::{Error, Result};
 
@@ -25,48 +25,51 @@ impl Reader<'_> {
     ///
     /// All of them are in memory at once. The work is done by the threads of the current rayon pool.
     pub fn read_many<P: AsRef<Path> + Sync>(&self, paths: &[P]) -> Vec<Result<Vec<u8>>> {
-        let mut wants = Vec::new();
-        let receivers: Vec<Receiver> = (0u32..)
+        let mut segments = Vec::new();
+        let destinations: Vec<Receiver> = (0u32..)
             .zip(paths)
-            .map(|(number, path)| self.plan(path.as_ref(), number, &mut wants).unwrap_or_else(|_| Receiver::failed()))
+            .map(|(number, path)| {
+                self.plan(path.as_ref(), number, &mut segments).unwrap_or_else(|_| Receiver::failed())
+            })
             .collect();
-        wants.sort_unstable_by_key(|want| (want.frame, want.start));
-        let groups: Vec<&[Want]> = wants.chunk_by(|a, b| a.frame == b.frame).collect();
+        segments.sort_unstable_by_key(|segment| (segment.frame, segment.start));
+        let groups: Vec<&[ReadSegment]> = segments.chunk_by(|a, b| a.frame == b.frame).collect();
         groups.par_chunks(FRAMES_AT_ONCE).for_each(|groups| {
             let Ok(mut reader) = self.take_reader() else {
-                return groups.iter().for_each(|wants| fail(wants, &receivers));
+                return groups.iter().for_each(|segments| fail(segments, &destinations));
             };
-            for wants in groups {
-                let mut deliver = |want: &Want, part: &[u8]| {
-                    if let Some(receiver) = receivers.get(want.receiver as usize) {
-                        put(want, part, &mut receiver.bytes.lock().unwrap_or_else(PoisonError::into_inner));
+            for segments in groups {
+                let mut deliver = |segment: &ReadSegment, part: &[u8]| {
+                    if let Some(destination) = destinations.get(segment.destination as usize) {
+                        put(segment, part, &mut destination.bytes.lock().unwrap_or_else(PoisonError::into_inner));
                     }
                 };
-                if self.serve(&mut reader, wants, &mut deliver).is_err() {
-                    fail(wants, &receivers);
+                if self.serve(&mut reader, segments, &mut deliver).is_err() {
+                    fail(segments, &destinations);
                 }
             }
             self.lock_idle().push(reader);
         });
-        let outcomes = receivers.into_iter().zip(paths).map(|(receiver, path)| match receiver.failed.into_inner() {
-            false => Ok(receiver.bytes.into_inner().unwrap_or_else(PoisonError::into_inner)),
-            // Alone, it says what is wrong with it, and it may be others' chunks of its frame that are damaged.
-            true => self.read(path),
-        });
+        let outcomes =
+            destinations.into_iter().zip(paths).map(|(destination, path)| match destination.failed.into_inner() {
+                false => Ok(destination.bytes.into_inner().unwrap_or_else(PoisonError::into_inner)),
+                // Alone, it says what is wrong with it, and it may be others' chunks of its frame that are damaged.
+                true => self.read(path),
+            });
         outcomes.collect()
     }
 
     /// Notes what is wanted for a file of a batch, and makes room for it.
-    fn plan(&self, path: &Path, number: u32, wants: &mut Vec<Want>) -> Result<Receiver> {
+    fn plan(&self, path: &Path, number: u32, segments: &mut Vec<ReadSegment>) -> Result<Receiver> {
         let row = self.row(path).ok_or_else(|| Error::not_found("a file"))?;
         let size = match self.table.content(row) {
             Known::Chunks(chunks) => {
-                wants.extend(chunks.wants(0..chunks.size(), number));
+                segments.extend(chunks.segments(0..chunks.size(), number));
                 chunks.size()
             }
             Known::Name(content, size) => {
                 let located = self.look_up(row, content, size, &(0..size))?;
-                wants.extend(located.chunks().wants(0..size, number));
+                segments.extend(located.chunks().segments(0..size, number));
                 size
             }
             // Put together on its own, when the others are done.
@@ -86,8 +89,8 @@ impl Receiver {
     }
 }
 
-fn fail(wants: &[Want], receivers: &[Receiver]) {
-    for receiver in wants.iter().filter_map(|want| receivers.get(want.receiver as usize)) {
-        receiver.failed.store(true, Ordering::Relaxed);
+fn fail(segments: &[ReadSegment], destinations: &[Receiver]) {
+    for destination in segments.iter().filter_map(|segment| destinations.get(segment.destination as usize)) {
+        destination.failed.store(true, Ordering::Relaxed);
     }
 }

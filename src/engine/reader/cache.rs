@@ -17,20 +17,20 @@ const RECENT_FILES: usize = 16;
 /// No more than these pieces together, unless one list alone is longer: 40 bytes each.
 const RECENT_PIECES: usize = 1 << 20;
 
-type Place = (u32, u64);
+type FrameKey = (u32, u64);
 
 /// Decoded frames, the first in the first out.
 #[derive(Debug)]
 pub(super) struct FrameCache {
     hasher: RandomState,
-    parts: Vec<Mutex<Part>>,
+    parts: Vec<Mutex<CacheShard>>,
     part_bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
-struct Part {
-    frames: HashMap<Place, Arc<Vec<u8>>>,
-    order: VecDeque<Place>,
+struct CacheShard {
+    frames: HashMap<FrameKey, Arc<Vec<u8>>>,
+    order: VecDeque<FrameKey>,
     bytes: usize,
 }
 
@@ -67,7 +67,7 @@ impl FrameCache {
 
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        let bytes = |part: &Mutex<Part>| {
+        let bytes = |part: &Mutex<CacheShard>| {
             let part = part.lock().unwrap_or_else(PoisonError::into_inner);
             assert_eq!(part.bytes, part.frames.values().map(|frame| frame.len()).sum::<usize>());
             part.bytes
@@ -75,13 +75,13 @@ impl FrameCache {
         self.parts.iter().map(bytes).sum()
     }
 
-    fn part(&self, frame: &FrameRef) -> Option<MutexGuard<'_, Part>> {
+    fn part(&self, frame: &FrameRef) -> Option<MutexGuard<'_, CacheShard>> {
         let number = self.hasher.hash_one(place(frame)) as usize % PARTS;
         Some(self.parts.get(number)?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-fn place(frame: &FrameRef) -> Place {
+fn place(frame: &FrameRef) -> FrameKey {
     (frame.pack, frame.offset)
 }
 

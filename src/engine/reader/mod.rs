@@ -26,13 +26,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use self::cache::{FrameCache, RecentPieces};
-use self::table::{Chunks, Known, Located, Source, Table, TableBuilder, Want};
+use self::table::{Chunks, Known, Located, ReadSegment, Source, Table, TableBuilder};
+use super::chunk_index::listed;
 use super::frames::{FrameReader, is_chunk, read_stored};
 use super::get::archive::{OpenArchive, layout_of, read_range};
-use super::get::{Found, Selector};
+use super::get::{Resolved, Selector};
 use super::layout::Layout;
-use super::locate::listed;
-use super::{Locator, Store};
+use super::{ChunkIndex, Store};
 use crate::catalog::snapshot::Snapshot;
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, EntryKind, EntryPath};
@@ -101,7 +101,7 @@ pub struct Reader<'s> {
     packs: Vec<PackId>,
     table: Table,
     /// Finds the chunks of the files that the table only names; without such files there is none.
-    locator: Option<Locator<'s>>,
+    chunk_index: Option<ChunkIndex<'s>>,
     recent: RecentPieces,
     /// How the archive, or the member of one, that was read last is put together.
     layout: Mutex<Option<(Source, Arc<Layout>)>>,
@@ -126,19 +126,19 @@ impl Store {
     /// # Errors
     /// As [`Store::reader`].
     pub fn reader_with(&self, snapshot: &Selector, options: ReaderOptions) -> Result<Reader<'_>> {
-        let Found { snapshot, passed_over, .. } = self.resolve(Path::new(""), snapshot)?;
+        let Resolved { snapshot, passed_over, .. } = self.resolve(Path::new(""), snapshot)?;
         if let Some(unreadable) = passed_over.first() {
             // Which snapshot was meant is unknown, and nobody would see a warning.
             Snapshot::open(self.storage(), unreadable.id)?;
         }
-        let locator = self.locator()?;
+        let chunk_index = self.chunk_index()?;
         let mut packs: Vec<PackId> = listed(self.storage(), ObjectKind::Pack, ObjectName::pack)?;
         packs.sort_unstable();
         let mut builder = TableBuilder::new(options.table_bytes);
         for entry in snapshot.entries() {
             let entry = entry?;
             if entry.kind == EntryKind::File {
-                builder.push(&locator, &packs, &entry)?;
+                builder.push(&chunk_index, &packs, &entry)?;
             }
         }
         let table = builder.finish();
@@ -146,7 +146,7 @@ impl Store {
             store: self,
             snapshot: snapshot.id(),
             packs,
-            locator: (!table.is_whole()).then_some(locator),
+            chunk_index: (!table.is_whole()).then_some(chunk_index),
             table,
             recent: RecentPieces::default(),
             layout: Mutex::default(),
@@ -246,20 +246,20 @@ impl Reader<'_> {
 
     /// Puts together a range of an archive, or of a member that is not just its chunks.
     fn assemble(&self, source: Source, size: u64, range: Range<u64>, bytes: &mut Vec<u8>) -> Result<()> {
-        let locator = self.locator.as_ref().ok_or_else(|| Error::not_found("the index"))?;
+        let chunk_index = self.chunk_index.as_ref().ok_or_else(|| Error::not_found("the index"))?;
         let kept = self.lock_layout().as_ref().filter(|(of, _)| *of == source).map(|(_, layout)| Arc::clone(layout));
         let layout = match kept {
             Some(layout) => layout,
             None => {
                 let layout = Arc::new(match source {
-                    Source::Archive(content) => layout_of(locator, content, size)?,
-                    Source::Member(id, row) => OpenArchive::open(locator, id)?.member_layout(row)?,
+                    Source::Archive(content) => layout_of(chunk_index, content, size)?,
+                    Source::Member(id, row) => OpenArchive::open(chunk_index, id)?.member_layout(row)?,
                 });
                 *self.lock_layout() = Some((source, Arc::clone(&layout)));
                 layout
             }
         };
-        read_range(locator, &layout, range.start..range.end.min(layout.bytes()), bytes)
+        read_range(chunk_index, &layout, range.start..range.end.min(layout.bytes()), bytes)
     }
 
     fn lock_layout(&self) -> std::sync::MutexGuard<'_, Option<(Source, Arc<Layout>)>> {
@@ -285,14 +285,14 @@ impl Reader<'_> {
 
     /// Where the chunks of `range` are, for a file that the table only names.
     fn look_up(&self, row: u32, content: Content, size: u64, range: &Range<u64>) -> Result<Located> {
-        let locator = self.locator.as_ref().ok_or_else(|| Error::not_found("the index"))?;
-        let pieces = self.recent.get(row, || locator.pieces_of_content(content, size).map(Arc::new))?;
+        let chunk_index = self.chunk_index.as_ref().ok_or_else(|| Error::not_found("the index"))?;
+        let pieces = self.recent.get(row, || chunk_index.pieces_of_content(content, size).map(Arc::new))?;
         let first = pieces.partition_point(|piece| piece.end <= range.start);
         let count = pieces.get(first..).unwrap_or_default().partition_point(|piece| piece.end < range.end) + 1;
         let start = first.checked_sub(1).and_then(|n| pieces.get(n)).map_or(0, |piece| piece.end);
         let rest = pieces.get(first..).unwrap_or_default();
         let mut located = Located::new(start);
-        located.push(locator, &self.packs, rest.get(..count).unwrap_or(rest))?;
+        located.push(chunk_index, &self.packs, rest.get(..count).unwrap_or(rest))?;
         Ok(located)
     }
 
@@ -306,8 +306,8 @@ impl Reader<'_> {
         let length = usize::try_from(range.end - range.start).map_err(too_long)?;
         // A hole may be longer than memory.
         bytes.try_reserve(length).map_err(|_| Error::Usage(format!("{length} bytes do not fit in memory")))?;
-        let mut wants = chunks.wants(range, 0);
-        let (first, second) = (wants.next(), wants.next());
+        let mut segments = chunks.segments(range, 0);
+        let (first, second) = (segments.next(), segments.next());
         let mut reader = self.take_reader()?;
         let served = match (first, second) {
             (Some(only), None) if (only.part_end - only.part_start) as usize == length => {
@@ -315,10 +315,10 @@ impl Reader<'_> {
             }
             _ => {
                 bytes.resize(length, 0);
-                let mut all: Vec<Want> = first.into_iter().chain(second).chain(wants).collect();
-                all.sort_unstable_by_key(|want| (want.frame, want.start));
+                let mut all: Vec<ReadSegment> = first.into_iter().chain(second).chain(segments).collect();
+                all.sort_unstable_by_key(|segment| (segment.frame, segment.start));
                 let mut groups = all.chunk_by(|a, b| a.frame == b.frame);
-                let mut put = |want: &Want, part: &[u8]| put(want, part, bytes);
+                let mut put = |segment: &ReadSegment, part: &[u8]| put(segment, part, bytes);
                 groups.try_for_each(|group| self.serve(&mut reader, group, &mut put))
             }
         };
@@ -326,29 +326,34 @@ impl Reader<'_> {
         served
     }
 
-    /// Hands what is wanted of one frame to `put`, checked. The wants are by where they lie in the frame.
-    fn serve(&self, reader: &mut FrameReader, wants: &[Want], put: &mut dyn FnMut(&Want, &[u8])) -> Result<()> {
-        let (Some(first), Some(last)) = (wants.first(), wants.last()) else { return Ok(()) };
+    /// Hands what is wanted of one frame to `put`, checked. The segments are by where they lie in the frame.
+    fn serve(
+        &self,
+        reader: &mut FrameReader,
+        segments: &[ReadSegment],
+        put: &mut dyn FnMut(&ReadSegment, &[u8]),
+    ) -> Result<()> {
+        let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Ok(()) };
         let frame = first.frame;
         let storage = self.store.storage();
         let lost = || Error::Internal("a frame is in no pack of the store".to_owned());
         let pack = self.packs.get(frame.pack as usize).ok_or_else(lost)?;
         let read = |buffer: &mut Vec<u8>| read_stored(storage, pack, frame.offset, frame.stored_bytes as usize, buffer);
         if let Some(kept) = self.cache.as_ref().and_then(|cache| cache.get(&frame))
-            && hand_on(&kept, wants, put).is_ok()
+            && hand_on(&kept, segments, put).is_ok()
         {
             return Ok(());
         }
         // What only a part of the frame is needed for is tried first. If it fails, the whole frame tells why, or that
         // the part was too small.
-        let done = match (frame.raw_at(), wants) {
+        let done = match (frame.raw_at(), segments) {
             _ if self.cache.is_some() => false,
-            (Some(raw_at), [want]) => reader
-                .stretch(storage, pack, raw_at + u64::from(want.start), want.length)
-                .is_ok_and(|chunk| hand_on(chunk, &[Want { start: 0, ..*want }], put).is_ok()),
+            (Some(raw_at), [segment]) => reader
+                .stretch(storage, pack, raw_at + u64::from(segment.start), segment.length)
+                .is_ok_and(|chunk| hand_on(chunk, &[ReadSegment { start: 0, ..*segment }], put).is_ok()),
             _ => {
                 let end = last.start as usize + last.length as usize;
-                reader.front(pack, frame.offset, end, read).is_ok_and(|raw| hand_on(raw, wants, put).is_ok())
+                reader.front(pack, frame.offset, end, read).is_ok_and(|raw| hand_on(raw, segments, put).is_ok())
             }
         };
         if done {
@@ -358,7 +363,7 @@ impl Reader<'_> {
         if let Some(cache) = &self.cache {
             cache.put(&frame, raw);
         }
-        hand_on(raw, wants, put).map_err(|id| reader.damaged(storage, pack, frame.offset, &id))
+        hand_on(raw, segments, put).map_err(|id| reader.damaged(storage, pack, frame.offset, &id))
     }
 
     fn take_reader(&self) -> Result<FrameReader> {
@@ -389,24 +394,24 @@ fn within(size: u64, range: &impl std::ops::RangeBounds<u64>) -> Range<u64> {
 
 /// Hands on what is wanted of a decoded frame, each chunk compared with its id once. Fails with the first that is not
 /// what its id says.
-fn hand_on(raw: &[u8], wants: &[Want], put: &mut dyn FnMut(&Want, &[u8])) -> Result<(), ChunkId> {
+fn hand_on(raw: &[u8], segments: &[ReadSegment], put: &mut dyn FnMut(&ReadSegment, &[u8])) -> Result<(), ChunkId> {
     let mut checked = None;
-    for want in wants {
-        let place = want.start as usize..want.start as usize + want.length as usize;
+    for segment in segments {
+        let place = segment.start as usize..segment.start as usize + segment.length as usize;
         // A frame may be shorter than its directory says: nothing is then wanted, not no bytes, whose hash is an id too.
-        let chunk = raw.get(place).ok_or(want.id)?;
-        if checked != Some((want.start, want.id)) && !is_chunk(&want.id, chunk) {
-            return Err(want.id);
+        let chunk = raw.get(place).ok_or(segment.id)?;
+        if checked != Some((segment.start, segment.id)) && !is_chunk(&segment.id, chunk) {
+            return Err(segment.id);
         }
-        checked = Some((want.start, want.id));
-        put(want, chunk.get(want.part_start as usize..want.part_end as usize).unwrap_or_default());
+        checked = Some((segment.start, segment.id));
+        put(segment, chunk.get(segment.part_start as usize..segment.part_end as usize).unwrap_or_default());
     }
     Ok(())
 }
 
 /// Puts a part in its place.
-fn put(want: &Want, part: &[u8], bytes: &mut [u8]) {
-    let at = want.at as usize;
+fn put(segment: &ReadSegment, part: &[u8], bytes: &mut [u8]) {
+    let at = segment.at as usize;
     if let Some(place) = bytes.get_mut(at..at + part.len()) {
         place.copy_from_slice(part);
     }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
-use crate::engine::Locator;
+use crate::engine::ChunkIndex;
 use crate::engine::get::archive::OpenArchive;
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
@@ -58,7 +58,7 @@ struct ChunkRef {
 
 /// A part of a chunk that a read needs.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Want {
+pub(super) struct ReadSegment {
     pub(super) frame: FrameRef,
     pub(super) id: ChunkId,
     /// The chunk in the decoded frame.
@@ -68,7 +68,7 @@ pub(super) struct Want {
     pub(super) part_start: u32,
     pub(super) part_end: u32,
     /// Which of the files of a batch it is for.
-    pub(super) receiver: u32,
+    pub(super) destination: u32,
     /// Where it goes there.
     pub(super) at: u64,
 }
@@ -121,7 +121,7 @@ impl<'a> Chunks<'a> {
     }
 
     /// The parts of chunks that make up `range`, which is within the file; holes are left out.
-    pub(super) fn wants(self, range: Range<u64>, receiver: u32) -> impl Iterator<Item = Want> + use<'a> {
+    pub(super) fn segments(self, range: Range<u64>, destination: u32) -> impl Iterator<Item = ReadSegment> + use<'a> {
         let first = self.chunks.partition_point(|chunk| chunk.end <= range.start);
         let mut start = first.checked_sub(1).and_then(|n| self.chunks.get(n)).map_or(self.start, |chunk| chunk.end);
         let rest = self.chunks.get(first..).unwrap_or_default().iter();
@@ -129,14 +129,14 @@ impl<'a> Chunks<'a> {
             let begin = std::mem::replace(&mut start, chunk.end);
             (begin < range.end).then(|| {
                 // Parts of a chunk are within its length, which is a u32; of a hole nothing is wanted.
-                Some(Want {
+                Some(ReadSegment {
                     frame: *self.frames.get(chunk.frame as usize)?,
                     id: chunk.id,
                     start: chunk.start,
                     length: (chunk.end - begin) as u32,
                     part_start: (range.start.max(begin) - begin) as u32,
                     part_end: (range.end.min(chunk.end) - begin) as u32,
-                    receiver,
+                    destination,
                     at: begin.max(range.start) - range.start,
                 })
             })
@@ -248,22 +248,28 @@ impl TableBuilder {
 
     /// Takes a file, whose chunks are in packs of the list, which ascends, and if it is an archive its members. What of it
     /// cannot be found now is looked up, and said, when it is read.
-    pub(super) fn push(&mut self, locator: &Locator<'_>, packs: &[PackId], entry: &Entry) -> Result<()> {
+    pub(super) fn push(&mut self, chunk_index: &ChunkIndex<'_>, packs: &[PackId], entry: &Entry) -> Result<()> {
         let (content, size) = (entry.content, entry.size);
         if let Content::Archive(id, _) = content {
             let source = Untabled::Layout(Source::Archive(content), size);
             self.push_row(&entry.path, Some(source))?;
-            return self.push_members(locator, packs, id, &entry.path);
+            return self.push_members(chunk_index, packs, id, &entry.path);
         }
         let is_tabled = size <= TABLED_FILE_BYTES_MAX
             && self.has_room()
-            && locator.pieces_of(entry).is_ok_and(|pieces| self.located.push_file(locator, packs, &pieces));
+            && chunk_index.pieces_of(entry).is_ok_and(|pieces| self.located.push_file(chunk_index, packs, &pieces));
         self.push_row(&entry.path, (!is_tabled).then_some(Untabled::Content(content, size)))
     }
 
-    fn push_members(&mut self, locator: &Locator<'_>, packs: &[PackId], id: RecipeId, base: &EntryPath) -> Result<()> {
+    fn push_members(
+        &mut self,
+        chunk_index: &ChunkIndex<'_>,
+        packs: &[PackId],
+        id: RecipeId,
+        base: &EntryPath,
+    ) -> Result<()> {
         // What is wrong with an archive is said when it is read.
-        let Ok(archive) = OpenArchive::open(locator, id) else { return Ok(()) };
+        let Ok(archive) = OpenArchive::open(chunk_index, id) else { return Ok(()) };
         let Ok(named) = archive.named() else { return Ok(()) };
         for named in &named {
             let Ok(entry) = archive.entry(base, named) else { continue };
@@ -275,7 +281,7 @@ impl TableBuilder {
             } else {
                 None
             };
-            let is_tabled = pieces.is_some_and(|pieces| self.located.push_file(locator, packs, &pieces));
+            let is_tabled = pieces.is_some_and(|pieces| self.located.push_file(chunk_index, packs, &pieces));
             let source = Untabled::Layout(Source::Member(id, named.row), entry.size);
             self.push_row(&entry.path, (!is_tabled).then_some(source))?;
         }
@@ -341,9 +347,9 @@ impl Located {
     }
 
     /// Finds the pieces of a file; says whether all of them were found.
-    fn push_file(&mut self, locator: &Locator<'_>, packs: &[PackId], pieces: &[Piece]) -> bool {
+    fn push_file(&mut self, chunk_index: &ChunkIndex<'_>, packs: &[PackId], pieces: &[Piece]) -> bool {
         let before = self.chunks.len();
-        let is_found = self.push(locator, packs, pieces).is_ok();
+        let is_found = self.push(chunk_index, packs, pieces).is_ok();
         if !is_found {
             self.chunks.truncate(before);
         }
@@ -351,7 +357,7 @@ impl Located {
     }
 
     /// Finds pieces that follow each other, in packs of the list, which ascends.
-    pub(super) fn push(&mut self, locator: &Locator<'_>, packs: &[PackId], pieces: &[Piece]) -> Result<()> {
+    pub(super) fn push(&mut self, chunk_index: &ChunkIndex<'_>, packs: &[PackId], pieces: &[Piece]) -> Result<()> {
         let mut start = self.start;
         for piece in pieces {
             let length = piece.end.saturating_sub(start);
@@ -360,7 +366,7 @@ impl Located {
                 self.chunks.push(ChunkRef { id: piece.id, end: piece.end, frame: NO_FRAME, start: 0 });
                 continue;
             }
-            let (location, place) = locator.locate(&piece.id, length)?;
+            let (location, place) = chunk_index.locate(&piece.id, length)?;
             let lost = || Error::Internal(format!("pack {} is not in the store", location.pack));
             let pack = pack_number(packs, &location.pack).ok_or_else(lost)?;
             let frame = match self.known.get(&(pack, place.frame)) {
@@ -413,8 +419,8 @@ mod tests {
         let chunks = [chunk(1, 10, 0), chunk(0, 30, NO_FRAME), chunk(2, 40, 0)];
         let chunks = Chunks { frames: &[frame], chunks: &chunks, start: 0 };
         let parts = |range| -> Vec<_> {
-            let wants = chunks.wants(range, 0);
-            wants.map(|w| (w.id.0[0], w.part_start, w.part_end, w.at)).collect()
+            let segments = chunks.segments(range, 0);
+            segments.map(|w| (w.id.0[0], w.part_start, w.part_end, w.at)).collect()
         };
         assert_eq!(parts(0..40), [(1, 0, 10, 0), (2, 0, 10, 30)]);
         assert_eq!(parts(9..31), [(1, 9, 10, 0), (2, 0, 1, 21)]);

@@ -15,11 +15,11 @@ use crate::pack::frame::{Codec, FrameSettings};
 use crate::pack::reader::read_directory;
 
 /// A folder with a tree and a store beside it.
-struct Bench {
+struct Sandbox {
     folder: tempfile::TempDir,
 }
 
-impl Bench {
+impl Sandbox {
     fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
@@ -94,7 +94,7 @@ fn text(seed: u64, length: usize) -> Vec<u8> {
 }
 
 /// Files of all kinds: empty, small, of many chunks, noise and text, twice the same, with holes.
-fn fill(bench: &Bench) {
+fn fill(bench: &Sandbox) {
     bench.write("empty", b"");
     bench.write("one byte", b"x");
     for n in 0..60 {
@@ -144,7 +144,7 @@ fn every_file_is_as_it_was_added() {
     for (codec, frame_bytes) in
         [(Codec::Zstd, 16 << 10), (Codec::Zstd, 256 << 10), (Codec::Lz4, 64 << 10), (Codec::None, 16 << 10)]
     {
-        let bench = Bench::new();
+        let bench = Sandbox::new();
         fill(&bench);
         let store = bench.store(codec, frame_bytes);
         let files = bench.files();
@@ -164,7 +164,7 @@ fn every_file_is_as_it_was_added() {
 
 #[test]
 fn paths_are_as_stored_or_as_given() {
-    let bench = Bench::new();
+    let bench = Sandbox::new();
     bench.write("a/b", b"found");
     let store = bench.store(Codec::Zstd, 16 << 10);
     let reader = store.reader(&Selector::NewestWithPath).unwrap();
@@ -177,7 +177,7 @@ fn paths_are_as_stored_or_as_given() {
 
 #[test]
 fn ranges_across_chunks_and_holes() {
-    let bench = Bench::new();
+    let bench = Sandbox::new();
     fill(&bench);
     let store = bench.store(Codec::Zstd, 16 << 10);
     let mut state = 5;
@@ -206,7 +206,7 @@ fn ranges_across_chunks_and_holes() {
 
 #[test]
 fn a_read_into_old_memory_leaves_nothing_of_it() {
-    let bench = Bench::new();
+    let bench = Sandbox::new();
     fill(&bench);
     let store = bench.store(Codec::Zstd, 16 << 10);
     let reader = store.reader(&Selector::Latest).unwrap();
@@ -219,7 +219,7 @@ fn a_read_into_old_memory_leaves_nothing_of_it() {
 
 #[test]
 fn many_threads_at_one_reader() {
-    let bench = Bench::new();
+    let bench = Sandbox::new();
     fill(&bench);
     let store = bench.store(Codec::Zstd, 16 << 10);
     let files: Vec<_> = bench.files().into_iter().collect();
@@ -247,7 +247,7 @@ fn many_threads_at_one_reader() {
 #[test]
 fn a_damaged_frame_costs_the_files_in_it_and_no_others() {
     for codec in [Codec::Zstd, Codec::Lz4, Codec::None] {
-        let bench = Bench::new();
+        let bench = Sandbox::new();
         for n in 0..40 {
             bench.write(&format!("{n:02}"), &text(n, 5_000 + 10 * n as usize));
         }
@@ -297,7 +297,7 @@ fn a_damaged_frame_costs_the_files_in_it_and_no_others() {
 
 #[test]
 fn a_pack_that_is_gone_costs_its_files_only() {
-    let bench = Bench::new();
+    let bench = Sandbox::new();
     bench.write("old", &noise(1, 9_000));
     let store = bench.store(Codec::Zstd, 16 << 10);
     let first = store.storage().list(ObjectKind::Pack).unwrap();
@@ -313,7 +313,7 @@ fn a_pack_that_is_gone_costs_its_files_only() {
 
 #[test]
 fn a_missing_path_is_answered_with_near_ones() {
-    let bench = Bench::new();
+    let bench = Sandbox::new();
     fill(&bench);
     let store = bench.store(Codec::Zstd, 16 << 10);
     let reader = store.reader(&Selector::Latest).unwrap();
@@ -334,7 +334,7 @@ fn a_missing_path_is_answered_with_near_ones() {
 
 #[test]
 fn a_reader_keeps_to_its_snapshot() {
-    let bench = Bench::new();
+    let bench = Sandbox::new();
     bench.write("file", b"first");
     let store = bench.store(Codec::Zstd, 16 << 10);
     let first = store.reader(&Selector::Latest).unwrap();
@@ -347,7 +347,7 @@ fn a_reader_keeps_to_its_snapshot() {
 
 #[test]
 fn kept_frames_stay_within_their_bound() {
-    let bench = Bench::new();
+    let bench = Sandbox::new();
     fill(&bench);
     let store = bench.store(Codec::Zstd, 16 << 10);
     let options = ReaderOptions { cache_bytes: 1 << 20, ..ReaderOptions::default() };

@@ -20,8 +20,8 @@
 
 mod config;
 mod packs;
-mod patient;
 mod recipes;
+mod retrying;
 mod snapshots;
 #[cfg(test)]
 mod tests;
@@ -150,7 +150,7 @@ fn repair_object(
             report.quarantined.extend(aside);
         }
         // What it condemned stays, until the next gc condemns it again.
-        ObjectName::Condemned(_) if !dry_run => {
+        ObjectName::PendingDeletes(_) if !dry_run => {
             report.quarantined.extend(storage.set_aside(&name)?);
             storage.delete(&name)?;
         }

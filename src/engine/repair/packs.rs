@@ -1,6 +1,6 @@
 //! A damaged pack: its intact frames become a new pack, and it goes to the quarantine.
 
-use super::patient::Patient;
+use super::retrying::RetryingStorage;
 use crate::error::{Error, Result};
 use crate::format::id::PackId;
 use crate::format::name::ObjectName;
@@ -36,7 +36,7 @@ pub(super) fn repair(storage: &dyn Storage, pack: PackId, dry_run: bool) -> Resu
         return Ok((RepairedPack { pack, successor: None, frames: 0, chunks: 0, lost, lost_chunks }, None));
     }
     let mut writer = if dry_run { None } else { Some(PackWriter::begin(storage)?) };
-    let found = salvage(&Patient(storage), pack, &mut |frame| match &mut writer {
+    let found = salvage(&RetryingStorage(storage), pack, &mut |frame| match &mut writer {
         Some(writer) => writer.push_frame(frame.encoded, frame.ids, frame.lengths),
         None => Ok(()),
     })?;

@@ -1,6 +1,6 @@
 //! A damaged recipes file: recipes that hash to their ids become a new file, and it goes to the quarantine.
 
-use super::patient::Patient;
+use super::retrying::RetryingStorage;
 use crate::catalog::recipe::{RecipesFile, RecipesWriter};
 use crate::error::{Error, Result};
 use crate::format::id::RecipesFileId;
@@ -28,8 +28,8 @@ pub(super) fn repair(
 ) -> Result<(RepairedRecipes, Option<String>)> {
     let mut writer = RecipesWriter::begin(storage.writer()?)?;
     let mut repaired = RepairedRecipes { file, successor: None, recipes: 0, lost: Vec::new() };
-    let patient = Patient(storage);
-    match RecipesFile::open(&patient, file) {
+    let retrying = RetryingStorage(storage);
+    match RecipesFile::open(&retrying, file) {
         Ok(old) => save(&old, &mut writer, &mut repaired.lost)?,
         Err(error) => lose(&mut repaired.lost, error)?,
     }

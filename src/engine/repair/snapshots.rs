@@ -1,7 +1,7 @@
 //! A damaged snapshot: if its rows, written again, make the file that its name stands for, it is whole; else what can be
 //! read of it becomes a snapshot that is marked so. The damaged file goes to the quarantine.
 
-use super::patient::Patient;
+use super::retrying::RetryingStorage;
 use crate::catalog::snapshot::{SalvagedRows, SnapshotInfo, SnapshotWriter, read_info};
 use crate::engine::verify::is_unreadable;
 use crate::error::{Error, Result};
@@ -48,11 +48,11 @@ pub(super) fn repair(
 ) -> Result<(RepairedSnapshot, Option<String>)> {
     let name = ObjectName::Snapshot(id);
     let mut repaired = RepairedSnapshot { id, successor: None, rows: 0, info: None };
-    let patient = Patient(storage);
-    let rows = match SalvagedRows::open(&patient, id) {
+    let retrying = RetryingStorage(storage);
+    let rows = match SalvagedRows::open(&retrying, id) {
         Ok(rows) => rows,
         Err(error) if is_damage(&error) => {
-            repaired.info = read_info(&patient, id).ok();
+            repaired.info = read_info(&retrying, id).ok();
             let aside = if dry_run { None } else { storage.set_aside(&name)? };
             if !dry_run {
                 storage.delete(&name)?;

@@ -5,74 +5,81 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::engine::trial::{Key, Kind, Numbers, Trial, hash_of, on_every_backend};
+use crate::engine::test_store::{Key, Kind, TestRng, TestStore, hash_of, on_every_backend};
 use crate::format::name::ObjectKind;
 use crate::pack::reader::read_directory;
 
 const REQUEST: RepairRequest = RepairRequest { depth: Depth::Stored, dry_run: false, threads: 2 };
 
-fn repair(trial: &Trial) -> RepairReport {
-    trial.open().repair(&REQUEST, &Control::default()).unwrap()
+fn repair(store_under_test: &TestStore) -> RepairReport {
+    store_under_test.open().repair(&REQUEST, &Control::default()).unwrap()
 }
 
 /// What is lost for good when snapshots are: the files in them are no longer known of.
-fn told(trial: &Trial, key: &Key) -> bool {
-    trial.open().snapshot_ids().unwrap().contains(&key.0)
+fn told(store_under_test: &TestStore, key: &Key) -> bool {
+    store_under_test.open().snapshot_ids().unwrap().contains(&key.0)
 }
 
 fn nothing_that_could_be_had_is_lost_and_adding_again_heals(kind: Kind) {
-    let whole = Trial::new(kind);
+    let whole = TestStore::new(kind);
     let mut healed = 0;
     for seed in 0..30 {
-        let trial = whole.copy(seed % 2 == 0);
-        let damaged = trial.damage(&mut Numbers(seed));
+        let store_under_test = whole.copy(seed % 2 == 0);
+        let damaged = store_under_test.damage(&mut TestRng(seed));
         let story = format!("seed {seed}: {damaged:?}");
-        let before = trial.readable();
-        let bytes_before = trial.bytes();
+        let before = store_under_test.readable();
+        let bytes_before = store_under_test.bytes();
 
-        let dry = trial.open().repair(&RepairRequest { dry_run: true, ..REQUEST }, &Control::default()).unwrap();
-        let mut bytes_after = trial.bytes();
+        let dry =
+            store_under_test.open().repair(&RepairRequest { dry_run: true, ..REQUEST }, &Control::default()).unwrap();
+        let mut bytes_after = store_under_test.bytes();
         let mut expected = bytes_before.clone();
         // An index may have come to be by reading.
         bytes_after.retain(|path, _| !path.starts_with("index"));
         expected.retain(|path, _| !path.starts_with("index"));
         assert_eq!(hash_of(&expected), hash_of(&bytes_after), "{story}");
 
-        let report = repair(&trial);
+        let report = repair(&store_under_test);
         assert_eq!(report.damages, dry.damages, "{story}");
         assert_eq!(report.packs.len(), dry.packs.len(), "{story}");
-        let after = trial.readable();
+        let after = store_under_test.readable();
         assert!(after.is_superset(&before), "{story}");
         // No damage is left, and what is said to be lost is.
-        let verified = trial.verify(Depth::Full);
+        let verified = store_under_test.verify(Depth::Full);
         assert_eq!(verified.damages, [], "{story}");
         assert_eq!(verified.lost, report.lost, "{story}");
         let lost = report.lost.iter().map(|file| (file.snapshot, file.path.clone()));
         // A salvaged snapshot is a new one, of which nothing is expected.
-        let lost: BTreeSet<Key> = lost.filter(|key| trial.files.contains_key(key)).collect();
-        let unreadable = trial.files.keys().filter(|key| told(&trial, key) && !after.contains(*key)).cloned().collect();
+        let lost: BTreeSet<Key> = lost.filter(|key| store_under_test.files.contains_key(key)).collect();
+        let unreadable = store_under_test
+            .files
+            .keys()
+            .filter(|key| told(&store_under_test, key) && !after.contains(*key))
+            .cloned()
+            .collect();
         assert_eq!(lost, unreadable, "{story}");
         // Every damaged file is kept as it was.
         for (object, _) in damaged.iter().filter(|(_, is_there)| **is_there) {
-            let kept = trial.bytes().into_iter().filter(|(path, _)| path.starts_with("quarantine"));
+            let kept = store_under_test.bytes().into_iter().filter(|(path, _)| path.starts_with("quarantine"));
             assert!(kept.into_iter().any(|(_, bytes)| bytes == bytes_before[object]), "{story}");
         }
-        assert_eq!(repair(&trial).damages, [], "{story}");
+        assert_eq!(repair(&store_under_test).damages, [], "{story}");
 
-        trial.add_again();
-        let expected: BTreeSet<Key> = trial.files.keys().filter(|key| told(&trial, key)).cloned().collect();
+        store_under_test.add_again();
+        let expected: BTreeSet<Key> =
+            store_under_test.files.keys().filter(|key| told(&store_under_test, key)).cloned().collect();
         healed += expected.len() - after.len();
-        assert_eq!(trial.readable(), expected, "{story}");
-        let healed_store = trial.verify(Depth::Full);
-        let is_known = |file: &LostFile| trial.files.contains_key(&(file.snapshot, file.path.clone()));
+        assert_eq!(store_under_test.readable(), expected, "{story}");
+        let healed_store = store_under_test.verify(Depth::Full);
+        let is_known = |file: &LostFile| store_under_test.files.contains_key(&(file.snapshot, file.path.clone()));
         assert!(healed_store.damages.is_empty() && !healed_store.lost.iter().any(is_known), "{story}");
     }
     assert!(healed > 20, "{healed} files were healed");
 }
 
 /// The pack of the first tree, its path, and where its frames end.
-fn first_pack(trial: &Trial) -> (ObjectName, u64) {
-    let store = trial.open();
+fn first_pack(store_under_test: &TestStore) -> (ObjectName, u64) {
+    let store = store_under_test.open();
     let mut listed = store.storage().list(ObjectKind::Pack).unwrap();
     listed.sort();
     let ObjectName::Pack(pack) = listed[0].name else { panic!("{listed:?}") };
@@ -80,73 +87,73 @@ fn first_pack(trial: &Trial) -> (ObjectName, u64) {
 }
 
 /// What is read of an object, which may lie elsewhere since it was repaired.
-fn stored_bytes(trial: &Trial, name: &ObjectName) -> Vec<u8> {
-    let store = trial.open();
+fn stored_bytes(store_under_test: &TestStore, name: &ObjectName) -> Vec<u8> {
+    let store = store_under_test.open();
     let mut bytes = vec![0; store.storage().size(name).unwrap() as usize];
     store.storage().read_at(name, 0, &mut bytes).unwrap();
     bytes
 }
 
 fn a_pack_that_lost_its_directory_is_made_again_as_it_was(kind: Kind) {
-    let whole = Trial::new(kind);
+    let whole = TestStore::new(kind);
     let (pack, frames_end) = first_pack(&whole);
     let path = whole.place.path_of(&pack);
     let original = whole.place.read(&path).unwrap();
     for keep in [frames_end as usize, frames_end as usize + 5, original.len() - 1, original.len()] {
-        let trial = whole.copy(false);
+        let store_under_test = whole.copy(false);
         let mut bytes = original[..keep].to_vec();
         if keep == original.len() {
             // Only the header: frames and directory are as they were.
             bytes[3] ^= 1;
         }
-        trial.place.write(&path, &bytes);
-        let report = repair(&trial);
+        store_under_test.place.write(&path, &bytes);
+        let report = repair(&store_under_test);
         assert!(report.is_whole(), "{keep}: {report:?}");
         assert_eq!(report.packs[0].successor, Some(report.packs[0].pack));
-        assert!(stored_bytes(&trial, &pack) == original, "{keep}");
-        assert_eq!(trial.readable().len(), trial.files.len());
+        assert!(stored_bytes(&store_under_test, &pack) == original, "{keep}");
+        assert_eq!(store_under_test.readable().len(), store_under_test.files.len());
     }
 }
 
 fn a_pack_that_was_cut_off_keeps_its_first_frames(kind: Kind) {
-    let trial = Trial::new(kind);
-    let (pack, frames_end) = first_pack(&trial);
-    let path = trial.place.path_of(&pack);
-    let bytes = trial.place.read(&path).unwrap();
-    trial.place.write(&path, &bytes[..frames_end as usize * 2 / 3]);
-    let report = repair(&trial);
+    let store_under_test = TestStore::new(kind);
+    let (pack, frames_end) = first_pack(&store_under_test);
+    let path = store_under_test.place.path_of(&pack);
+    let bytes = store_under_test.place.read(&path).unwrap();
+    store_under_test.place.write(&path, &bytes[..frames_end as usize * 2 / 3]);
+    let report = repair(&store_under_test);
     let [repaired] = report.packs.as_slice() else { panic!("{report:?}") };
     assert!(repaired.frames > 0 && repaired.chunks > 0 && repaired.successor.is_some_and(|id| id != repaired.pack));
     assert!(repaired.lost_chunks.is_none() && !repaired.lost.is_empty());
-    let packs = trial.open().storage().list(ObjectKind::Pack).unwrap();
+    let packs = store_under_test.open().storage().list(ObjectKind::Pack).unwrap();
     assert!(report.lost_files > 0 && packs.iter().all(|listed| listed.name != pack));
-    trial.add_again();
-    assert_eq!(trial.readable().len(), trial.files.len());
+    store_under_test.add_again();
+    assert_eq!(store_under_test.readable().len(), store_under_test.files.len());
 }
 
 /// Of a snapshot whose batches are as they were, every row comes back; it is marked, and no parent of later adds.
 fn a_snapshot_with_damage_in_its_rows_gives_what_can_be_read(kind: Kind) {
-    let trial = Trial::new(kind);
-    let path = trial.objects().into_iter().find(|path| path.starts_with("snapshots")).unwrap();
-    let (name, original) = (trial.place.name_of(&path).unwrap(), trial.bytes()[&path].clone());
+    let store_under_test = TestStore::new(kind);
+    let path = store_under_test.objects().into_iter().find(|path| path.starts_with("snapshots")).unwrap();
+    let (name, original) = (store_under_test.place.name_of(&path).unwrap(), store_under_test.bytes()[&path].clone());
     let id = name.snapshot().unwrap();
     let (mut salvaged, mut whole) = (0, 0);
     for at in (0..original.len()).step_by(89) {
-        let trial = trial.copy(true);
+        let store_under_test = store_under_test.copy(true);
         let mut bytes = original.clone();
         bytes[at] ^= 4;
-        trial.place.write(&path, &bytes);
-        let report = repair(&trial);
+        store_under_test.place.write(&path, &bytes);
+        let report = repair(&store_under_test);
         let [snapshot] = report.snapshots.as_slice() else { panic!("byte {at}: {report:?}") };
         assert_eq!(snapshot.id, id);
         let Some(successor) = snapshot.successor else { continue };
         if snapshot.is_whole() {
             whole += 1;
-            assert!(stored_bytes(&trial, &name) == original, "byte {at}");
+            assert!(stored_bytes(&store_under_test, &name) == original, "byte {at}");
             continue;
         }
         salvaged += 1;
-        let store = trial.open();
+        let store = store_under_test.open();
         let all = store.snapshots().unwrap();
         let found = all.iter().find(|summary| summary.id == successor).unwrap();
         assert_eq!(found.info.tags, [SALVAGED_TAG]);
@@ -163,62 +170,63 @@ fn a_snapshot_with_damage_in_its_rows_gives_what_can_be_read(kind: Kind) {
 /// Only a folder has such records.
 #[test]
 fn a_damaged_record_of_gc_is_moved_away_and_keeps_nobody_from_adding() {
-    let trial = Trial::new(Kind::Folder);
+    let store_under_test = TestStore::new(Kind::Folder);
     let path = PathBuf::from(format!("condemned/{}.list", "ab".repeat(32)));
-    trial.place.write(&path, b"not a record");
-    let verified = trial.verify(Depth::Quick);
+    store_under_test.place.write(&path, b"not a record");
+    let verified = store_under_test.verify(Depth::Quick);
     assert_eq!((verified.damages.len(), verified.lost_files), (1, 0));
-    let sole = trial.open().coordination().collect().unwrap();
-    assert!(matches!(trial.open().repair(&REQUEST, &Control::default()), Err(Error::Locked { .. })));
-    drop(sole);
-    let report = repair(&trial);
+    let exclusive_lock = store_under_test.open().coordination().collect().unwrap();
+    assert!(matches!(store_under_test.open().repair(&REQUEST, &Control::default()), Err(Error::Locked { .. })));
+    drop(exclusive_lock);
+    let report = repair(&store_under_test);
     assert!(report.is_whole() && report.quarantined.len() == 1, "{report:?}");
-    assert!(trial.place.read(&path).is_none() && trial.verify(Depth::Full).is_whole());
-    trial.add_again();
+    assert!(store_under_test.place.read(&path).is_none() && store_under_test.verify(Depth::Full).is_whole());
+    store_under_test.add_again();
 }
 
 fn a_configuration_of_which_one_byte_was_changed_is_what_it_was(kind: Kind) {
-    let trial = Trial::new(kind);
+    let store_under_test = TestStore::new(kind);
     let path = Path::new("store.json");
-    let original = trial.place.read(path).unwrap();
-    assert_eq!(trial.place.mend_config(false).unwrap(), None);
+    let original = store_under_test.place.read(path).unwrap();
+    assert_eq!(store_under_test.place.mend_config(false).unwrap(), None);
     for at in [0, original.len() / 2] {
         let mut bytes = original.clone();
         bytes[at] ^= 0x11;
-        trial.place.write(path, &bytes);
-        assert_eq!(trial.place.mend_config(true).unwrap(), None);
-        assert!(trial.place.read(path).unwrap() == bytes, "a dry run changes nothing");
-        let aside = trial.place.mend_config(false).unwrap().unwrap();
-        assert!(trial.place.read(path).unwrap() == original, "byte {at}");
-        assert!(trial.place.read(aside.as_ref()).unwrap() == bytes);
+        store_under_test.place.write(path, &bytes);
+        assert_eq!(store_under_test.place.mend_config(true).unwrap(), None);
+        assert!(store_under_test.place.read(path).unwrap() == bytes, "a dry run changes nothing");
+        let aside = store_under_test.place.mend_config(false).unwrap().unwrap();
+        assert!(store_under_test.place.read(path).unwrap() == original, "byte {at}");
+        assert!(store_under_test.place.read(aside.as_ref()).unwrap() == bytes);
     }
     let mut bytes = original.clone();
     bytes[40] ^= 1;
     bytes[50] ^= 1;
-    trial.place.write(path, &bytes);
-    assert!(matches!(trial.place.mend_config(false), Err(Error::Damaged { .. })));
-    assert!(trial.place.read(path).unwrap() == bytes);
+    store_under_test.place.write(path, &bytes);
+    assert!(matches!(store_under_test.place.mend_config(false), Err(Error::Damaged { .. })));
+    assert!(store_under_test.place.read(path).unwrap() == bytes);
 }
 
 /// A damaged frame in one pack, a lost end of another, a recipes file and a snapshot.
-fn much_damage(trial: &Trial) {
-    let objects = trial.objects();
+fn much_damage(store_under_test: &TestStore) {
+    let objects = store_under_test.objects();
     let of = |folder: &str| objects.iter().filter(|path| path.starts_with(folder)).collect::<Vec<_>>();
     let change = |path: &Path, change: &dyn Fn(&mut Vec<u8>)| {
-        let mut bytes = trial.place.read(path).unwrap();
+        let mut bytes = store_under_test.place.read(path).unwrap();
         change(&mut bytes);
-        trial.place.write(path, &bytes);
+        store_under_test.place.write(path, &bytes);
     };
     change(of("packs")[0], &|bytes| bytes[200] ^= 1);
     change(of("packs")[1], &|bytes| bytes.truncate(bytes.len() - 1));
     change(of("recipes")[0], &|bytes| bytes[2] ^= 1);
     // Names of packs and recipes files come from their contents; those of snapshots from the time, too.
-    let (snapshot, _) = trial.files.keys().find(|(_, path)| path.as_path().ends_with("trees/a/below/1")).unwrap();
-    change(&trial.place.path_of(&ObjectName::Snapshot(*snapshot)), &|bytes| bytes.truncate(bytes.len() / 2));
+    let (snapshot, _) =
+        store_under_test.files.keys().find(|(_, path)| path.as_path().ends_with("trees/a/below/1")).unwrap();
+    change(&store_under_test.place.path_of(&ObjectName::Snapshot(*snapshot)), &|bytes| bytes.truncate(bytes.len() / 2));
 }
 
 fn a_repair_that_is_cut_short_anywhere_costs_nothing_and_is_gone_on_with(kind: Kind) {
-    let whole = Trial::new(kind);
+    let whole = TestStore::new(kind);
     let damaged = whole.copy(false);
     much_damage(&damaged);
     let before = damaged.readable();
@@ -229,12 +237,16 @@ fn a_repair_that_is_cut_short_anywhere_costs_nothing_and_is_gone_on_with(kind: K
     assert!(before.is_subset(&expected.0) && before.len() < expected.0.len(), "{before:?}");
     let mut operations = 0;
     loop {
-        let trial = damaged.copy(false);
-        let (store, killed) = trial.place.killed_after(operations);
+        let store_under_test = damaged.copy(false);
+        let (store, killed) = store_under_test.place.killed_after(operations);
         let ended = store.and_then(|store| store.repair(&REQUEST, &Control::default()));
-        assert!(trial.readable().is_superset(&before), "ended at operation {operations}");
-        repair(&trial);
-        assert_eq!((trial.readable(), trial.verify(Depth::Full)), expected, "ended at operation {operations}");
+        assert!(store_under_test.readable().is_superset(&before), "ended at operation {operations}");
+        repair(&store_under_test);
+        assert_eq!(
+            (store_under_test.readable(), store_under_test.verify(Depth::Full)),
+            expected,
+            "ended at operation {operations}"
+        );
         if !killed.came_to_it() {
             ended.unwrap();
             break;

@@ -132,7 +132,7 @@ impl Store {
     }
 
     fn count_groups(&self, by: &[String], control: &Control) -> Result<GroupStats> {
-        let locator = self.locator()?;
+        let chunk_index = self.chunk_index()?;
         let (mut groups, mut sets) = (Groups::default(), Sets::new());
         let mut contents: HashMap<Content, (u32, u64)> = HashMap::new();
         let list = self.snapshot_list()?;
@@ -172,9 +172,9 @@ impl Store {
                 return Err(interrupted());
             }
             let mut start = 0;
-            for piece in locator.stored_pieces(content, size)? {
+            for piece in chunk_index.stored_pieces(content, size)? {
                 if !piece.is_hole() {
-                    let (location, _) = locator.locate(&piece.id, piece.end - start)?;
+                    let (location, _) = chunk_index.locate(&piece.id, piece.end - start)?;
                     let holders = packs.get_mut(&location.pack).map(|(_, holders)| holders);
                     if let Some(known) = holders.and_then(|holders| holders.get_mut(location.chunk as usize)) {
                         *known = sets.union(set, *known);

@@ -184,9 +184,10 @@ impl Store {
         let pack_bytes = if depth == Depth::Quick { 0 } else { listing.packs.iter().map(|(_, bytes)| *bytes).sum() };
         let catalog: u64 =
             listing.recipes.iter().map(|(_, b)| *b).chain(listing.snapshots.iter().map(|(_, b)| *b)).sum();
-        let condemned: u64 = listing.condemned.iter().map(|record| record.bytes).sum();
-        let objects = listing.packs.len() + listing.recipes.len() + listing.snapshots.len() + listing.condemned.len();
-        Ok((objects as u64, pack_bytes + catalog + condemned))
+        let pending_deletes: u64 = listing.pending_deletes.iter().map(|record| record.bytes).sum();
+        let objects =
+            listing.packs.len() + listing.recipes.len() + listing.snapshots.len() + listing.pending_deletes.len();
+        Ok((objects as u64, pack_bytes + catalog + pending_deletes))
     }
 }
 
@@ -196,7 +197,7 @@ struct Listing {
     snapshots: Vec<(SnapshotId, u64)>,
     recipes: Vec<(RecipesFileId, u64)>,
     packs: Vec<(PackId, u64)>,
-    condemned: Vec<Listed>,
+    pending_deletes: Vec<Listed>,
 }
 
 impl Listing {
@@ -205,8 +206,8 @@ impl Listing {
         let snapshots = Self::ids(storage, ObjectKind::Snapshot, ObjectName::snapshot)?;
         let recipes = Self::ids(storage, ObjectKind::Recipes, ObjectName::recipes)?;
         let packs = Self::ids(storage, ObjectKind::Pack, ObjectName::pack)?;
-        let condemned = storage.list(ObjectKind::Condemned)?;
-        Ok(Self { snapshots, recipes, packs, condemned })
+        let pending_deletes = storage.list(ObjectKind::PendingDeletes)?;
+        Ok(Self { snapshots, recipes, packs, pending_deletes })
     }
 
     fn ids<T: Ord>(
@@ -242,7 +243,7 @@ fn find(storage: &dyn Storage, depth: Depth, control: &Control) -> Result<Findin
         ..VerifyReport::default()
     };
     references::check(storage, &listing, &packs, catalog, &shared, &mut report)?;
-    for listed in &listing.condemned {
+    for listed in &listing.pending_deletes {
         if let Err(error) = read_record(storage, listed) {
             report.damages.extend(shared.judge(listed.name, error));
         }

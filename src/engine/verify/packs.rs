@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Damage, Depth, Shared};
 use crate::error::Result;
 use crate::format::directory::{Directory, FrameEntry};
-use crate::format::flaw::Flaw;
 use crate::format::frame::{FrameView, hex};
 use crate::format::id::{ChunkId, PackId};
 use crate::format::name::ObjectName;
 use crate::format::pack::{PACK_HEADER_BYTES, PACK_TRAILER_BYTES};
+use crate::format::parse_error::ParseError;
 use crate::pack::FrameDecoder;
 use crate::pack::reader::{check_pack_header, read_directory};
 use crate::storage::Storage;
@@ -52,7 +52,7 @@ impl BadPack {
 
 /// Damage as a thread finds it.
 #[derive(Debug)]
-struct Found {
+struct FoundDamage {
     pack: PackId,
     damage: Damage,
     chunks: Range<u32>,
@@ -70,7 +70,7 @@ struct Check<'a> {
     storage: &'a dyn Storage,
     depth: Depth,
     shared: &'a Shared<'a>,
-    found: Mutex<Vec<Found>>,
+    found: Mutex<Vec<FoundDamage>>,
     counts: Mutex<(u64, u64)>,
     idle: Mutex<Vec<Scratch>>,
 }
@@ -99,9 +99,9 @@ pub(super) fn check(
 }
 
 /// Sorts what threads found, and makes one of damages that touch.
-fn gather(mut found: Vec<Found>, findings: &mut PackFindings) {
+fn gather(mut found: Vec<FoundDamage>, findings: &mut PackFindings) {
     found.sort_by_key(|found| (found.pack, found.damage.offset, found.chunks.start));
-    for Found { pack, mut damage, chunks, unreadable } in found {
+    for FoundDamage { pack, mut damage, chunks, unreadable } in found {
         damage.chunks = u64::from(chunks.end - chunks.start);
         let touches = |last: &&mut Damage| {
             last.object == damage.object && last.bytes > 0 && last.offset + last.bytes >= damage.offset
@@ -130,13 +130,13 @@ impl Check<'_> {
         if let Err(error) = check_pack_header(self.storage, &pack) {
             let Some(damage) = self.shared.judge(name, error) else { return };
             let damage = Damage { offset: 0, bytes: PACK_HEADER_BYTES as u64, ..damage };
-            self.note(Found { pack, damage, chunks: 0..0, unreadable: false });
+            self.note(FoundDamage { pack, damage, chunks: 0..0, unreadable: false });
         }
         let directory = match read_directory(self.storage, pack) {
             Ok(directory) => Arc::new(directory),
             Err(error) => {
                 let damage = self.shared.judge(name, error);
-                self.note_all(damage.map(|damage| Found { pack, damage, chunks: 0..0, unreadable: true }));
+                self.note_all(damage.map(|damage| FoundDamage { pack, damage, chunks: 0..0, unreadable: true }));
                 self.shared.count(1, 0);
                 return;
             }
@@ -231,7 +231,7 @@ impl Check<'_> {
             return self.note_all(judged.map(|damage| found(pack, frame, changed.unwrap_or(damage.what))));
         }
         if let Some(what) = &changed {
-            self.note(Found { chunks: 0..0, ..found(pack, frame, what.clone()) });
+            self.note(FoundDamage { chunks: 0..0, ..found(pack, frame, what.clone()) });
         }
         let mut rest = raw.as_slice();
         for (ordinal, chunk) in frame.chunks().zip(directory.chunks_of(frame)) {
@@ -241,38 +241,38 @@ impl Check<'_> {
             if hash != chunk.id {
                 let what = || format!("expected chunk {} in this frame, found bytes that hash to {hash}", chunk.id);
                 let what = changed.clone().unwrap_or_else(what);
-                self.note(Found { chunks: ordinal..ordinal + 1, ..found(pack, frame, what) });
+                self.note(FoundDamage { chunks: ordinal..ordinal + 1, ..found(pack, frame, what) });
             }
         }
     }
 
-    fn note(&self, found: Found) {
+    fn note(&self, found: FoundDamage) {
         self.note_all(Some(found));
     }
 
-    fn note_all(&self, found: Option<Found>) {
+    fn note_all(&self, found: Option<FoundDamage>) {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
     }
 }
 
 /// Damage to a whole frame.
-fn found(pack: PackId, frame: &FrameEntry, what: String) -> Found {
+fn found(pack: PackId, frame: &FrameEntry, what: String) -> FoundDamage {
     let (object, bytes) = (ObjectName::Pack(pack), u64::from(frame.stored_bytes));
     let damage = Damage { object, offset: frame.offset, bytes, chunks: 0, what };
-    Found { pack, damage, chunks: frame.chunks(), unreadable: false }
+    FoundDamage { pack, damage, chunks: frame.chunks(), unreadable: false }
 }
 
 /// Compares a frame's bytes with what the directory says of it.
-fn check_stored(stored: &[u8], directory: &Directory, frame: &FrameEntry) -> Result<(), Flaw> {
+fn check_stored(stored: &[u8], directory: &Directory, frame: &FrameEntry) -> Result<(), ParseError> {
     let view = FrameView::parse(stored)?;
     let found = view.header().checksum;
     if found != frame.checksum {
         let what = format!("expected a frame with checksum {}, found {}", hex(&frame.checksum), hex(&found));
-        return Err(Flaw::new(0, what));
+        return Err(ParseError::new(0, what));
     }
     view.check()?;
     if !view.lengths().eq(directory.chunks_of(frame).iter().map(|chunk| chunk.length)) {
-        return Err(Flaw::new(0, "expected chunks of the lengths that the directory has, found others"));
+        return Err(ParseError::new(0, "expected chunks of the lengths that the directory has, found others"));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use super::packs::PackFindings;
-use super::table::{Cause, ChunkTable, Part, Recipe, RecipeTable, key_of};
+use super::table::{Cause, ChunkTable, IdPartition, Recipe, RecipeTable, key_of};
 use super::{Damage, LOST_FILES_MAX, Listing, LostFile, Shared, VerifyReport};
 use crate::catalog::recipe::RecipesFile;
 use crate::catalog::snapshot::Snapshot;
@@ -121,9 +121,9 @@ pub(super) fn check(
 ) -> Result<()> {
     let losses = Mutex::new(Losses::default());
     let mut recipe_damages = Mutex::new(catalog.damages);
-    for recipe_part in Part::of_recipes(catalog.recipes) {
+    for recipe_part in IdPartition::of_recipes(catalog.recipes) {
         let mut recipes = RecipeTable::default();
-        for chunk_part in Part::of_chunks(packs.chunks) {
+        for chunk_part in IdPartition::of_chunks(packs.chunks) {
             let chunks = chunk_table(storage, &listing.packs, packs, chunk_part, shared)?;
             let scan = RecipesScan { files: &catalog.files, recipe_part, chunk_part, chunks: &chunks, shared };
             scan.run(&mut recipes, &recipe_damages)?;
@@ -171,7 +171,7 @@ fn chunk_table(
     storage: &dyn Storage,
     packs: &[(PackId, u64)],
     findings: &PackFindings,
-    part: Part,
+    part: IdPartition,
     shared: &Shared<'_>,
 ) -> Result<ChunkTable> {
     let mut table = ChunkTable::default();
@@ -203,8 +203,8 @@ fn chunk_table(
 /// One way through all recipes.
 struct RecipesScan<'a, 's> {
     files: &'a [Arc<RecipesFile<'s>>],
-    recipe_part: Part,
-    chunk_part: Part,
+    recipe_part: IdPartition,
+    chunk_part: IdPartition,
     chunks: &'a ChunkTable,
     shared: &'a Shared<'a>,
 }
@@ -288,9 +288,9 @@ struct Count {
 struct SnapshotsScan<'a> {
     storage: &'a dyn Storage,
     /// Where files of one chunk are looked up, if it is their turn.
-    chunks: Option<(Part, &'a ChunkTable)>,
+    chunks: Option<(IdPartition, &'a ChunkTable)>,
     /// Where the others are.
-    recipes: Option<(Part, &'a RecipeTable)>,
+    recipes: Option<(IdPartition, &'a RecipeTable)>,
     /// Files are counted the first time.
     is_first: bool,
     losses: &'a Mutex<Losses>,

@@ -23,12 +23,12 @@ pub(super) fn key_of(id: &[u8; 32]) -> Key {
 
 /// One of several shares of all ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct IdPartition {
     pub(super) number: u64,
     pub(super) of: u64,
 }
 
-impl Part {
+impl IdPartition {
     pub(super) fn has(self, key: Key) -> bool {
         self.of <= 1 || key.0 % self.of == self.number
     }

@@ -11,7 +11,7 @@ use super::*;
 use crate::ingest::{Changed, HOLE_BYTES_MIN, OpenFile};
 use crate::testing::skip::skipped;
 
-fn file_of(bytes: &[u8]) -> (tempfile::TempDir, PathBuf, Found) {
+fn file_of(bytes: &[u8]) -> (tempfile::TempDir, PathBuf, WalkedEntry) {
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().join("file");
     fs::write(&disk, bytes).unwrap();

@@ -162,12 +162,12 @@ fn what_vanishes_between_listing_and_looking_is_noted_and_the_rest_is_walked() {
     fs::create_dir(dir.path().join("d")).unwrap();
     let mut walk = Walk::new(vec![root(dir.path(), "top")], WalkOptions::default()).unwrap();
     let first_two: Vec<_> = walk.by_ref().take(2).collect();
-    assert!(matches!(&first_two[1], Walked::Found(found) if found.path == path("top/a")), "{first_two:?}");
+    assert!(matches!(&first_two[1], Walked::Entry(found) if found.path == path("top/a")), "{first_two:?}");
     fs::remove_file(dir.path().join("b")).unwrap();
     assert_eq!(notices(walk.by_ref().take(1)), [("b".to_owned(), Notice::Vanished)]);
     // A directory that was met and cannot be entered any more.
     let met: Vec<_> = walk.by_ref().take(2).collect();
-    assert!(matches!(&met[1], Walked::Found(found) if found.path == path("top/d")), "{met:?}");
+    assert!(matches!(&met[1], Walked::Entry(found) if found.path == path("top/d")), "{met:?}");
     fs::remove_dir(dir.path().join("d")).unwrap();
     assert_eq!(notices(walk), [("d".to_owned(), Notice::Vanished)]);
 }
@@ -179,7 +179,7 @@ fn a_directory_that_became_a_link_is_not_entered() {
     fs::create_dir_all(dir.path().join("tree/d")).unwrap();
     for top in ["tree", "tree/d"] {
         let mut walk = Walk::new(vec![root(&dir.path().join(top), "")], WalkOptions::default()).unwrap();
-        let d = walk.by_ref().find(|w| matches!(w, Walked::Found(found) if found.disk.ends_with("d")));
+        let d = walk.by_ref().find(|w| matches!(w, Walked::Entry(found) if found.disk.ends_with("d")));
         assert!(d.is_some());
         fs::remove_dir(dir.path().join("tree/d")).unwrap();
         symlink(dir.path().join("outside"), dir.path().join("tree/d")).unwrap();
@@ -207,7 +207,7 @@ fn a_directory_moved_under_the_walk_is_reported_and_the_rest_is_walked() {
         fs::write(level.join("z"), b"").unwrap();
     }
     let mut walk = Walk::new(vec![root(&levels[0], "")], WalkOptions::default()).unwrap();
-    assert_eq!(walk.by_ref().take_while(|w| !matches!(w, Walked::Found(f) if f.path.name() == b"z")).count(), 21);
+    assert_eq!(walk.by_ref().take_while(|w| !matches!(w, Walked::Entry(f) if f.path.name() == b"z")).count(), 21);
     fs::rename(&levels[4], dir.path().join("fourth")).unwrap();
     fs::rename(&levels[3], dir.path().join("third")).unwrap();
     let (found, failed) = split(walk);

@@ -14,8 +14,8 @@ use super::records::{Decided, Records, unexpected};
 use super::session::BucketSession;
 use crate::error::{Error, Result};
 use crate::format::bucket::{LANES, Nonce, ObjectKey, Record, Slot, StoredObject, gc_key};
-use crate::format::condemned::{CONDEMNED_MAX, Condemned};
 use crate::format::name::ObjectName;
+use crate::format::pending_deletes::{PENDING_DELETES_MAX, PendingDeletes};
 use crate::storage::coordination::{Collection, Session};
 use crate::storage::{Holder, Listed, Storage, random_bytes};
 
@@ -27,7 +27,7 @@ const ENDS_MAX: usize = 256;
 struct Announced {
     keys: BTreeSet<ObjectKey>,
     hash: [u8; 32],
-    names: Condemned,
+    names: PendingDeletes,
 }
 
 /// A gc at work in a bucket.
@@ -74,8 +74,8 @@ impl BucketCollection {
     }
 
     fn adopt(&mut self, record: Record) -> Result<()> {
-        let Record::Condemned(keys) = &record else { return Err(unexpected(&self.key("condemned"), &record)) };
-        let mut names = Condemned::default();
+        let Record::PendingDeletes(keys) = &record else { return Err(unexpected(&self.key("condemned"), &record)) };
+        let mut names = PendingDeletes::default();
         keys.iter().for_each(|key| names.insert(key.name));
         // The hash is of the bytes that are there, whoever wrote them.
         let bytes = self.records().must_get(&self.key("condemned"))?;
@@ -85,11 +85,11 @@ impl BucketCollection {
     }
 
     /// What is to go of what these names and the listings say: objects, copies that are not read, and what no record lists.
-    fn keys_to_announce(&self, condemned: &Condemned, view: &View) -> Result<BTreeSet<ObjectKey>> {
+    fn keys_to_announce(&self, pending_deletes: &PendingDeletes, view: &View) -> Result<BTreeSet<ObjectKey>> {
         let mut keys: BTreeSet<ObjectKey> = view.removed.clone();
         for key in view.objects.keys() {
             let is_read = view.keys(&key.name).first() == Some(key);
-            if condemned.contains(key.name) || !is_read {
+            if pending_deletes.contains(key.name) || !is_read {
                 keys.insert(*key);
             }
         }
@@ -99,7 +99,7 @@ impl BucketCollection {
             let is_old = |key: &ObjectKey| key.slot.generation <= self.generation && !view.objects.contains_key(key);
             keys.extend(unknown.filter(is_old));
         }
-        while keys.len() > CONDEMNED_MAX {
+        while keys.len() > PENDING_DELETES_MAX {
             keys.pop_last();
         }
         Ok(keys)
@@ -147,7 +147,7 @@ impl Collection for BucketCollection {
         &self.storage
     }
 
-    fn pending(&self) -> Option<&Condemned> {
+    fn pending(&self) -> Option<&PendingDeletes> {
         self.announced.as_ref().map(|announced| &announced.names)
     }
 
@@ -168,17 +168,17 @@ impl Collection for BucketCollection {
         self.copying.as_ref().map_or(&self.storage as &dyn Storage, Session::storage)
     }
 
-    fn announce(&mut self, condemned: &Condemned, _: bool) -> Result<()> {
+    fn announce(&mut self, pending_deletes: &PendingDeletes, _: bool) -> Result<()> {
         // Before G3, or this gc would wait for itself.
         if let Some(session) = self.copying.take() {
             session.commit(&[])?;
         }
         let view = self.history.for_collection(self.generation)?;
-        let keys = self.keys_to_announce(condemned, &view)?;
+        let keys = self.keys_to_announce(pending_deletes, &view)?;
         if keys.is_empty() && view.ends < ENDS_MAX {
             return Ok(());
         }
-        let record = Record::Condemned(keys.into_iter().collect());
+        let record = Record::PendingDeletes(keys.into_iter().collect());
         let record = match self.records().decide(&self.key("condemned"), &record, &self.nonce)? {
             Decided::Ours => record,
             Decided::Theirs(theirs) => theirs,

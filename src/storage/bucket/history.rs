@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::records::{Records, parse, unexpected};
 use crate::error::Result;
 use crate::format::bucket::{LANES, ObjectKey, Record, Slot, StoredObject, gc_key};
-use crate::format::condemned::Condemned;
 use crate::format::name::ObjectName;
+use crate::format::pending_deletes::PendingDeletes;
 
 /// How a lease ended.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ pub(super) struct View {
     /// Keys that a commit removed: they are in no later ledger.
     pub(super) removed: BTreeSet<ObjectKey>,
     /// Keys that are announced, and not deleted as far as is known.
-    pub(super) condemned: BTreeSet<ObjectKey>,
+    pub(super) pending_deletes: BTreeSet<ObjectKey>,
     /// Ends that were decided since the ledger.
     pub(super) ends: usize,
 }
@@ -49,14 +49,14 @@ impl View {
         let range = ObjectKey { name: *name, slot: first, count: 0 }..=ObjectKey { name: *name, slot: last, count: !0 };
         let mut keys: Vec<ObjectKey> = self.objects.range(range).map(|(key, _)| *key).collect();
         // Those that stay, then those written last: they took the place of others.
-        keys.sort_by_key(|key| (self.condemned.contains(key), std::cmp::Reverse(*key)));
+        keys.sort_by_key(|key| (self.pending_deletes.contains(key), std::cmp::Reverse(*key)));
         keys
     }
 
     /// The names of what is announced.
-    pub(super) fn condemned_names(&self) -> Condemned {
-        let mut names = Condemned::default();
-        self.condemned.iter().for_each(|key| names.insert(key.name));
+    pub(super) fn condemned_names(&self) -> PendingDeletes {
+        let mut names = PendingDeletes::default();
+        self.pending_deletes.iter().for_each(|key| names.insert(key.name));
         names
     }
 
@@ -132,11 +132,11 @@ impl History {
     }
 
     /// The keys that a gc announced in a generation, if it did.
-    pub(super) fn condemned(&self, generation: u64) -> Result<Option<Vec<ObjectKey>>> {
+    pub(super) fn pending_deletes(&self, generation: u64) -> Result<Option<Vec<ObjectKey>>> {
         let key = gc_key(generation, "condemned");
         match self.records.get(&key)? {
             None => Ok(None),
-            Some(Record::Condemned(keys)) => Ok(Some(keys)),
+            Some(Record::PendingDeletes(keys)) => Ok(Some(keys)),
             Some(other) => Err(unexpected(&key, &other)),
         }
     }
@@ -185,7 +185,7 @@ impl History {
             self.take_ends(&mut view, before)?;
             let key = gc_key(generation, "condemned");
             match parse(&key, &self.records.must_get(&key)?)? {
-                Record::Condemned(keys) => view.condemned.extend(keys),
+                Record::PendingDeletes(keys) => view.pending_deletes.extend(keys),
                 other => return Err(unexpected(&key, &other)),
             }
         }
@@ -200,9 +200,9 @@ impl History {
         let mut view = View::default();
         view.objects.extend(self.ledger(done)?.iter().map(|object| (object.key, object.bytes)));
         self.take_ends(&mut view, done)?;
-        if let Some(condemned) = self.condemned(done + 1)? {
+        if let Some(pending_deletes) = self.pending_deletes(done + 1)? {
             self.take_ends(&mut view, done + 1)?;
-            view.condemned.extend(condemned);
+            view.pending_deletes.extend(pending_deletes);
             // A gc may have stopped between deleting and saying that it is done.
             let key = gc_key(done + 1, "delete");
             if let Some(Record::Delete(keys)) = self.records.get(&key)? {

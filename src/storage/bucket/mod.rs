@@ -156,8 +156,8 @@ impl Coordination for BucketCoordination {
     }
 
     fn pending(&self) -> Result<Pending> {
-        let condemned = self.history.newest()?.condemned_names();
-        Ok(Pending { condemned, unreadable: Vec::new() })
+        let pending_deletes = self.history.newest()?.condemned_names();
+        Ok(Pending { pending_deletes, unreadable: Vec::new() })
     }
 
     fn collect(&self) -> Result<Box<dyn Collection>> {

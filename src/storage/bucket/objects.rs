@@ -110,7 +110,7 @@ impl BucketStorage {
         let mut is_listed = false;
         for is_last in [false, true] {
             let view = if is_last { self.refresh()? } else { self.view()? };
-            is_listed = self.keys(&view, name).iter().any(|key| !view.condemned.contains(key));
+            is_listed = self.keys(&view, name).iter().any(|key| !view.pending_deletes.contains(key));
             for key in self.keys(&view, name).into_iter().filter(|key| asked.insert(*key)) {
                 let key = key.text();
                 if let Some(found) = self.records().retry(action, &key, |bucket| act(bucket, &key))? {

@@ -130,7 +130,7 @@ pub(super) fn unexpected(key: &str, found: &Record) -> Error {
         Record::Closed(_) => "the end of a lane",
         Record::Commit { .. } => "a commit",
         Record::Revoked => "a revocation",
-        Record::Condemned(_) => "an announcement",
+        Record::PendingDeletes(_) => "an announcement",
         Record::Delete(_) => "a list of what is deleted",
         Record::Done(_) => "a ledger",
     };

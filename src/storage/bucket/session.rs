@@ -8,9 +8,9 @@ use super::objects::{BucketStorage, Scope, Writing};
 use super::records::{Decided, parse, unexpected};
 use crate::error::{Error, Result};
 use crate::format::bucket::{LANES, Nonce, Record, Slot, StoredObject, gc_key};
-use crate::format::condemned::Condemned;
 use crate::format::id::SnapshotId;
 use crate::format::name::ObjectName;
+use crate::format::pending_deletes::PendingDeletes;
 use crate::storage::coordination::Session;
 use crate::storage::holder::this_process;
 use crate::storage::random_bytes;
@@ -22,7 +22,7 @@ pub(super) struct BucketSession {
     nonce: Nonce,
     writing: Arc<Writing>,
     storage: BucketStorage,
-    pending: Condemned,
+    pending: PendingDeletes,
     /// Whether it was tried to end the lease: then nothing else is put in the place of what was.
     ended: AtomicBool,
 }
@@ -60,7 +60,7 @@ impl BucketSession {
             nonce,
             writing,
             storage,
-            pending: Condemned::default(),
+            pending: PendingDeletes::default(),
             ended: AtomicBool::new(false),
         };
         session.pending = session.storage.refresh()?.condemned_names();
@@ -108,7 +108,7 @@ impl Session for BucketSession {
         &self.storage
     }
 
-    fn pending(&self) -> &Condemned {
+    fn pending(&self) -> &PendingDeletes {
         &self.pending
     }
 
@@ -158,7 +158,7 @@ fn announced(history: &History, generation: u64) -> Result<Vec<u8>> {
     let key = gc_key(generation, "condemned");
     let bytes = history.records.must_get(&key)?;
     match parse(&key, &bytes)? {
-        Record::Condemned(_) => Ok(bytes),
+        Record::PendingDeletes(_) => Ok(bytes),
         other => Err(unexpected(&key, &other)),
     }
 }

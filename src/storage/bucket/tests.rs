@@ -10,9 +10,9 @@ use std::sync::Arc;
 use super::faulty::{BucketFault, FaultyBucket};
 use super::*;
 use crate::error::Error;
-use crate::format::condemned::Condemned;
 use crate::format::id::{PackId, SnapshotId};
 use crate::format::name::ObjectKind;
+use crate::format::pending_deletes::PendingDeletes;
 use crate::storage::Storage;
 
 const IMPATIENT: BucketOptions = BucketOptions { revoke_after: Duration::ZERO };
@@ -86,14 +86,14 @@ fn bytes_of(storage: &dyn Storage, name: &ObjectName) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn everything(storage: &dyn Storage) -> Result<Condemned> {
-    let mut all = Condemned::default();
+fn everything(storage: &dyn Storage) -> Result<PendingDeletes> {
+    let mut all = PendingDeletes::default();
     storage.list(ObjectKind::Pack)?.iter().for_each(|listed| all.insert(listed.name));
     Ok(all)
 }
 
 /// Of these packs, those that no snapshot lists.
-fn unneeded_of(storage: &dyn Storage, packs: &Condemned) -> Result<Condemned> {
+fn unneeded_of(storage: &dyn Storage, packs: &PendingDeletes) -> Result<PendingDeletes> {
     let mut left = packs.clone();
     for snapshot in storage.list(ObjectKind::Snapshot)? {
         for n in bytes_of(storage, &snapshot.name)? {

@@ -3,7 +3,7 @@
 //! Header, heads, objects, zeros between them, indexes and footers of all generations lie one behind the other without a
 //! gap. So a byte is in an object, and what that is worth is told by the object's name; or it is checked here.
 
-use super::find::{Step, Walk, read_index};
+use super::find::{FoundRecord, Walk, read_index};
 use super::{BundleFlaw, BundleStorage};
 use crate::error::Result;
 use crate::format::bundle::{BUNDLE_HEADER_BYTES, HEAD_BYTES, ObjectPlace, aligned};
@@ -28,7 +28,7 @@ impl BundleStorage {
         for place in places {
             self.check_between(&mut walk, place.offset - HEAD_BYTES, &mut flaws)?;
             match walk.step()? {
-                Some(Ok(Step::Object(ObjectPlace { name, offset, bytes, .. })))
+                Some(Ok(FoundRecord::Object(ObjectPlace { name, offset, bytes, .. })))
                     if (name, offset, bytes) == (place.name, place.offset, place.bytes) => {}
                 Some(Err(flaw)) => flaws.push(flaw.into()),
                 _ => flaws.push(BundleFlaw {
@@ -53,15 +53,15 @@ impl BundleStorage {
         while walk.at < end {
             let at = walk.at;
             match walk.step()? {
-                Some(Ok(Step::Index { offset, bytes, hash })) => {
+                Some(Ok(FoundRecord::Index { offset, bytes, hash })) => {
                     if read_index(walk.file, offset, bytes, hash)?.is_none() {
                         let what = "expected an index with the hash that its head says, found other bytes".to_owned();
                         flaws.push(BundleFlaw { offset, what });
                     }
                     self.check_zeros(offset + bytes, flaws)?;
                 }
-                Some(Ok(Step::Footer(_))) => {}
-                Some(Ok(Step::Object(place))) => {
+                Some(Ok(FoundRecord::Footer(_))) => {}
+                Some(Ok(FoundRecord::Object(place))) => {
                     let what = format!("expected an index or a footer, found {}, which the index lacks", place.name);
                     flaws.push(BundleFlaw { offset: at, what });
                 }

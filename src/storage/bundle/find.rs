@@ -12,12 +12,12 @@ use crate::format::bundle::{
     BUNDLE_HEADER_BYTES, BundleId, FOOTER_BYTES, Footer, HEAD_BYTES, Head, ObjectPlace, Record, aligned, has_magic,
     parse_header,
 };
-use crate::format::flaw::Flaw;
 use crate::format::id::ByteHasher;
+use crate::format::parse_error::ParseError;
 
 /// What a bundle's own records say.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct BundleContents {
     /// The bundle's random name.
     pub bundle: BundleId,
     /// How many generations there are.
@@ -38,7 +38,7 @@ pub struct Found {
 
 /// One thing that lies in a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum FoundRecord {
     Object(ObjectPlace),
     /// Where its bytes are, how many, and what they hash to.
     Index {
@@ -60,7 +60,7 @@ pub(super) struct Walk<'f> {
 
 impl Walk<'_> {
     /// What lies here; `None` at the end of the file. The flaw, and no step further, if it is nothing.
-    pub(super) fn step(&mut self) -> Result<Option<Result<Step, Flaw>>> {
+    pub(super) fn step(&mut self) -> Result<Option<Result<FoundRecord, ParseError>>> {
         let at = self.at;
         let bytes = self.file.read(at, FOOTER_BYTES)?;
         if bytes.is_empty() {
@@ -73,17 +73,17 @@ impl Walk<'_> {
                 if let Some(end) = end {
                     self.at = end;
                     return Ok(Some(Ok(match record {
-                        Record::Object(name) => Step::Object(ObjectPlace { name, offset, bytes, hash: None }),
-                        Record::Index(hash) => Step::Index { offset, bytes, hash },
+                        Record::Object(name) => FoundRecord::Object(ObjectPlace { name, offset, bytes, hash: None }),
+                        Record::Index(hash) => FoundRecord::Index { offset, bytes, hash },
                     })));
                 }
                 let there = self.file.bytes().saturating_sub(offset);
-                Flaw::new(0, format!("expected a record of {bytes} bytes, found {there}: the file ends there"))
+                ParseError::new(0, format!("expected a record of {bytes} bytes, found {there}: the file ends there"))
             }
             Err(flaw) => match Footer::parse(&bytes, at) {
                 Ok(footer) if footer.bundle == self.bundle => {
                     self.at = at + FOOTER_BYTES;
-                    return Ok(Some(Ok(Step::Footer(footer))));
+                    return Ok(Some(Ok(FoundRecord::Footer(footer))));
                 }
                 _ => flaw,
             },
@@ -92,8 +92,8 @@ impl Walk<'_> {
     }
 }
 
-impl From<Flaw> for BundleFlaw {
-    fn from(flaw: Flaw) -> Self {
+impl From<ParseError> for BundleFlaw {
+    fn from(flaw: ParseError) -> Self {
         Self { offset: flaw.offset, what: flaw.what }
     }
 }
@@ -110,7 +110,7 @@ pub(super) fn read_index(file: &BundleFile, offset: u64, bytes: u64, hash: [u8; 
 /// # Errors
 /// [`Error::NotAStore`] if it is no bundle; [`Error::BundleDamaged`] if no generation of it is whole, or so much is
 /// damaged that it cannot be told where objects are.
-pub fn find(file: &BundleFile) -> Result<Found> {
+pub fn find(file: &BundleFile) -> Result<BundleContents> {
     let front = file.read(0, BUNDLE_HEADER_BYTES)?;
     let header = parse_header(&front);
     let footer_at = file.bytes().saturating_sub(FOOTER_BYTES);
@@ -130,7 +130,7 @@ pub fn find(file: &BundleFile) -> Result<Found> {
     }
 }
 
-fn from_footer(file: &BundleFile, footer: Footer, mut flaws: Vec<BundleFlaw>) -> Result<Found> {
+fn from_footer(file: &BundleFile, footer: Footer, mut flaws: Vec<BundleFlaw>) -> Result<BundleContents> {
     let Footer { bundle, generation, index_at, index_bytes, index_hash, .. } = footer;
     let index = read_index(file, index_at + HEAD_BYTES, index_bytes, index_hash)?;
     let mut places = Vec::new();
@@ -139,7 +139,7 @@ fn from_footer(file: &BundleFile, footer: Footer, mut flaws: Vec<BundleFlaw>) ->
         let mut walk = Walk { file, bundle, at: BUNDLE_HEADER_BYTES };
         while walk.at < index_at {
             match walk.step()? {
-                Some(Ok(Step::Object(place))) => places.push(place),
+                Some(Ok(FoundRecord::Object(place))) => places.push(place),
                 Some(Ok(_)) => {}
                 Some(Err(flaw)) => {
                     let what = format!("{}; and its index does not have the hash that its footer says", flaw.what);
@@ -150,14 +150,14 @@ fn from_footer(file: &BundleFile, footer: Footer, mut flaws: Vec<BundleFlaw>) ->
         }
     }
     let ends_well = index.is_some();
-    Ok(Found { bundle, generation, index_at, end: file.bytes(), index, places, ends_well, flaws })
+    Ok(BundleContents { bundle, generation, index_at, end: file.bytes(), index, places, ends_well, flaws })
 }
 
-fn from_front(file: &BundleFile, bundle: BundleId) -> Result<Found> {
+fn from_front(file: &BundleFile, bundle: BundleId) -> Result<BundleContents> {
     let mut walk = Walk { file, bundle, at: BUNDLE_HEADER_BYTES };
     let mut places: Vec<ObjectPlace> = Vec::new();
     let mut flaws = Vec::new();
-    let mut whole: Option<Found> = None;
+    let mut whole: Option<BundleContents> = None;
     let mut generation = 0;
     let mut unread = None;
     loop {
@@ -172,24 +172,24 @@ fn from_front(file: &BundleFile, bundle: BundleId) -> Result<Found> {
         };
         // An index whose hash is wrong is that of a generation all the same if a footer says so, which came later.
         let generation_here = match step {
-            Step::Object(place) => {
+            FoundRecord::Object(place) => {
                 places.push(place);
                 None
             }
-            Step::Index { offset, bytes, hash } => {
+            FoundRecord::Index { offset, bytes, hash } => {
                 generation += 1;
                 unread = Some(at);
                 read_index(file, offset, bytes, hash)?.map(|index| (at, Some(index)))
             }
-            Step::Footer(footer) if unread == Some(footer.index_at) => {
+            FoundRecord::Footer(footer) if unread == Some(footer.index_at) => {
                 let index = whole.take().filter(|found| found.index_at == footer.index_at);
                 Some((footer.index_at, index.and_then(|found| found.index)))
             }
-            Step::Footer(_) => None,
+            FoundRecord::Footer(_) => None,
         };
         if let Some((index_at, index)) = generation_here {
             let places = if index.is_some() { Vec::new() } else { places.clone() };
-            whole = Some(Found {
+            whole = Some(BundleContents {
                 bundle,
                 generation,
                 index_at,

@@ -13,7 +13,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use self::find::{Found, find};
+pub use self::find::{BundleContents, find};
 pub use self::write::{BundleWriter, Committed};
 use super::disk::{Disk, ReadFile};
 use super::{Listed, ObjectWriter, Put, Storage, fill};
@@ -104,7 +104,7 @@ pub struct BundleStorage {
 #[derive(Debug)]
 struct Inner {
     file: BundleFile,
-    found: Found,
+    found: BundleContents,
     objects: BTreeMap<ObjectName, ObjectPlace>,
 }
 
@@ -113,7 +113,7 @@ impl BundleStorage {
     ///
     /// # Errors
     /// [`Error::BundleDamaged`] if they are not all within what was found, apart from each other, and of different names.
-    pub fn new(file: BundleFile, found: Found, mut places: Vec<ObjectPlace>) -> Result<Self> {
+    pub fn new(file: BundleFile, found: BundleContents, mut places: Vec<ObjectPlace>) -> Result<Self> {
         places.sort_by_key(|place| place.offset);
         let mut least = BUNDLE_HEADER_BYTES + HEAD_BYTES;
         for place in &places {
@@ -143,7 +143,7 @@ impl BundleStorage {
 
     /// What is known of its end, and what is wrong with it.
     #[must_use]
-    pub fn found(&self) -> &Found {
+    pub fn found(&self) -> &BundleContents {
         &self.inner.found
     }
 

@@ -131,7 +131,7 @@ impl<'w> BundleWriter<'w> {
     pub fn append(
         disk: Arc<dyn Disk>,
         path: &Path,
-        places: impl FnOnce(BundleFile, super::Found) -> Result<Vec<ObjectPlace>>,
+        places: impl FnOnce(BundleFile, super::BundleContents) -> Result<Vec<ObjectPlace>>,
     ) -> Result<Self> {
         // First, or the other name that a killed export may have left of this very file would seem to be in use.
         sweep(&*disk, folder_of(path));

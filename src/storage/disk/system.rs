@@ -18,7 +18,7 @@ use std::sync::Arc;
 use rustix::fs::{Advice, AtFlags, CWD, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::{ChangeFile, Disk, Held, ReadFile, WriteFile};
+use super::{ChangeFile, Disk, HeldLock, ReadFile, WriteFile};
 
 /// The operating system's file system.
 ///
@@ -181,17 +181,17 @@ impl Disk for SystemDisk {
         Ok(true)
     }
 
-    fn hold(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
+    fn hold(&self, path: &Path) -> io::Result<Option<Box<dyn HeldLock>>> {
         let file = self.options().read(true).create(true).truncate(false).open(path)?;
         self.open_up(&file);
         exclusive(file)
     }
 
-    fn hold_existing(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
+    fn hold_existing(&self, path: &Path) -> io::Result<Option<Box<dyn HeldLock>>> {
         exclusive(self.options().read(true).open(path)?)
     }
 
-    fn share(&self, path: &Path) -> io::Result<Option<Box<dyn Held>>> {
+    fn share(&self, path: &Path) -> io::Result<Option<Box<dyn HeldLock>>> {
         loop {
             let file = open_to_read(path)?;
             match file.lock_shared() {
@@ -227,7 +227,7 @@ fn lock_new(file: &File) -> io::Result<()> {
     }
 }
 
-fn exclusive(file: File) -> io::Result<Option<Box<dyn Held>>> {
+fn exclusive(file: File) -> io::Result<Option<Box<dyn HeldLock>>> {
     match file.try_lock() {
         Ok(()) => Ok(Some(Box::new(file))),
         Err(TryLockError::WouldBlock) => Ok(None),

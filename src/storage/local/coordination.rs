@@ -5,11 +5,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::LocalStorage;
-use super::lease::{Alone, Lease, Sole};
+use super::lease::{Alone, ExclusiveLock, Lease};
 use crate::error::{Error, Result};
-use crate::format::condemned::{CONDEMNED_BYTES_MAX, Condemned};
 use crate::format::id::{CondemnedId, SnapshotId};
 use crate::format::name::{ObjectKind, ObjectName};
+use crate::format::pending_deletes::{PENDING_DELETES_BYTES_MAX, PendingDeletes};
 use crate::storage::coordination::{Collection, Coordination, Pending, Session};
 use crate::storage::{Holder, Listed, Storage};
 
@@ -24,12 +24,16 @@ impl Coordination for LocalStorage {
     /// Also makes durable what earlier processes did: a repair does not look again at what an earlier one mended.
     fn begin_repair(&self) -> Result<Box<dyn Session>> {
         // Where there are no locks there is no gc either.
-        let sole = match self.sole() {
+        let exclusive_lock = match self.exclusive_lock() {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::Unsupported => None,
-            sole => Some(sole?),
+            exclusive_lock => Some(exclusive_lock?),
         };
         self.settle_all()?;
-        Ok(Box::new(LocalRepair { storage: self.clone(), pending: Condemned::default(), _sole: sole }))
+        Ok(Box::new(LocalRepair {
+            storage: self.clone(),
+            pending: PendingDeletes::default(),
+            _exclusive_lock: exclusive_lock,
+        }))
     }
 
     fn remove(&self, snapshots: &[SnapshotId]) -> Result<()> {
@@ -41,18 +45,26 @@ impl Coordination for LocalStorage {
     }
 
     fn collect(&self) -> Result<Box<dyn Collection>> {
-        let sole = self.sole()?;
+        let exclusive_lock = self.exclusive_lock()?;
         // Those of processes that are gone are removed by looking at them.
         let _ = self.leases();
-        let (records, Pending { condemned, unreadable }) = self.records()?;
+        let (records, Pending { pending_deletes, unreadable }) = self.records()?;
         let (storage, waits) = (self.clone(), Waits::Begin);
-        Ok(Box::new(LocalCollection { storage, records, condemned, unreadable, waits, alone: None, _sole: sole }))
+        Ok(Box::new(LocalCollection {
+            storage,
+            records,
+            pending_deletes,
+            unreadable,
+            waits,
+            alone: None,
+            _exclusive_lock: exclusive_lock,
+        }))
     }
 
     fn unmake(&self) -> Result<bool> {
         // Whoever has opened it by now and is about to add waits for this, and then finds no store.
         let Some(_alone) = self.alone()? else { return Ok(false) };
-        for kind in [ObjectKind::Pack, ObjectKind::Recipes, ObjectKind::Snapshot, ObjectKind::Condemned] {
+        for kind in [ObjectKind::Pack, ObjectKind::Recipes, ObjectKind::Snapshot, ObjectKind::PendingDeletes] {
             if !self.list(kind)?.is_empty() {
                 return Ok(false);
             }
@@ -78,11 +90,11 @@ impl LocalStorage {
     fn records(&self) -> Result<(Vec<ObjectName>, Pending)> {
         let mut records = Vec::new();
         let mut pending = Pending::default();
-        for listed in self.list(ObjectKind::Condemned)? {
+        for listed in self.list(ObjectKind::PendingDeletes)? {
             match read_record(self, &listed) {
-                Ok(condemned) => {
-                    pending.condemned.packs.extend(condemned.packs);
-                    pending.condemned.recipes.extend(condemned.recipes);
+                Ok(pending_deletes) => {
+                    pending.pending_deletes.packs.extend(pending_deletes.packs);
+                    pending.pending_deletes.recipes.extend(pending_deletes.recipes);
                 }
                 // Carried out since it was listed: what it listed is deleted, or there to stay.
                 Err(Error::NotFound { .. }) => continue,
@@ -96,27 +108,27 @@ impl LocalStorage {
 }
 
 /// Reads a record that was listed.
-pub(crate) fn read_record(storage: &dyn Storage, record: &Listed) -> Result<Condemned> {
+pub(crate) fn read_record(storage: &dyn Storage, record: &Listed) -> Result<PendingDeletes> {
     let name = record.name;
-    if record.bytes > CONDEMNED_BYTES_MAX {
-        let what = format!("expected at most {CONDEMNED_BYTES_MAX} bytes, found {}", record.bytes);
+    if record.bytes > PENDING_DELETES_BYTES_MAX {
+        let what = format!("expected at most {PENDING_DELETES_BYTES_MAX} bytes, found {}", record.bytes);
         return Err(Error::damaged_whole(name.path(), what));
     }
     let mut bytes = vec![0; record.bytes as usize];
     storage.read_at(&name, 0, &mut bytes)?;
-    let found = ObjectName::Condemned(CondemnedId::of(&bytes));
+    let found = ObjectName::PendingDeletes(CondemnedId::of(&bytes));
     if found != name {
         let what = format!("expected bytes that hash to its name, found {found}; `store gc` removes it");
         return Err(Error::damaged_whole(name.path(), what));
     }
-    Condemned::parse(&bytes).map_err(|flaw| flaw.in_object(&name, 0))
+    PendingDeletes::parse(&bytes).map_err(|flaw| flaw.in_object(&name, 0))
 }
 
 /// An add, an import or an export.
 #[derive(Debug)]
 struct LocalSession {
     storage: LocalStorage,
-    pending: Condemned,
+    pending: PendingDeletes,
     _lease: Lease,
 }
 
@@ -125,7 +137,7 @@ impl Session for LocalSession {
         &self.storage
     }
 
-    fn pending(&self) -> &Condemned {
+    fn pending(&self) -> &PendingDeletes {
         &self.pending
     }
 
@@ -139,8 +151,8 @@ impl Session for LocalSession {
 #[derive(Debug)]
 struct LocalRepair {
     storage: LocalStorage,
-    pending: Condemned,
-    _sole: Option<Sole>,
+    pending: PendingDeletes,
+    _exclusive_lock: Option<ExclusiveLock>,
 }
 
 impl Session for LocalRepair {
@@ -148,7 +160,7 @@ impl Session for LocalRepair {
         &self.storage
     }
 
-    fn pending(&self) -> &Condemned {
+    fn pending(&self) -> &PendingDeletes {
         &self.pending
     }
 
@@ -174,11 +186,11 @@ enum Waits {
 struct LocalCollection {
     storage: LocalStorage,
     records: Vec<ObjectName>,
-    condemned: Condemned,
+    pending_deletes: PendingDeletes,
     unreadable: Vec<(ObjectName, Error)>,
     waits: Waits,
     alone: Option<Alone>,
-    _sole: Sole,
+    _exclusive_lock: ExclusiveLock,
 }
 
 impl Collection for LocalCollection {
@@ -186,9 +198,9 @@ impl Collection for LocalCollection {
         &self.storage
     }
 
-    fn pending(&self) -> Option<&Condemned> {
-        let is_pending = !self.records.is_empty() || !self.condemned.is_empty();
-        is_pending.then_some(&self.condemned)
+    fn pending(&self) -> Option<&PendingDeletes> {
+        let is_pending = !self.records.is_empty() || !self.pending_deletes.is_empty();
+        is_pending.then_some(&self.pending_deletes)
     }
 
     fn take_unreadable(&mut self) -> Vec<(ObjectName, Error)> {
@@ -199,12 +211,12 @@ impl Collection for LocalCollection {
         &self.storage
     }
 
-    fn announce(&mut self, condemned: &Condemned, is_to_wait: bool) -> Result<()> {
-        if condemned.is_empty() {
+    fn announce(&mut self, pending_deletes: &PendingDeletes, is_to_wait: bool) -> Result<()> {
+        if pending_deletes.is_empty() {
             return Ok(());
         }
-        let bytes = condemned.encode();
-        let record = ObjectName::Condemned(CondemnedId::of(&bytes));
+        let bytes = pending_deletes.encode();
+        let record = ObjectName::PendingDeletes(CondemnedId::of(&bytes));
         self.waits = match self.storage.put_if_absent(&record, &bytes) {
             Ok(_) => {
                 self.records.push(record);
@@ -220,7 +232,7 @@ impl Collection for LocalCollection {
             }
             Err(error) => return Err(error),
         };
-        self.condemned = condemned.clone();
+        self.pending_deletes = pending_deletes.clone();
         Ok(())
     }
 
@@ -258,7 +270,7 @@ impl Collection for LocalCollection {
         delete.iter().try_for_each(|name| self.storage.delete(name))?;
         self.records.iter().try_for_each(|record| self.storage.delete(record))?;
         self.records.clear();
-        (self.condemned, self.alone, self.waits) = (Condemned::default(), None, Waits::Begin);
+        (self.pending_deletes, self.alone, self.waits) = (PendingDeletes::default(), None, Waits::Begin);
         Ok(Vec::new())
     }
 }

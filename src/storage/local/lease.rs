@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::{Inner, LocalStorage};
 use crate::error::{Error, Result};
 use crate::format::name::{ObjectKind, ObjectName};
-use crate::storage::disk::{Held, WriteFile, write_all};
+use crate::storage::disk::{HeldLock, WriteFile, write_all};
 use crate::storage::holder::{Holder, this_process};
 
 const END: &str = "lease";
@@ -33,7 +33,7 @@ pub struct Lease {
     /// Open, and so locked.
     _file: Box<dyn WriteFile>,
     /// The shared lock of `store.json`; `None` where there are no locks.
-    _present: Option<Box<dyn Held>>,
+    _present: Option<Box<dyn HeldLock>>,
 }
 
 impl std::fmt::Debug for Lease {
@@ -49,16 +49,16 @@ impl Drop for Lease {
     }
 }
 
-/// The sole right to delete what no snapshot reaches.
+/// The exclusive_lock right to delete what no snapshot reaches.
 #[derive(Debug)]
-pub struct Sole {
-    _held: Box<dyn Held>,
+pub struct ExclusiveLock {
+    _held: Box<dyn HeldLock>,
 }
 
 /// The certainty that no lease is held or taken.
 #[derive(Debug)]
 pub struct Alone {
-    _held: Box<dyn Held>,
+    _held: Box<dyn HeldLock>,
 }
 
 impl LocalStorage {
@@ -138,15 +138,15 @@ impl LocalStorage {
         }
     }
 
-    /// Takes the sole right to delete.
+    /// Takes the exclusive_lock right to delete.
     ///
     /// # Errors
     /// [`Error::Locked`] if another process has it; [`Error::Io`] where there are no locks: leases mean nothing there,
     /// and nothing may be deleted.
-    pub fn sole(&self) -> Result<Sole> {
+    pub fn exclusive_lock(&self) -> Result<ExclusiveLock> {
         let path = self.inner.root.join("gc.lock");
         match self.inner.with_files(|| self.inner.disk.hold(&path)) {
-            Ok(Some(held)) => Ok(Sole { _held: held }),
+            Ok(Some(held)) => Ok(ExclusiveLock { _held: held }),
             Ok(None) => Err(Error::Locked { path }),
             Err(e) => Err(Error::io("lock", path, e)),
         }
@@ -170,7 +170,7 @@ impl LocalStorage {
         for name in self.inner.names(packs)? {
             self.settle_folder(&format!("{packs}/{name}"))?;
         }
-        let kinds = [ObjectKind::Pack, ObjectKind::Recipes, ObjectKind::Snapshot, ObjectKind::Condemned];
+        let kinds = [ObjectKind::Pack, ObjectKind::Recipes, ObjectKind::Snapshot, ObjectKind::PendingDeletes];
         kinds.into_iter().try_for_each(|kind| self.settle_folder(super::folder_of(kind)))?;
         self.settle_folder("")
     }
@@ -226,10 +226,10 @@ mod tests {
         let storage = LocalStorage::open(folder.path()).unwrap();
         storage.put_if_absent(&ObjectName::Config, b"{}").unwrap();
         let other = LocalStorage::open(folder.path()).unwrap();
-        let sole = storage.sole().unwrap();
-        assert!(matches!(other.sole(), Err(Error::Locked { .. })));
-        drop(sole);
-        other.sole().unwrap();
+        let exclusive_lock = storage.exclusive_lock().unwrap();
+        assert!(matches!(other.exclusive_lock(), Err(Error::Locked { .. })));
+        drop(exclusive_lock);
+        other.exclusive_lock().unwrap();
     }
 
     #[test]

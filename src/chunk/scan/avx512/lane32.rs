@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use super::tiles::{Lanes, Tiles};
-use super::vector::{Found, GROUPS_MAX, Indices, Planes, Rows, STRIDE, Vbmi, choose, load_halves, shuffle_control};
+use super::vector::{GROUPS_MAX, Indices, Planes, Rows, STRIDE, TileHits, Vbmi, choose, load_halves, shuffle_control};
 use crate::chunk::scan::{Masks, Table};
 
 const LANES: usize = 16;
@@ -53,7 +53,7 @@ impl Lanes for Lanes32 {
     const GROUP: usize = GROUP;
 
     #[inline]
-    fn scan(&self, tile: &[u8], before: u64, loose: u16, found: &mut Found) -> u16 {
+    fn scan(&self, tile: &[u8], before: u64, loose: u16, found: &mut TileHits) -> u16 {
         let _: Vbmi = self.vbmi;
         // SAFETY: the `Vbmi` at hand proves that the CPU has the features that `scan` names.
         unsafe { scan(&self.planes, tile, before as u32, [self.strict, self.loose], loose, found) }
@@ -67,7 +67,7 @@ fn scan(
     before: u32,
     [strict, loose]: [Limit; 2],
     loose_lanes: u16,
-    found: &mut Found,
+    found: &mut TileHits,
 ) -> u16 {
     let rows = Rows::new(tile);
     assert!((WINDOW / STRIDE..=GROUPS_MAX * GROUP / STRIDE).contains(&rows.strides));

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::vector::{Found, GROUPS_MAX};
+use super::vector::{GROUPS_MAX, TileHits};
 use crate::chunk::scan::scalar::Scalar;
 use crate::chunk::scan::{Hit, Masks, Scan, Table};
 
@@ -29,7 +29,7 @@ pub(in crate::chunk::scan) trait Lanes {
     /// Scans a tile: `LANES` rows of equal length, one after the other, a multiple of `WINDOW` and at most
     /// [`GROUPS_MAX`] groups long. `before` is the hash before its first byte. Lanes in `loose` look for loose hits,
     /// the others for strict ones. Returns the lanes that are suspect in any group.
-    fn scan(&self, tile: &[u8], before: u64, loose: u16, found: &mut Found) -> u16;
+    fn scan(&self, tile: &[u8], before: u64, loose: u16, found: &mut TileHits) -> u16;
 }
 
 /// A kernel with such lanes.
@@ -63,7 +63,7 @@ impl<L: Lanes> Tiles<L> {
         tile_len: impl Fn(usize) -> usize,
         mut visit: impl FnMut(u64, usize, usize) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        let mut found = Found::new();
+        let mut found = TileHits::new();
         // The next end offset that is wanted, the first that the next tile takes, and the hash before it.
         let mut wanted = from;
         let (mut first, mut hash) = self.begin(data, from, from.saturating_sub(L::WINDOW));

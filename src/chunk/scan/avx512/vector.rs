@@ -31,7 +31,7 @@ impl Vbmi {
 }
 
 /// What one tile showed, and its scratch.
-pub(in crate::chunk::scan) struct Found {
+pub(in crate::chunk::scan) struct TileHits {
     /// For each lane that is suspect the groups in which it is, a bit each; of other lanes it says nothing.
     pub(super) suspects: [u32; 16],
     /// The hash after the tile's last byte.
@@ -42,7 +42,7 @@ pub(in crate::chunk::scan) struct Found {
     set: u32,
 }
 
-impl Found {
+impl TileHits {
     #[inline]
     pub(super) fn new() -> Self {
         Self { suspects: [0; 16], last: 0, before: [const { MaybeUninit::uninit() }; GROUPS_MAX], set: 0 }

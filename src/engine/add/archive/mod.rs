@@ -1,25 +1,25 @@
 //! How is a tar added? Its members are cut as files of their own, and all else of it is kept beside them.
 //!
 //! ```text
-//! feed      steps from header to header, and hands out parts in order: batches, and segments of large members
+//! splitter      steps from header to header, and hands out parts in order: batches, and segments of large members
 //! batch     read, cut and hash what lies in a batch (workers)
-//! assembly  takes the parts back in order; contents and skeleton go their own ways; at the end the table
+//! assembler  takes the parts back in order; contents and skeleton go their own ways; at the end the table
 //! small     an archive among small files: all of it in one worker's memory
 //! ```
 //!
 //! A tar in a file is read by offset, by many workers at once; what is decompressed, or comes through a pipe, is read
 //! once, in order, and goes to the workers from there.
 
-mod assembly;
+mod assembler;
 mod batch;
-mod feed;
 mod small;
 pub(in crate::engine) mod source;
+mod splitter;
 
-pub(super) use assembly::{Assembled, Assembly};
+pub(super) use assembler::{ArchiveAssembler, Assembled};
 pub(super) use batch::{ArchiveBatch, ArchiveDone, Ending};
-pub(super) use feed::Feed;
 pub(super) use small::{Small, SmallArchive, read_small};
+pub(super) use splitter::TarSplitter;
 
 use std::io;
 

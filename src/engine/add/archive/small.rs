@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::ops::Range;
 
-use super::batch::{Part, PartDone, cut_parts};
+use super::batch::{PartDone, TarPart, cut_parts};
 use super::{Archives, Guess, HEAD_BYTES, framing};
 use crate::archive::{Findings, Input, Step, begins_tar};
 use crate::chunk::finder::Finder;
@@ -77,7 +77,7 @@ pub(in crate::engine::add) fn read_small(
 }
 
 /// The parts of an archive in memory, which tile it.
-fn steps(bytes: &[u8]) -> (Vec<Part>, Findings) {
+fn steps(bytes: &[u8]) -> (Vec<TarPart>, Findings) {
     let mut framing = framing();
     let mut parts = Vec::new();
     let size = bytes.len() as u64;
@@ -92,19 +92,19 @@ fn steps(bytes: &[u8]) -> (Vec<Part>, Findings) {
         };
         is_cut |= skeleton_end > size;
         let skeleton_end = skeleton_end.min(size);
-        parts.push(Part::Skeleton(skeleton_end.saturating_sub(at)));
+        parts.push(TarPart::Skeleton(skeleton_end.saturating_sub(at)));
         at = at.max(skeleton_end);
         if let Some(member) = member {
             let content = member.content_bytes.min(size - at);
             is_cut |= content < member.content_bytes;
-            parts.push(Part::Content(member, content));
+            parts.push(TarPart::Content(member, content));
             at += content;
         }
         if is_cut {
             break;
         }
     }
-    parts.push(Part::Skeleton(size - at));
+    parts.push(TarPart::Skeleton(size - at));
     let findings = framing.findings().clone();
     (parts, Findings { no_end: findings.no_end || is_cut, ..findings })
 }

@@ -92,7 +92,7 @@ fn place_large(export: &Export<'_, '_>, places: Vec<u64>) -> Result<()> {
     let mut places = places.into_iter();
     let contents = export.rows()?.filter_map(|row| match row {
         Ok(Row { entry, role: Role::Item(place, member) }) if entry.size > COMPACT_BYTES_MAX => {
-            let layout = match layout_of(member, &entry, export.locator) {
+            let layout = match layout_of(member, &entry, export.chunk_index) {
                 Ok(layout) => Some(layout).filter(|layout| is_placed(export, layout))?,
                 Err(error) => return Some(Err(error)),
             };

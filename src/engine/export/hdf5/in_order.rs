@@ -18,12 +18,12 @@ const BATCH_BYTES: usize = 16 << 20;
 const BATCH_FILES: usize = 8 << 10;
 
 /// Passes bytes on, and tells of them.
-pub(super) struct Told<'a, F> {
+pub(super) struct TeeWriter<'a, F> {
     pub(super) to: &'a mut Stream,
     pub(super) tell: F,
 }
 
-impl<F: FnMut(&[u8])> Write for Told<'_, F> {
+impl<F: FnMut(&[u8])> Write for TeeWriter<'_, F> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let written = self.to.write(bytes)?;
         (self.tell)(bytes.get(..written).unwrap_or_default());
@@ -58,7 +58,7 @@ enum Queued {
 }
 
 /// Hands all items on.
-pub(super) fn each_item<R: Receive>(export: &Export<'_, '_>, receiver: &mut R) -> Result<ExportReport> {
+pub(super) fn each_item<R: Receive>(export: &Export<'_, '_>, destination: &mut R) -> Result<ExportReport> {
     let mut report = ExportReport::default();
     let (mut queue, mut batch) = (Vec::new(), Batch::default());
     for row in export.rows()? {
@@ -81,20 +81,20 @@ pub(super) fn each_item<R: Receive>(export: &Export<'_, '_>, receiver: &mut R) -
         };
         report.entries += 1;
         report.bytes = report.bytes.saturating_add(entry.size);
-        let layout = layout_of(member, &entry, export.locator)?;
+        let layout = layout_of(member, &entry, export.chunk_index)?;
         if entry.size <= R::SMALL_BYTES_MAX {
-            let place = batch.push(export.locator, &layout)?;
+            let place = batch.push(export.chunk_index, &layout)?;
             queue.push(Queued::Small(entry, place));
             if batch.len() >= BATCH_BYTES || queue.len() >= BATCH_FILES {
-                hand_on(export, std::mem::take(&mut queue), std::mem::take(&mut batch), receiver, &mut report)?;
+                hand_on(export, std::mem::take(&mut queue), std::mem::take(&mut batch), destination, &mut report)?;
             }
         } else {
-            hand_on(export, std::mem::take(&mut queue), std::mem::take(&mut batch), receiver, &mut report)?;
-            receiver.large(&entry, &layout)?;
+            hand_on(export, std::mem::take(&mut queue), std::mem::take(&mut batch), destination, &mut report)?;
+            destination.large(&entry, &layout)?;
             export.control.count(1, 0);
         }
     }
-    hand_on(export, queue, batch, receiver, &mut report)?;
+    hand_on(export, queue, batch, destination, &mut report)?;
     Ok(report)
 }
 
@@ -102,18 +102,18 @@ fn hand_on<R: Receive>(
     export: &Export<'_, '_>,
     queue: Vec<Queued>,
     batch: Batch,
-    receiver: &mut R,
+    destination: &mut R,
     report: &mut ExportReport,
 ) -> Result<()> {
-    let bytes = batch.read(export.locator, export.control, export.request.threads)?;
+    let bytes = batch.read(export.chunk_index, export.control, export.request.threads)?;
     for queued in queue {
         export.check_stopped()?;
         match queued {
             Queued::Small(entry, place) => {
-                receiver.small(&entry, bytes.get(place).unwrap_or_default())?;
+                destination.small(&entry, bytes.get(place).unwrap_or_default())?;
                 export.control.count(1, entry.size);
             }
-            Queued::Again(entry, first) => match receiver.again(&entry, &first)? {
+            Queued::Again(entry, first) => match destination.again(&entry, &first)? {
                 true => report.entries += 1,
                 false => report.others += 1,
             },

@@ -16,15 +16,15 @@ use super::items::{Role, Row, Rows};
 use super::{ExportReport, ExportRequest, Hdf5Layout, Hdf5Options};
 use crate::arrays::hdf5::Hdf5;
 use crate::engine::Store;
+use crate::engine::chunk_index::ChunkIndex;
 use crate::engine::control::Control;
-use crate::engine::get::Found;
+use crate::engine::get::Resolved;
 use crate::engine::get::payload::Target;
 use crate::engine::get::resolve::Item;
 use crate::engine::get::stream::{Output, stream};
 use crate::engine::layout::Layout;
-use crate::engine::locate::Locator;
 use crate::error::{Error, Result};
-use crate::restore::Unfinished;
+use crate::restore::AtomicFile;
 
 impl Store {
     /// Writes the files of an entry, and of all below it, as an HDF5 file.
@@ -41,11 +41,19 @@ impl Store {
     ) -> Result<ExportReport> {
         let found = self.resolve(&request.path, &request.snapshot)?;
         control.pass_over(&found.passed_over);
-        let locator = self.locator()?;
-        let (unfinished, file) = Unfinished::file(output, options.overwrite)?;
+        let chunk_index = self.chunk_index()?;
+        let (unfinished, file) = AtomicFile::file(output, options.overwrite)?;
         let temporary = unfinished.path();
-        let export =
-            Export { request, options, found: &found, locator: &locator, control, file: &file, temporary, output };
+        let export = Export {
+            request,
+            options,
+            found: &found,
+            chunk_index: &chunk_index,
+            control,
+            file: &file,
+            temporary,
+            output,
+        };
         let written = match options.layout {
             Hdf5Layout::Compact => compact::write(&export),
             Hdf5Layout::Sha1 => sha1::write(&export),
@@ -68,8 +76,8 @@ impl Store {
 struct Export<'a, 's> {
     request: &'a ExportRequest,
     options: &'a Hdf5Options,
-    found: &'a Found<'s>,
-    locator: &'a Locator<'s>,
+    found: &'a Resolved<'s>,
+    chunk_index: &'a ChunkIndex<'s>,
     control: &'a Control,
     file: &'a File,
     temporary: &'a Path,
@@ -95,8 +103,8 @@ impl<'a, 's> Export<'a, 's> {
     }
 
     fn target(&self, base: u64) -> Target<'a, 's> {
-        let Self { locator, control, file, output, .. } = *self;
-        Target { locator, control, threads: self.request.threads, file, name: output, base }
+        let Self { chunk_index, control, file, output, .. } = *self;
+        Target { chunk_index, control, threads: self.request.threads, file, name: output, base }
     }
 
     /// A pass over the snapshot that counts items, and further names too if they are to have places of their own.
@@ -122,7 +130,7 @@ impl<'a, 's> Export<'a, 's> {
     /// Writes all of a large file.
     fn stream(&self, layout: &Layout, writer: &mut dyn std::io::Write) -> Result<()> {
         let output = Output { writer, name: self.output };
-        stream(self.locator, layout, 0..layout.bytes(), output, self.control, self.request.threads)
+        stream(self.chunk_index, layout, 0..layout.bytes(), output, self.control, self.request.threads)
     }
 
     fn failed(&self, source: std::io::Error) -> Error {

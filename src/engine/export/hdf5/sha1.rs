@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Export;
-use super::in_order::{Receive, Told, each_item};
+use super::in_order::{Receive, TeeWriter, each_item};
 use super::raw::RawColumn;
 use crate::arrays::hdf5::{COMPACT_BYTES_MAX, Elements, Hdf5};
 use crate::arrays::sha1::Sha1;
@@ -87,7 +87,7 @@ impl Receive for ByHash<'_, '_> {
         }
         let mut stream = self.container.stream(UNNAMED, entry.size, self.export.options.compress)?;
         let mut sha1 = Sha1::default();
-        self.export.stream(layout, &mut Told { to: &mut stream, tell: |bytes: &[u8]| sha1.update(bytes) })?;
+        self.export.stream(layout, &mut TeeWriter { to: &mut stream, tell: |bytes: &[u8]| sha1.update(bytes) })?;
         stream.finish().map_err(|source| self.export.failed(source))?;
         let hash = sha1.finish();
         let name = hex(&hash);

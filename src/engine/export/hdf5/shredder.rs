@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 
-use super::in_order::{Receive, Told, each_item};
+use super::in_order::{Receive, TeeWriter, each_item};
 use super::raw::RawColumn;
 use super::{Export, Totals};
 use crate::arrays::hdf5::{Elements, Hdf5, Stream};
@@ -99,7 +99,7 @@ fn place(export: &Export<'_, '_>, image: u64, mut columns: Columns<'_, '_>) -> R
     };
     let contents = export.rows()?.filter_map(|row| match row {
         Ok(Row { entry, role: Role::Item(place, member) }) => {
-            let layout = layout_of(member, &entry, export.locator);
+            let layout = layout_of(member, &entry, export.chunk_index);
             Some(layout.and_then(|layout| columns.push(&entry).map(|()| layout)).map(|layout| {
                 report.entries += 1;
                 report.bytes = report.bytes.saturating_add(entry.size);
@@ -143,7 +143,7 @@ impl Receive for Shredder<'_, '_> {
         let tell = |bytes: &[u8]| {
             hasher.update(bytes);
         };
-        self.export.stream(layout, &mut Told { to: &mut self.image, tell })?;
+        self.export.stream(layout, &mut TeeWriter { to: &mut self.image, tell })?;
         self.columns.push(entry)?;
         self.hashes.bytes(&hasher.finish())
     }

@@ -109,10 +109,10 @@ fn two_gcs_at_once_decide_the_same_and_copies_of_both_are_not_lost() {
     first.copies().put_if_absent(&pack(3), &[3; 100]).unwrap();
     second.begin_copies().unwrap();
     second.copies().put_if_absent(&pack(4), &[4; 100]).unwrap();
-    let condemned = |n: u8| Condemned { packs: [PackId([n; 32])].into(), ..Condemned::default() };
-    first.announce(&condemned(2), true).unwrap();
+    let pending_deletes = |n: u8| PendingDeletes { packs: [PackId([n; 32])].into(), ..PendingDeletes::default() };
+    first.announce(&pending_deletes(2), true).unwrap();
     // The second's copy was written and not committed, so it is condemned; the second's own list is not what counts.
-    assert!(second.announce(&condemned(1), true).is_ok());
+    assert!(second.announce(&pending_deletes(1), true).is_ok());
     assert_eq!(first.pending(), second.pending());
     assert!(
         first.pending().unwrap().packs.contains(&PackId([2; 32]))
@@ -164,7 +164,9 @@ pub(super) fn assert_no_gap(bucket: &MemoryBucket) {
 fn with_closed_lanes(bucket: &MemoryBucket) {
     let gc = Process::new(bucket);
     let mut collection = gc.coordination.collect().unwrap();
-    collection.announce(&Condemned { packs: [PackId([1; 32])].into(), ..Condemned::default() }, true).unwrap();
+    collection
+        .announce(&PendingDeletes { packs: [PackId([1; 32])].into(), ..PendingDeletes::default() }, true)
+        .unwrap();
     collection.waits_for().unwrap();
 }
 
@@ -182,7 +184,7 @@ fn nobody_enters_a_generation_without_what_was_announced_for_it() {
     stuck.way.plan("get", "condemned", BucketFault::Stale, usize::MAX);
     assert!(matches!(stuck.coordination.begin(), Err(Error::Io { .. })));
     // Or another one is seen.
-    let other = Record::Condemned(Vec::new()).encode(&[0; 16]);
+    let other = Record::PendingDeletes(Vec::new()).encode(&[0; 16]);
     bucket.put(&gc_key(1, "condemned"), &other).unwrap();
     assert!(matches!(Process::new(&bucket).coordination.begin(), Err(Error::Damaged { .. })));
 }
@@ -221,7 +223,9 @@ fn a_reader_reads_on_where_a_gc_died_before_it_said_that_it_was_done() {
     let mut collection = gc.coordination.collect().unwrap();
     collection.begin_copies().unwrap();
     collection.copies().put_if_absent(&pack(3), &[3; 100]).unwrap();
-    collection.announce(&Condemned { packs: [PackId([1; 32])].into(), ..Condemned::default() }, true).unwrap();
+    collection
+        .announce(&PendingDeletes { packs: [PackId([1; 32])].into(), ..PendingDeletes::default() }, true)
+        .unwrap();
     while !collection.waits_for().unwrap().is_empty() {}
     gc.way.plan("put if absent", "done", BucketFault::Refused, usize::MAX);
     assert!(collection.carry_out(&[pack(1)]).is_err());
@@ -242,8 +246,10 @@ fn a_removal_is_not_forgotten_by_the_next_ledger() {
     // A gc that died while it closed lanes: some are open, some are not.
     gc.way.plan("put if absent", "leases/0/7/", BucketFault::Refused, usize::MAX);
     let mut collection = gc.coordination.collect().unwrap();
-    collection.announce(&Condemned { packs: [PackId([9; 32])].into(), ..Condemned::default() }, true).unwrap();
-    bucket.put_if_absent(&gc_key(1, "condemned"), &Record::Condemned(Vec::new()).encode(&[1; 16])).unwrap();
+    collection
+        .announce(&PendingDeletes { packs: [PackId([9; 32])].into(), ..PendingDeletes::default() }, true)
+        .unwrap();
+    bucket.put_if_absent(&gc_key(1, "condemned"), &Record::PendingDeletes(Vec::new()).encode(&[1; 16])).unwrap();
     let mut collection = gc.coordination.collect().unwrap();
     assert!(collection.waits_for().is_err());
     // Writers of both generations; then every snapshot is removed, by sessions of either.

@@ -7,14 +7,14 @@ use crate::error::Error;
 
 /// Bytes that break their layout: where, and what was expected and found there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flaw {
+pub struct ParseError {
     /// Bytes from the start of what was parsed.
     pub offset: u64,
     /// What was expected and what was found.
     pub what: String,
 }
 
-impl Flaw {
+impl ParseError {
     pub(crate) fn new(offset: usize, what: impl Into<String>) -> Self {
         Self { offset: offset as u64, what: what.into() }
     }
@@ -32,7 +32,7 @@ impl Flaw {
     }
 }
 
-impl fmt::Display for Flaw {
+impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "at byte {}: {}", self.offset, self.what)
     }

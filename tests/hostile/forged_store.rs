@@ -18,7 +18,7 @@ use super::script::Script;
 pub(super) const OUTSIDE: &str = "outside";
 
 /// What was put into the store, and what it would be if everything in it were true.
-pub(super) struct World {
+pub(super) struct ForgedStore {
     /// Objects by their paths.
     pub(super) objects: BTreeMap<String, Vec<u8>>,
     /// The pieces of every recipe id that is the hash of some.
@@ -30,8 +30,8 @@ pub(super) struct World {
 }
 
 /// Some chunks, a pack or two of them, recipes, and a snapshot.
-pub(super) fn build(script: &mut Script<'_>, outside: &Path) -> World {
-    let mut world = World {
+pub(super) fn build(script: &mut Script<'_>, outside: &Path) -> ForgedStore {
+    let mut forged = ForgedStore {
         objects: BTreeMap::new(),
         recipes: BTreeMap::new(),
         rows: Vec::new(),
@@ -39,7 +39,7 @@ pub(super) fn build(script: &mut Script<'_>, outside: &Path) -> World {
         snapshot: SnapshotId([0; 32]),
     };
     let config = StoreConfig::new("0f".repeat(16), "gear-4096".into(), 16 << 10, "zstd".into(), 1);
-    world.objects.insert("store.json".to_owned(), config.to_bytes());
+    forged.objects.insert("store.json".to_owned(), config.to_bytes());
 
     let mut chunks: Vec<Vec<u8>> = (0..4 + script.below(4))
         .map(|n| {
@@ -51,27 +51,27 @@ pub(super) fn build(script: &mut Script<'_>, outside: &Path) -> World {
     chunks.push(Vec::new());
     let (packed, empty) = chunks.split_at(chunks.len() - 1);
     for pack in 0..=script.below(2) {
-        world.add_pack(script, packed, pack, empty);
+        forged.add_pack(script, packed, pack, empty);
     }
-    let recipes = world.recipe_rows(script, &chunks);
+    let recipes = forged.recipe_rows(script, &chunks);
     let mut bytes = recipes_file(std::slice::from_ref(&recipes), script.byte() & 1 == 1);
-    world.damage(script, &mut bytes);
-    world.objects.insert(ObjectName::Recipes(RecipesFileId::of(&bytes)).path(), bytes);
+    forged.damage(script, &mut bytes);
+    forged.objects.insert(ObjectName::Recipes(RecipesFileId::of(&bytes)).path(), bytes);
 
-    world.rows = world.rows(script, &chunks, &recipes, outside);
-    let mut batches: Vec<Vec<Row>> = world.rows.chunks(script.pick(&[100, 1, 3])).map(<[Row]>::to_vec).collect();
+    forged.rows = forged.rows(script, &chunks, &recipes, outside);
+    let mut batches: Vec<Vec<Row>> = forged.rows.chunks(script.pick(&[100, 1, 3])).map(<[Row]>::to_vec).collect();
     if script.lies() {
-        world.honest = false;
+        forged.honest = false;
         batches.reverse();
     }
     let mut bytes = snapshot_file(&batches, &Words::default(), script.byte() & 1 == 1);
-    world.damage(script, &mut bytes);
-    world.snapshot = SnapshotId::of(&bytes);
-    world.objects.insert(ObjectName::Snapshot(world.snapshot).path(), bytes);
-    world
+    forged.damage(script, &mut bytes);
+    forged.snapshot = SnapshotId::of(&bytes);
+    forged.objects.insert(ObjectName::Snapshot(forged.snapshot).path(), bytes);
+    forged
 }
 
-impl World {
+impl ForgedStore {
     fn damage(&mut self, script: &mut Script<'_>, bytes: &mut [u8]) {
         let before = bytes.to_vec();
         script.damage(bytes);

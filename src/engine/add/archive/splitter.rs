@@ -3,14 +3,14 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use super::batch::{ArchiveBatch, Ending, Part};
+use super::batch::{ArchiveBatch, Ending, TarPart};
 use super::source::{Sequential, Source, Window};
 use super::{Archives, Guess, HEAD_BYTES, framing};
 use crate::archive::{Findings, Framing, Step, begins_tar};
 use crate::chunk::seams::WARM_UP;
 use crate::engine::add::pool::{Buffer, Pool};
 use crate::engine::add::segment::{Origin, SEGMENT_BYTES, Segment, Segments};
-use crate::engine::add::worker::{Job, Tools};
+use crate::engine::add::worker::{Task, WorkerContext};
 use crate::format::archive::{ArchiveForm, Member};
 use crate::ingest::unpack;
 
@@ -22,7 +22,7 @@ const BATCH_PARTS: usize = 512;
 const SMALL_MEMBER_BYTES_MAX: u64 = 4 << 20;
 
 /// Hands out an archive's parts.
-pub(in crate::engine::add) struct Feed {
+pub(in crate::engine::add) struct TarSplitter {
     origin: Arc<Origin>,
     form: ArchiveForm,
     source: Source,
@@ -58,13 +58,13 @@ enum Large {
     Stream { start: u64, end: u64, at: u64, tail: Vec<u8> },
 }
 
-impl std::fmt::Debug for Feed {
+impl std::fmt::Debug for TarSplitter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Feed").field("form", &self.form).field("handed", &self.handed).finish_non_exhaustive()
+        f.debug_struct("TarSplitter").field("form", &self.form).field("handed", &self.handed).finish_non_exhaustive()
     }
 }
 
-impl Feed {
+impl TarSplitter {
     /// The archive that an open file is. `None` if it is none.
     pub(in crate::engine::add) fn of_file(origin: &Arc<Origin>, archives: Archives) -> io::Result<Option<Self>> {
         let Origin::File { file, .. } = &**origin else { return Ok(None) };
@@ -122,20 +122,20 @@ impl Feed {
         }
     }
 
-    /// The next job; `None` after the last.
-    pub(in crate::engine::add) fn next(&mut self, tools: &Tools) -> Option<Job> {
+    /// The next task; `None` after the last.
+    pub(in crate::engine::add) fn next(&mut self, context: &WorkerContext) -> Option<Task> {
         loop {
             if self.large.is_some() {
-                match self.next_segment(&tools.segments) {
-                    Some(segment) => return Some(Job::Segment(segment)),
+                match self.next_segment(&context.segments) {
+                    Some(segment) => return Some(Task::Segment(segment)),
                     None => self.large = None,
                 }
                 continue;
             }
             let (parts, ending) = match self.stage {
                 Stage::Ended => return None,
-                Stage::Archive if !self.is_over => match self.batch(&tools.small) {
-                    Ok(batch) => return Some(Job::Archive(batch)),
+                Stage::Archive if !self.is_over => match self.batch(&context.small) {
+                    Ok(batch) => return Some(Task::Archive(batch)),
                     Err(error) => {
                         self.stage = Stage::Ended;
                         (Vec::new(), Some(Ending::Failed(error)))
@@ -154,7 +154,7 @@ impl Feed {
                     (None, ArchiveForm::TarIn(_), whole) => {
                         self.stage = Stage::Original;
                         self.large = whole;
-                        (vec![Part::Original], None)
+                        (vec![TarPart::Original], None)
                     }
                     (None, ..) => {
                         self.stage = Stage::Ended;
@@ -166,7 +166,7 @@ impl Feed {
                     (Vec::new(), Some(Ending::Whole(self.findings())))
                 }
             };
-            return Some(Job::Archive(self.stretch(self.handed, Some(Buffer::default()), parts, ending)));
+            return Some(Task::Archive(self.stretch(self.handed, Some(Buffer::default()), parts, ending)));
         }
     }
 
@@ -180,7 +180,7 @@ impl Feed {
         Segments::of_origin(&self.origin).ok().map(|segments| Large::File(segments, self.handed))
     }
 
-    fn stretch(&self, start: u64, bytes: Option<Buffer>, parts: Vec<Part>, ending: Option<Ending>) -> ArchiveBatch {
+    fn stretch(&self, start: u64, bytes: Option<Buffer>, parts: Vec<TarPart>, ending: Option<Ending>) -> ArchiveBatch {
         let range = start..self.handed;
         ArchiveBatch { origin: Arc::clone(&self.origin), form: self.form, range, bytes, parts, ending, held: None }
     }
@@ -197,7 +197,7 @@ impl Feed {
             };
             if self.handed < skeleton_end {
                 let bytes = self.hand_out(skeleton_end.min(start.saturating_add(BATCH_BYTES)));
-                parts.push(Part::Skeleton(bytes));
+                parts.push(TarPart::Skeleton(bytes));
                 continue;
             }
             let Some((member, content_at)) = self.content.take() else {
@@ -210,12 +210,12 @@ impl Feed {
             };
             let content_end = content_at.saturating_add(member.content_bytes);
             if member.content_bytes > SMALL_MEMBER_BYTES_MAX {
-                parts.push(Part::Follows(member));
+                parts.push(TarPart::Follows(member));
                 self.large = Some(self.large_member(content_end));
                 break;
             }
             let bytes = self.hand_out(content_end);
-            parts.push(Part::Content(member, bytes));
+            parts.push(TarPart::Content(member, bytes));
         }
         let bytes = match &mut self.source {
             Source::File { .. } => None,

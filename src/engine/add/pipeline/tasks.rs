@@ -1,15 +1,15 @@
 //! What do workers get to do next? The walk's entries in batches, big files and archives bit by bit, and what a writer is
 //! given; what is unchanged comes from the parent snapshot.
 
-use super::{Big, Conductor, SMALL_FILE_BYTES_MAX};
+use super::{AddPipeline, Big, SMALL_FILE_BYTES_MAX};
 use crate::engine::add::batch::{Batch, Item};
-use crate::engine::add::given::Step;
 use crate::engine::add::report::Problem;
-use crate::engine::add::worker::{Done, Job};
+use crate::engine::add::worker::{Task, TaskResult};
+use crate::engine::add::writer_source::SourceStep;
 use crate::error::Result;
 use crate::format::entry::{Content, Entry, EntryKind};
 use crate::format::label::Labels;
-use crate::ingest::{Found, HEAD_BYTES, OpenFile, Walked};
+use crate::ingest::{HEAD_BYTES, OpenFile, Walked, WalkedEntry};
 
 /// A batch is full with this many bytes …
 const BATCH_BYTES: usize = 1 << 20;
@@ -18,9 +18,9 @@ const BATCH_ITEMS: usize = 256;
 /// What an entry weighs in the budget even if it has no bytes, so that empty files are bounded too.
 const ITEM_BYTES: usize = 1 << 10;
 
-impl Conductor<'_, '_> {
-    /// Hands out the next job, if there is one.
-    pub(super) fn begin_job(&mut self) -> Result<bool> {
+impl AddPipeline<'_, '_> {
+    /// Hands out the next task, if there is one.
+    pub(super) fn begin_task(&mut self) -> Result<bool> {
         if self.big.is_none() && self.stdin_is_next() {
             self.big = self.stdin.take().map(|entry| self.begin_stdin(entry)).transpose()?;
         }
@@ -30,14 +30,14 @@ impl Conductor<'_, '_> {
         let next = match &mut self.big {
             None => return self.begin_batch(),
             Some(Big::File(segments)) => {
-                segments.next(&self.tools.segments, &|| self.control.is_stopped())?.map(Job::Segment)
+                segments.next(&self.context.segments, &|| self.control.is_stopped())?.map(Task::Segment)
             }
-            Some(Big::Archive(feed)) => feed.next(self.tools),
+            Some(Big::Archive(splitter)) => splitter.next(self.context),
         };
         match next {
-            Some(job) => {
-                let held = self.budget.hold(job.weight());
-                self.send(job.holding(held));
+            Some(task) => {
+                let held = self.budget.hold(task.weight());
+                self.send(task.holding(held));
             }
             None => self.big = None,
         }
@@ -49,7 +49,7 @@ impl Conductor<'_, '_> {
         let Some(stdin) = &self.stdin else { return false };
         match self.walk.peek() {
             None => true,
-            Some(Walked::Found(found)) => stdin.path < found.path,
+            Some(Walked::Entry(found)) => stdin.path < found.path,
             Some(Walked::Failed { path, .. } | Walked::Noted { path, .. }) => stdin.path < *path,
         }
     }
@@ -63,7 +63,7 @@ impl Conductor<'_, '_> {
                 None => break,
                 Some(Walked::Failed { path, error }) => Item::Failed(Problem::skipped(path.as_path(), &error)),
                 Some(Walked::Noted { disk, notice, .. }) => Item::Failed(Problem::noted(&disk, notice)),
-                Some(Walked::Found(found)) => match self.unchanged(&found)? {
+                Some(Walked::Entry(found)) => match self.unchanged(&found)? {
                     Some(entry) => Item::Row(Box::new(entry)),
                     None if is_big(&found) => {
                         // What was gathered so far goes first.
@@ -101,19 +101,19 @@ impl Conductor<'_, '_> {
             let Some(given) = self.given.as_mut() else { break };
             match given.next(items.is_empty())? {
                 None => break,
-                Some(Step::Item(item, item_bytes)) => {
+                Some(SourceStep::Item(item, item_bytes)) => {
                     to_read |= item_bytes > 0;
                     bytes += item_bytes + ITEM_BYTES;
                     items.push(item);
                 }
-                Some(Step::Segment(segment)) => {
+                Some(SourceStep::Segment(segment)) => {
                     let held = self.budget.hold(segment.weight());
-                    self.send(Job::Segment(segment.holding(held)));
+                    self.send(Task::Segment(segment.holding(held)));
                     return Ok(true);
                 }
-                Some(Step::Broken(segment)) => {
-                    self.done.insert(self.next_job, Done::Segment(Box::new(segment)));
-                    self.next_job += 1;
+                Some(SourceStep::Broken(segment)) => {
+                    self.done.insert(self.next_task, TaskResult::Segment(Box::new(segment)));
+                    self.next_task += 1;
                     self.take_done()?;
                     return Ok(true);
                 }
@@ -129,28 +129,28 @@ impl Conductor<'_, '_> {
     fn send_batch(&mut self, items: Vec<Item>, bytes: usize, to_read: bool) -> Result<()> {
         let batch = Batch { items, held: self.budget.hold(bytes) };
         if to_read {
-            self.send(Job::Batch(batch));
+            self.send(Task::Batch(batch));
         } else {
             // Nothing to do for a worker.
-            self.done.insert(self.next_job, Done::Batch(batch.run(self.tools)));
-            self.next_job += 1;
+            self.done.insert(self.next_task, TaskResult::Batch(batch.run(self.context)));
+            self.next_task += 1;
             self.take_done()?;
         }
         Ok(())
     }
 
-    fn unchanged(&mut self, found: &Found) -> Result<Option<Entry>> {
+    fn unchanged(&mut self, found: &WalkedEntry) -> Result<Option<Entry>> {
         let Some(parent) = &mut self.parent else { return Ok(None) };
         if self.request.reread && found.stat.kind == EntryKind::File {
             return Ok(None);
         }
         let Some(mut entry) = parent.unchanged(found)? else { return Ok(None) };
         if let Content::Archive(_, form) = entry.content
-            && !self.tools.archives.takes(form)
+            && !self.context.archives.takes(form)
         {
             return Ok(None);
         }
-        if !self.locator.keeps(entry.content, entry.size)? {
+        if !self.chunk_index.keeps(entry.content, entry.size)? {
             return Ok(None);
         }
         if entry.kind == EntryKind::File {
@@ -166,13 +166,13 @@ impl Conductor<'_, '_> {
         Ok(Some(entry))
     }
 
-    fn send(&mut self, job: Job) {
+    fn send(&mut self, task: Task) {
         // The workers are gone only if the add has failed already; the failure is among the events.
-        let _ = self.jobs.send((self.next_job, job));
-        self.next_job += 1;
+        let _ = self.tasks.send((self.next_task, task));
+        self.next_task += 1;
     }
 }
 
-fn is_big(found: &Found) -> bool {
+fn is_big(found: &WalkedEntry) -> bool {
     found.stat.kind == EntryKind::File && found.stat.size > SMALL_FILE_BYTES_MAX
 }

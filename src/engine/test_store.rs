@@ -25,10 +25,10 @@ use crate::storage::{Backend, CacheDirectory};
 macro_rules! on_every_backend {
     ($($name:ident),* $(,)?) => {
         mod in_a_folder {
-            $(#[test] fn $name() { super::$name(crate::engine::trial::Kind::Folder) })*
+            $(#[test] fn $name() { super::$name(crate::engine::test_store::Kind::Folder) })*
         }
         mod in_a_bucket {
-            $(#[test] fn $name() { super::$name(crate::engine::trial::Kind::Bucket) })*
+            $(#[test] fn $name() { super::$name(crate::engine::test_store::Kind::Bucket) })*
         }
     };
 }
@@ -212,9 +212,9 @@ fn files_below(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// SplitMix64.
 #[derive(Debug)]
-pub(super) struct Numbers(pub(super) u64);
+pub(super) struct TestRng(pub(super) u64);
 
-impl Numbers {
+impl TestRng {
     pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -232,8 +232,8 @@ impl Numbers {
 pub(super) type Key = (SnapshotId, EntryPath);
 
 /// A store, gone when dropped.
-pub(super) struct Trial {
-    /// Held until the store is gone.
+pub(super) struct TestStore {
+    /// HeldLock until the store is gone.
     _folder: tempfile::TempDir,
     pub(super) place: Place,
     trees: PathBuf,
@@ -241,21 +241,21 @@ pub(super) struct Trial {
     pub(super) files: BTreeMap<Key, Vec<u8>>,
 }
 
-impl Trial {
+impl TestStore {
     /// Three trees, a snapshot of each. The second shares content with the first, the third with none.
     pub(super) fn new(kind: Kind) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (trees, place) = (folder.path().join("trees"), Place::new(kind, folder.path()));
-        let mut trial = Self { _folder: folder, place, trees, files: BTreeMap::new() };
+        let mut store_under_test = Self { _folder: folder, place, trees, files: BTreeMap::new() };
         let settings = Settings {
             profile: "gear-4096".parse().unwrap(),
             frames: FrameSettings::new(Codec::Zstd, 1, 16 << 10).unwrap(),
         };
-        let store = trial.place.init(settings);
-        let mut numbers = Numbers(1);
+        let store = store_under_test.place.init(settings);
+        let mut numbers = TestRng(1);
         let mut contents: Vec<Vec<u8>> = Vec::new();
         for tree in ["a", "b", "c"] {
-            let folder = trial.trees.join(tree);
+            let folder = store_under_test.trees.join(tree);
             std::fs::create_dir_all(folder.join("below")).unwrap();
             for n in 0..6 {
                 let length = [0, 700, 3_000, 20_000, 40_000, 60_000][n];
@@ -265,13 +265,13 @@ impl Trial {
                 std::fs::write(folder.join(format!("below/{n}")), &content).unwrap();
                 contents.push(content);
             }
-            let report = store.add(&trial.request(tree), &Control::default()).unwrap();
+            let report = store.add(&store_under_test.request(tree), &Control::default()).unwrap();
             for (n, content) in contents.iter().rev().take(6).rev().enumerate() {
                 let path = EntryPath::from_given(&folder.join(format!("below/{n}")));
-                trial.files.insert((report.snapshot.unwrap(), path), content.clone());
+                store_under_test.files.insert((report.snapshot.unwrap(), path), content.clone());
             }
         }
-        trial
+        store_under_test
     }
 
     fn request(&self, tree: &str) -> AddRequest {
@@ -344,7 +344,7 @@ impl Trial {
     }
 
     /// Damages one to three objects; says which, and whether each is still there.
-    pub(super) fn damage(&self, numbers: &mut Numbers) -> BTreeMap<PathBuf, bool> {
+    pub(super) fn damage(&self, numbers: &mut TestRng) -> BTreeMap<PathBuf, bool> {
         let mut objects = self.objects();
         let mut damaged = BTreeMap::new();
         for _ in 0..=numbers.below(3) {

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::catalog::recipe::{KeptRecipes, RecipePlace, RecipesFile};
 use crate::error::{Error, Result};
-use crate::format::condemned::Condemned;
 use crate::format::directory::{ChunkPlace, Directory};
 use crate::format::entry::{Content, Entry};
 use crate::format::id::{ChunkId, PackId, RecipeId, RecipesFileId};
 use crate::format::name::{ObjectKind, ObjectName};
+use crate::format::pending_deletes::PendingDeletes;
 use crate::format::recipe::Piece;
 use crate::index::{Index, IndexOptions, IndexStatistics, Location, RecipeRow, Reconciled};
 use crate::pack::reader::read_directory;
@@ -51,7 +51,7 @@ impl Store {
 
 /// Finds chunks and recipes. Shared between threads.
 #[derive(Debug)]
-pub struct Locator<'s> {
+pub struct ChunkIndex<'s> {
     index: Index,
     storage: &'s dyn Storage,
     /// Recipes files that were opened: there are few, and each keeps its footer only.
@@ -60,8 +60,8 @@ pub struct Locator<'s> {
     /// What was added to the index when it was opened.
     reconciled: Reconciled,
     /// What is as good as gone: nothing is found in it.
-    condemned: Condemned,
-    /// Held while the index is brought up to date for a reader.
+    pending_deletes: PendingDeletes,
+    /// HeldLock while the index is brought up to date for a reader.
     refreshing: Mutex<()>,
     /// Packs in which chunks were found that the asker may come to rely on: one for each directory that packs are in.
     relied: [OnceLock<PackId>; 256],
@@ -69,49 +69,53 @@ pub struct Locator<'s> {
     relied_recipes: OnceLock<RecipesFileId>,
 }
 
-impl<'s> Locator<'s> {
+impl<'s> ChunkIndex<'s> {
     /// Opens the index to read from a store, and brings it up to date. What it lacks is not kept.
     ///
     /// # Errors
     /// The store cannot be listed.
     pub fn open(store: &'s Store) -> Result<Self> {
-        Self::open_with(store.storage(), &store.index_options(false), Condemned::default())
+        Self::open_with(store.storage(), &store.index_options(false), PendingDeletes::default())
     }
 
     /// Opens the index to add to a store, and brings it up to date: as if what is condemned were not there, because an add
     /// may not rely on it.
     ///
     /// # Errors
-    /// As [`Locator::open`].
-    pub(super) fn open_without(store: &Store, storage: &'s dyn Storage, condemned: Condemned) -> Result<Self> {
-        Self::open_with(storage, &store.index_options(true), condemned)
+    /// As [`ChunkIndex::open`].
+    pub(super) fn open_without(
+        store: &Store,
+        storage: &'s dyn Storage,
+        pending_deletes: PendingDeletes,
+    ) -> Result<Self> {
+        Self::open_with(storage, &store.index_options(true), pending_deletes)
     }
 
     /// Makes the index again from packs and recipes files, whatever is there of it.
     ///
     /// # Errors
-    /// As [`Locator::open`].
+    /// As [`ChunkIndex::open`].
     pub fn rebuild(store: &'s Store) -> Result<Self> {
-        let mut locator = Self::opened(store.storage(), &store.index_options(true), Condemned::default());
-        locator.index.distrust();
-        locator.reconciled = locator.reconcile()?;
-        Ok(locator)
+        let mut chunk_index = Self::opened(store.storage(), &store.index_options(true), PendingDeletes::default());
+        chunk_index.index.distrust();
+        chunk_index.reconciled = chunk_index.reconcile()?;
+        Ok(chunk_index)
     }
 
-    fn open_with(storage: &'s dyn Storage, options: &IndexOptions, condemned: Condemned) -> Result<Self> {
-        let mut locator = Self::opened(storage, options, condemned);
-        locator.reconciled = locator.reconcile()?;
-        Ok(locator)
+    fn open_with(storage: &'s dyn Storage, options: &IndexOptions, pending_deletes: PendingDeletes) -> Result<Self> {
+        let mut chunk_index = Self::opened(storage, options, pending_deletes);
+        chunk_index.reconciled = chunk_index.reconcile()?;
+        Ok(chunk_index)
     }
 
-    fn opened(storage: &'s dyn Storage, options: &IndexOptions, condemned: Condemned) -> Self {
+    fn opened(storage: &'s dyn Storage, options: &IndexOptions, pending_deletes: PendingDeletes) -> Self {
         Self {
             index: Index::open(options),
             storage,
             recipes_files: Mutex::default(),
             kept_recipes: KeptRecipes::default(),
             reconciled: Reconciled::default(),
-            condemned,
+            pending_deletes,
             refreshing: Mutex::default(),
             relied: [const { OnceLock::new() }; 256],
             relied_recipes: OnceLock::new(),
@@ -132,11 +136,11 @@ impl<'s> Locator<'s> {
     /// Makes the index agree with what is there. What vanishes between the listing and the look at it was deleted, not
     /// damaged.
     fn reconcile(&self) -> Result<Reconciled> {
-        let (storage, condemned) = (self.storage, &self.condemned);
+        let (storage, pending_deletes) = (self.storage, &self.pending_deletes);
         let packs: Vec<PackId> =
-            listed(storage, ObjectKind::Pack, |name| name.pack().filter(|_| !condemned.contains(name)))?;
+            listed(storage, ObjectKind::Pack, |name| name.pack().filter(|_| !pending_deletes.contains(name)))?;
         let recipes: Vec<RecipesFileId> =
-            listed(storage, ObjectKind::Recipes, |name| name.recipes().filter(|_| !condemned.contains(name)))?;
+            listed(storage, ObjectKind::Recipes, |name| name.recipes().filter(|_| !pending_deletes.contains(name)))?;
         let load_recipes = |file: &RecipesFileId| self.load_recipe_rows(*file);
         let add = || self.index.reconcile(&packs, &recipes, &|pack| self.load_directory(pack), &load_recipes);
         let mut done = add();
@@ -155,7 +159,7 @@ impl<'s> Locator<'s> {
     /// Looks again at what is there: gc may have moved chunks since, or a file of the index be damaged.
     ///
     /// # Errors
-    /// As [`Locator::open`].
+    /// As [`ChunkIndex::open`].
     fn refresh(&self) -> Result<()> {
         let _refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         self.reconcile().map(|_| ())
@@ -171,7 +175,7 @@ impl<'s> Locator<'s> {
     /// A pack is gone: what was needed of it is elsewhere. To be told before a chunk of it is looked up again.
     ///
     /// # Errors
-    /// As [`Locator::open`].
+    /// As [`ChunkIndex::open`].
     pub(super) fn vanished(&self, pack: &PackId) -> Result<()> {
         // Others that miss it wait until the index is up to date.
         let _refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -200,14 +204,14 @@ impl<'s> Locator<'s> {
     }
 
     /// What is as good as gone.
-    pub(super) fn condemned(&self) -> &Condemned {
-        &self.condemned
+    pub(super) fn pending_deletes(&self) -> &PendingDeletes {
+        &self.pending_deletes
     }
 
     /// Whether all that a content consists of is there to stay. A row of an older snapshot may be taken over only then:
     /// that snapshot may have been removed, and what it alone reached been condemned.
     pub(super) fn keeps(&self, content: Content, size: u64) -> Result<bool> {
-        if self.condemned.is_empty() {
+        if self.pending_deletes.is_empty() {
             return Ok(true);
         }
         self.has_all(content, size)
@@ -321,7 +325,7 @@ impl<'s> Locator<'s> {
     /// The pieces of all that is kept of a content of this size.
     ///
     /// # Errors
-    /// As [`Locator::pieces_of`].
+    /// As [`ChunkIndex::pieces_of`].
     pub(super) fn stored_pieces(&self, content: Content, size: u64) -> Result<Vec<Piece>> {
         match content {
             Content::Archive(id, _) => self.recipe(&id),
@@ -332,7 +336,7 @@ impl<'s> Locator<'s> {
     /// The pieces of a content of this size that is nothing but its pieces: not of an archive.
     ///
     /// # Errors
-    /// As [`Locator::pieces_of`].
+    /// As [`ChunkIndex::pieces_of`].
     pub(super) fn pieces_of_content(&self, content: Content, size: u64) -> Result<Vec<Piece>> {
         let pieces = match content {
             Content::Empty => Vec::new(),

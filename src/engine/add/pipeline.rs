@@ -1,7 +1,7 @@
-//! What comes next? Hands out jobs in the order of the walk, takes results back in that order, and commits.
+//! What comes next? Hands out tasks in the order of the walk, takes results back in that order, and commits.
 
 mod archives;
-mod jobs;
+mod tasks;
 
 use std::collections::{BTreeMap, HashSet};
 use std::iter::Peekable;
@@ -9,26 +9,26 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::archive::{Assembly, Feed, SmallArchive};
+use super::archive::{ArchiveAssembler, SmallArchive, TarSplitter};
 use super::batch::{BatchDone, Outcome};
-use super::budget::Budget;
-use super::given::Given;
+use super::budget::MemoryBudget;
 use super::packer::ToPack;
 use super::parent::Parent;
 use super::report::Problem;
 use super::rows::Rows;
-use super::segment::{Assembling, SegmentDone, Segments};
+use super::segment::{FileAssembler, SegmentDone, Segments};
 use super::sink::{Lane, Sink};
-use super::worker::{Done, Job, RawFrame, Tools};
+use super::worker::{RawFrame, Task, TaskResult, WorkerContext};
+use super::writer_source::WriterSource;
 use super::{AddReport, AddRequest, AddTotals, Event};
 use crate::catalog::recipe::RecipesWriter;
 use crate::catalog::snapshot::{Snapshot, SnapshotInfo};
 use crate::engine::Store;
+use crate::engine::chunk_index::ChunkIndex;
 use crate::engine::commit::{self, PacksDurable};
 use crate::engine::control::Control;
 use crate::engine::gc::filler;
 use crate::engine::labels::Labeller;
-use crate::engine::locate::Locator;
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::format::id::{ChunkId, RecipeId};
@@ -38,45 +38,45 @@ use crate::format::spelling::quoted;
 use crate::ingest::{HEAD_BYTES, Walk, made_now, standard_input};
 use crate::storage::Session;
 
-/// Files up to this size are read whole, many to a job; bigger ones are cut in segments.
+/// Files up to this size are read whole, many to a task; bigger ones are cut in segments.
 pub(super) const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
-/// No more jobs are out than so many for each worker: enough that none waits, and so few that buffers are used again
+/// No more tasks are out than so many for each worker: enough that none waits, and so few that buffers are used again
 /// while they are in the processor's cache.
 const JOBS_PER_WORKER_MAX: u64 = 8;
-/// No more frames are on their way to a pack while an archive is unpacked on the conductor.
+/// No more frames are on their way to a pack while an archive is unpacked on the coordinating thread.
 const FRAMES_AHEAD_MAX: u64 = 64;
 
 /// The state of an add. See the module above for the picture.
 #[derive(Debug)]
-pub(super) struct Conductor<'a, 's> {
+pub(super) struct AddPipeline<'a, 's> {
     session: &'a dyn Session,
-    locator: &'a Locator<'s>,
+    chunk_index: &'a ChunkIndex<'s>,
     control: &'a Control,
     request: &'a AddRequest,
     labeller: Labeller,
-    tools: &'a Tools,
-    budget: Budget,
-    jobs: Sender<(u64, Job)>,
+    context: &'a WorkerContext,
+    budget: MemoryBudget,
+    tasks: Sender<(u64, Task)>,
     to_pack: Sender<ToPack>,
     events: Receiver<Event>,
 
     walk: Peekable<Walk>,
-    given: Option<Given>,
+    given: Option<WriterSource>,
     parent: Option<Parent<'a, 's>>,
     /// Standard input, if it is to be added and was not begun.
     stdin: Option<Entry>,
     /// What is being handed out bit by bit.
     big: Option<Big>,
 
-    next_job: u64,
+    next_task: u64,
     next_done: u64,
-    done: BTreeMap<u64, Done>,
+    done: BTreeMap<u64, TaskResult>,
     /// Big files of which some segments are in: of those on disk one, of those that a [`Writer`] is given several.
     ///
     /// [`Writer`]: super::Writer
-    assembling: Vec<Assembling>,
+    assembling: Vec<FileAssembler>,
     /// The archive whose parts are being taken back.
-    archive: Option<Assembly>,
+    archive: Option<ArchiveAssembler>,
 
     sink: Sink<'a, 's>,
     rows: Rows,
@@ -95,7 +95,7 @@ pub(super) struct Conductor<'a, 's> {
 #[derive(Debug)]
 enum Big {
     File(Segments),
-    Archive(Box<Feed>),
+    Archive(Box<TarSplitter>),
 }
 
 /// What an add works with.
@@ -103,34 +103,34 @@ enum Big {
 pub(super) struct Setting<'a, 's> {
     pub(super) store: &'a Store,
     pub(super) session: &'a dyn Session,
-    pub(super) locator: &'a Locator<'s>,
+    pub(super) chunk_index: &'a ChunkIndex<'s>,
     pub(super) parent: Option<&'a Snapshot<'s>>,
     /// What the snapshot will say of itself, but for its figures.
     pub(super) info: SnapshotInfo,
     pub(super) request: &'a AddRequest,
     pub(super) labeller: Labeller,
     pub(super) control: &'a Control,
-    pub(super) tools: &'a Tools,
-    pub(super) budget: Budget,
+    pub(super) context: &'a WorkerContext,
+    pub(super) budget: MemoryBudget,
     /// What comes from a [`super::Writer`]; then nothing comes from disk.
-    pub(super) given: Option<Given>,
+    pub(super) given: Option<WriterSource>,
 }
 
-/// The conductor's ends of the queues.
+/// The pipeline's ends of the queues.
 #[derive(Debug)]
 pub(super) struct Ends {
-    pub(super) jobs: Sender<(u64, Job)>,
+    pub(super) tasks: Sender<(u64, Task)>,
     pub(super) frames: Sender<RawFrame>,
     pub(super) to_pack: Sender<ToPack>,
     pub(super) events: Receiver<Event>,
 }
 
-impl<'a, 's> Conductor<'a, 's> {
+impl<'a, 's> AddPipeline<'a, 's> {
     /// Looks at what is to be added; nothing is read yet.
     pub(super) fn new(setting: Setting<'a, 's>, ends: Ends) -> Result<Self> {
-        let Setting { store, session, locator, parent, info, request, labeller, control, tools, budget, given } =
+        let Setting { store, session, chunk_index, parent, info, request, labeller, control, context, budget, given } =
             setting;
-        let Ends { jobs, frames, to_pack, events } = ends;
+        let Ends { tasks, frames, to_pack, events } = ends;
         let walk = super::walk(store, &request.paths)?.peekable();
         let stdin = request
             .stdin_name
@@ -141,7 +141,7 @@ impl<'a, 's> Conductor<'a, 's> {
             })
             .transpose()?;
         let parent = parent.map(|parent| Parent::new(parent, info.time_ns));
-        let sink = Sink::new(locator, frames, budget.clone(), store.settings().frames, tools.small.clone());
+        let sink = Sink::new(chunk_index, frames, budget.clone(), store.settings().frames, context.small.clone());
         let rows = match &given {
             None => Rows::ascending(session.storage(), labeller.keys())?,
             Some(_) => Rows::in_any_order(store.caches(), labeller.keys()),
@@ -149,13 +149,13 @@ impl<'a, 's> Conductor<'a, 's> {
         let recipes = RecipesWriter::begin(session.storage().writer()?)?;
         Ok(Self {
             session,
-            locator,
+            chunk_index,
             control,
             request,
             labeller,
-            tools,
+            context,
             budget,
-            jobs,
+            tasks,
             to_pack,
             events,
             walk,
@@ -163,7 +163,7 @@ impl<'a, 's> Conductor<'a, 's> {
             parent,
             stdin,
             big: None,
-            next_job: 0,
+            next_task: 0,
             next_done: 0,
             done: BTreeMap::new(),
             assembling: Vec::new(),
@@ -189,13 +189,13 @@ impl<'a, 's> Conductor<'a, 's> {
             while let Ok(event) = self.events.try_recv() {
                 self.handle(event)?;
             }
-            if self.has_room() && self.begin_job()? {
+            if self.has_room() && self.begin_task()? {
                 continue;
             }
-            if self.next_done == self.next_job && self.is_exhausted() {
+            if self.next_done == self.next_task && self.is_exhausted() {
                 return self.commit();
             }
-            // Either there is room for no more or all jobs are out: wait until one comes back, or something is given.
+            // Either there is room for no more or all tasks are out: wait until one comes back, or something is given.
             let has_room = self.has_room();
             match self.given.as_mut().filter(|_| has_room) {
                 None => {
@@ -212,12 +212,12 @@ impl<'a, 's> Conductor<'a, 's> {
     }
 
     fn has_room(&self) -> bool {
-        let jobs_max = JOBS_PER_WORKER_MAX * self.request.threads.max(1) as u64;
-        !self.budget.is_spent() && self.next_job - self.next_done < jobs_max
+        let tasks_max = JOBS_PER_WORKER_MAX * self.request.threads.max(1) as u64;
+        !self.budget.is_spent() && self.next_task - self.next_done < tasks_max
     }
 
     fn is_exhausted(&mut self) -> bool {
-        let is_given_all = self.given.as_ref().is_none_or(Given::has_ended);
+        let is_given_all = self.given.as_ref().is_none_or(WriterSource::has_ended);
         self.big.is_none() && self.stdin.is_none() && self.walk.peek().is_none() && is_given_all
     }
 
@@ -225,7 +225,7 @@ impl<'a, 's> Conductor<'a, 's> {
 
     fn handle(&mut self, event: Event) -> Result<()> {
         match event {
-            Event::Done(sequence, done) => {
+            Event::TaskResult(sequence, done) => {
                 self.done.insert(sequence, done);
                 self.take_done()
             }
@@ -244,9 +244,9 @@ impl<'a, 's> Conductor<'a, 's> {
         while let Some(done) = self.done.remove(&self.next_done) {
             self.next_done += 1;
             match done {
-                Done::Batch(batch) => self.take_batch(batch)?,
-                Done::Segment(segment) => self.take_segment(*segment)?,
-                Done::Archive(archive) => self.take_archive(*archive)?,
+                TaskResult::Batch(batch) => self.take_batch(batch)?,
+                TaskResult::Segment(segment) => self.take_segment(*segment)?,
+                TaskResult::Archive(archive) => self.take_archive(*archive)?,
             }
         }
         Ok(())
@@ -285,10 +285,10 @@ impl<'a, 's> Conductor<'a, 's> {
                 Outcome::Archive { entry, archive, package, problems } => {
                     self.problems.extend(problems);
                     let SmallArchive { form, parts, findings, original } = *archive;
-                    let mut assembly = Assembly::new(form, self.tools.finder.clone())?;
-                    assembly.take_parts(parts, &batch.data, &mut self.sink)?;
-                    assembly.take_original(&original, &batch.data, &mut self.sink)?;
-                    let assembled = assembly.finish(&findings, None, &mut self.sink)?;
+                    let mut assembler = ArchiveAssembler::new(form, self.context.finder.clone())?;
+                    assembler.take_parts(parts, &batch.data, &mut self.sink)?;
+                    assembler.take_original(&original, &batch.data, &mut self.sink)?;
+                    let assembled = assembler.finish(&findings, None, &mut self.sink)?;
                     self.keep_archive(*entry, assembled, package)?;
                 }
                 Outcome::Unpack(found) => self.unpack(*found)?,
@@ -304,7 +304,7 @@ impl<'a, 's> Conductor<'a, 's> {
         }
         let mut assembling = match self.assembling.iter().position(|assembling| assembling.is_of(&segment)) {
             Some(place) => self.assembling.swap_remove(place),
-            None => Assembling::new(segment.origin(), self.tools.finder.clone()),
+            None => FileAssembler::new(segment.origin(), self.context.finder.clone()),
         };
         let last = segment.is_last();
         assembling.push(segment, &mut self.sink)?;
@@ -313,7 +313,7 @@ impl<'a, 's> Conductor<'a, 's> {
             return Ok(());
         }
         let head = assembling.take_head();
-        match assembling.finish(&self.tools.metadata) {
+        match assembling.finish(&self.context.metadata) {
             Ok((mut entry, pieces, problems)) => {
                 self.detect(&mut entry, &head);
                 entry.content = self.keep_content(&pieces)?;
@@ -339,7 +339,7 @@ impl<'a, 's> Conductor<'a, 's> {
     /// Makes sure that the recipe of these pieces can be found again.
     fn keep_recipe(&mut self, pieces: &[Piece]) -> Result<RecipeId> {
         let id = recipe_id(pieces);
-        if !self.fresh_recipes.contains(&id) && !self.locator.has_recipe(&id)? {
+        if !self.fresh_recipes.contains(&id) && !self.chunk_index.has_recipe(&id)? {
             self.recipes.push(id, pieces)?;
             self.fresh_recipes.insert(id);
         }
@@ -377,20 +377,20 @@ impl<'a, 's> Conductor<'a, 's> {
         // While the workers compress the last frames.
         self.recipes.flush()?;
         let packs = self.flush()?;
-        let chunks = commit::chunks(packs, self.locator)?;
+        let chunks = commit::chunks(packs, self.chunk_index)?;
         let now = made_now(EntryPath::default(), EntryKind::Directory);
-        let rows = self.rows.finish(self.locator.storage(), &mut |path| {
+        let rows = self.rows.finish(self.chunk_index.storage(), &mut |path| {
             let mut entry = Entry { path, ..now.clone() };
             entry.labels = self.labeller.labels_of(&entry.path, None, &Labels::default());
             self.totals.count(&entry);
             self.control.count(1, 0);
             entry
         })?;
-        if let Some(filler) = filler(self.locator.condemned()).filter(|_| !self.recipes.is_empty()) {
+        if let Some(filler) = filler(self.chunk_index.pending_deletes()).filter(|_| !self.recipes.is_empty()) {
             // A file of the same recipes may be condemned: this one must have a name of its own.
             self.recipes.push(recipe_id(&[filler]), &[filler])?;
         }
-        let (recipes, recipes_bytes) = commit::recipes(chunks, self.recipes, self.locator)?;
+        let (recipes, recipes_bytes) = commit::recipes(chunks, self.recipes, self.chunk_index)?;
         let (notes, problems) = Problem::part(self.problems);
         let stored_bytes = self.sink.pack_bytes + recipes_bytes;
         self.totals.new_bytes = self.sink.new_bytes;
@@ -417,7 +417,7 @@ impl<'a, 's> Conductor<'a, 's> {
         loop {
             match self.events.recv().map_err(|_| stopped_early())? {
                 Event::Flushed(durable) => return Ok(durable),
-                Event::Done(..) => {}
+                Event::TaskResult(..) => {}
                 event => self.handle(event)?,
             }
         }

@@ -18,29 +18,29 @@ use std::collections::BTreeSet;
 
 use super::FORMAT_VERSION;
 use super::bytes::{array_at, u32_at};
-use super::flaw::Flaw;
 use super::id::{PackId, RecipesFileId};
 use super::name::ObjectName;
+use super::parse_error::ParseError;
 
 const MAGIC: [u8; 8] = *b"\xf5seamgc\n";
 const HEADER_BYTES: usize = 24;
 
 /// No record lists more; gc deletes what is left over the next time.
-pub const CONDEMNED_MAX: usize = 1 << 20;
+pub const PENDING_DELETES_MAX: usize = 1 << 20;
 
 /// No record is longer, in bytes.
-pub const CONDEMNED_BYTES_MAX: u64 = (HEADER_BYTES + 32 * CONDEMNED_MAX) as u64;
+pub const PENDING_DELETES_BYTES_MAX: u64 = (HEADER_BYTES + 32 * PENDING_DELETES_MAX) as u64;
 
 /// Packs and recipes files that are to be deleted unless a snapshot turns out to need them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Condemned {
+pub struct PendingDeletes {
     /// The packs.
     pub packs: BTreeSet<PackId>,
     /// The recipes files.
     pub recipes: BTreeSet<RecipesFileId>,
 }
 
-impl Condemned {
+impl PendingDeletes {
     /// How many objects are listed.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -59,7 +59,7 @@ impl Condemned {
         match name {
             ObjectName::Pack(id) => self.packs.contains(&id),
             ObjectName::Recipes(id) => self.recipes.contains(&id),
-            ObjectName::Config | ObjectName::Snapshot(_) | ObjectName::Condemned(_) => false,
+            ObjectName::Config | ObjectName::Snapshot(_) | ObjectName::PendingDeletes(_) => false,
         }
     }
 
@@ -68,7 +68,7 @@ impl Condemned {
         match name {
             ObjectName::Pack(id) => drop(self.packs.insert(id)),
             ObjectName::Recipes(id) => drop(self.recipes.insert(id)),
-            ObjectName::Config | ObjectName::Snapshot(_) | ObjectName::Condemned(_) => {}
+            ObjectName::Config | ObjectName::Snapshot(_) | ObjectName::PendingDeletes(_) => {}
         }
     }
 
@@ -89,30 +89,33 @@ impl Condemned {
     /// Reads a record's bytes.
     ///
     /// # Errors
-    /// The flaw, if they are not as [`Condemned::encode`] writes them.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Flaw> {
+    /// The flaw, if they are not as [`PendingDeletes::encode`] writes them.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
         let short =
-            || Flaw::new(bytes.len(), format!("expected {HEADER_BYTES} bytes of header, found {}", bytes.len()));
+            || ParseError::new(bytes.len(), format!("expected {HEADER_BYTES} bytes of header, found {}", bytes.len()));
         if array_at(bytes, 0) != Some(MAGIC) {
-            return Err(Flaw::new(0, "expected the magic of a condemned record, found something else"));
+            return Err(ParseError::new(0, "expected the magic of a condemned record, found something else"));
         }
         let number = |at| u32_at(bytes, at).ok_or_else(short);
         if number(8)? != FORMAT_VERSION || number(20)? != 0 {
-            return Err(Flaw::new(8, format!("expected version {FORMAT_VERSION} and zeros, found something else")));
+            return Err(ParseError::new(
+                8,
+                format!("expected version {FORMAT_VERSION} and zeros, found something else"),
+            ));
         }
         let (packs, recipes) = (number(12)? as usize, number(16)? as usize);
         let expected =
-            packs.checked_add(recipes).filter(|sum| *sum <= CONDEMNED_MAX).map(|sum| HEADER_BYTES + 32 * sum);
+            packs.checked_add(recipes).filter(|sum| *sum <= PENDING_DELETES_MAX).map(|sum| HEADER_BYTES + 32 * sum);
         if expected != Some(bytes.len()) {
             let what = format!("expected the bytes of {packs} and {recipes} ids, found {}", bytes.len());
-            return Err(Flaw::new(12, what));
+            return Err(ParseError::new(12, what));
         }
-        let ids = |first: usize, count: usize| -> Result<Vec<[u8; 32]>, Flaw> {
+        let ids = |first: usize, count: usize| -> Result<Vec<[u8; 32]>, ParseError> {
             let at = |ordinal: usize| HEADER_BYTES + 32 * (first + ordinal);
             let ids: Option<Vec<[u8; 32]>> = (0..count).map(|ordinal| array_at(bytes, at(ordinal))).collect();
             let ids = ids.ok_or_else(short)?;
             match ids.windows(2).position(|pair| pair.first() >= pair.last()) {
-                Some(place) => Err(Flaw::new(at(place), "expected ids that ascend, found some that do not")),
+                Some(place) => Err(ParseError::new(at(place), "expected ids that ascend, found some that do not")),
                 None => Ok(ids),
             }
         };
@@ -128,8 +131,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
-    fn sample() -> Condemned {
-        Condemned {
+    fn sample() -> PendingDeletes {
+        PendingDeletes {
             packs: [1, 2, 9].map(|n| PackId([n; 32])).into(),
             recipes: [3, 4].map(|n| RecipesFileId([n; 32])).into(),
         }
@@ -137,8 +140,8 @@ mod tests {
 
     #[test]
     fn reads_what_it_wrote() {
-        for condemned in [Condemned::default(), sample()] {
-            assert_eq!(Condemned::parse(&condemned.encode()), Ok(condemned));
+        for pending_deletes in [PendingDeletes::default(), sample()] {
+            assert_eq!(PendingDeletes::parse(&pending_deletes.encode()), Ok(pending_deletes));
         }
     }
 
@@ -155,20 +158,20 @@ mod tests {
     fn any_bytes_are_a_record_or_refused() {
         let bytes = sample().encode();
         for end in 0..bytes.len() {
-            assert!(Condemned::parse(&bytes[..end]).is_err(), "{end} bytes");
+            assert!(PendingDeletes::parse(&bytes[..end]).is_err(), "{end} bytes");
         }
         for at in 0..bytes.len() {
             for bit in 0..8 {
                 let mut flipped = bytes.clone();
                 flipped[at] ^= 1 << bit;
                 // A flip that is still a record is found by the record's name.
-                if let Ok(read) = Condemned::parse(&flipped) {
+                if let Ok(read) = PendingDeletes::parse(&flipped) {
                     assert_eq!(read.encode(), flipped);
                 }
             }
         }
         let mut claims_much = bytes[..24].to_vec();
         claims_much[12..20].fill(0xff);
-        assert!(Condemned::parse(&claims_much).is_err());
+        assert!(PendingDeletes::parse(&claims_much).is_err());
     }
 }

@@ -1,7 +1,7 @@
-//! What comes from a [`Writer`]: entries from many threads, through one queue, to the conductor.
+//! What comes from a [`Writer`]: entries from many threads, through one queue, to the pipeline.
 //!
 //! A file's bytes are read by the thread that gives it. Short ones come whole; of long ones a part at a time, and parts of
-//! several files may take turns. The queue has no bound of its own: the [gate](super::gate) bounds what is in it.
+//! several files may take turns. The queue has no bound of its own: the [semaphore](super::semaphore) bounds what is in it.
 //!
 //! [`Writer`]: super::Writer
 
@@ -13,11 +13,11 @@ use crossbeam_channel::{Receiver, TryRecvError};
 
 use super::Event;
 use super::batch::Item;
-use super::gate::Pass;
 use super::pool::Buffer;
 use super::report::Problem;
 use super::segment::{Origin, Segment, SegmentDone};
-use super::stream::Part;
+use super::semaphore::Permit;
+use super::stream::StreamSegment;
 use crate::error::{Error, Result};
 use crate::format::entry::Entry;
 
@@ -26,13 +26,13 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Something given.
 #[derive(Debug)]
-pub(super) enum Incoming {
+pub(super) enum WriterMessage {
     /// An entry without bytes.
-    Row(Box<Entry>, Pass),
+    Row(Box<Entry>, Permit),
     /// A file with all its bytes.
-    File(Box<Entry>, Buffer, Pass),
+    File(Box<Entry>, Buffer, Permit),
     /// The next part of a long file.
-    Part(Arc<Origin>, Part, Pass),
+    StreamSegment(Arc<Origin>, StreamSegment, Permit),
     /// The rest of a long file cannot be read.
     Broken(Arc<Origin>, io::Error),
     /// An entry that cannot be had.
@@ -41,18 +41,18 @@ pub(super) enum Incoming {
     Finish,
 }
 
-/// The conductor's end of the queue.
+/// The pipeline's end of the queue.
 #[derive(Debug)]
-pub(super) struct Given {
-    queue: Receiver<Incoming>,
+pub(super) struct WriterSource {
+    queue: Receiver<WriterMessage>,
     /// What was taken from the queue and is not handed out yet.
-    next: Option<Incoming>,
+    next: Option<WriterMessage>,
     ended: bool,
 }
 
-/// What the conductor is to do next.
+/// What the pipeline is to do next.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum SourceStep {
     /// Put this into a batch; it has so many bytes.
     Item(Item, usize),
     /// Send this to a worker.
@@ -61,8 +61,8 @@ pub(super) enum Step {
     Broken(SegmentDone),
 }
 
-impl Given {
-    pub(super) fn new(queue: Receiver<Incoming>) -> Self {
+impl WriterSource {
+    pub(super) fn new(queue: Receiver<WriterMessage>) -> Self {
         Self { queue, next: None, ended: false }
     }
 
@@ -75,7 +75,7 @@ impl Given {
     ///
     /// # Errors
     /// [`Error::Interrupted`] if the writer is gone without having said that it is finished.
-    pub(super) fn next(&mut self, may_be_segment: bool) -> Result<Option<Step>> {
+    pub(super) fn next(&mut self, may_be_segment: bool) -> Result<Option<SourceStep>> {
         if self.ended {
             return Ok(None);
         }
@@ -89,24 +89,24 @@ impl Given {
         };
         // A pass that is dropped makes room for more to be given: from here on the budget counts what it was for.
         Ok(match message {
-            Incoming::Row(entry, pass) => {
-                drop(pass);
-                Some(Step::Item(Item::Row(entry), 0))
+            WriterMessage::Row(entry, permit) => {
+                drop(permit);
+                Some(SourceStep::Item(Item::Row(entry), 0))
             }
-            Incoming::File(entry, bytes, pass) => {
-                drop(pass);
+            WriterMessage::File(entry, bytes, permit) => {
+                drop(permit);
                 let held_bytes = bytes.capacity();
-                Some(Step::Item(Item::Given(entry, bytes), held_bytes))
+                Some(SourceStep::Item(Item::InMemory(entry, bytes), held_bytes))
             }
-            Incoming::Failed(problem) => Some(Step::Item(Item::Failed(problem), 0)),
-            Incoming::Part(origin, part, pass) if may_be_segment => {
-                drop(pass);
-                Some(Step::Segment(Segment::of_part(&origin, part)))
+            WriterMessage::Failed(problem) => Some(SourceStep::Item(Item::Failed(problem), 0)),
+            WriterMessage::StreamSegment(origin, part, permit) if may_be_segment => {
+                drop(permit);
+                Some(SourceStep::Segment(Segment::of_part(&origin, part)))
             }
-            Incoming::Broken(origin, error) if may_be_segment => {
-                Some(Step::Broken(SegmentDone::of_failed(origin, error)))
+            WriterMessage::Broken(origin, error) if may_be_segment => {
+                Some(SourceStep::Broken(SegmentDone::of_failed(origin, error)))
             }
-            Incoming::Finish => {
+            WriterMessage::Finish => {
                 self.ended = true;
                 None
             }

@@ -11,9 +11,9 @@ const ATTEMPTS: usize = 3;
 
 /// A storage that is asked again where the system failed to read.
 #[derive(Debug)]
-pub(super) struct Patient<'s>(pub(super) &'s dyn Storage);
+pub(super) struct RetryingStorage<'s>(pub(super) &'s dyn Storage);
 
-impl Patient<'_> {
+impl RetryingStorage<'_> {
     fn ask<T>(&self, mut question: impl FnMut(&dyn Storage) -> Result<T>) -> Result<T> {
         for _ in 1..ATTEMPTS {
             match question(self.0) {
@@ -25,7 +25,7 @@ impl Patient<'_> {
     }
 }
 
-impl Storage for Patient<'_> {
+impl Storage for RetryingStorage<'_> {
     fn describe(&self, name: &ObjectName) -> String {
         self.0.describe(name)
     }

@@ -11,7 +11,7 @@ use crate::archive::Findings;
 use crate::catalog::members::MembersWriter;
 use crate::chunk::finder::{Finder, Span};
 use crate::engine::add::batch::Cut;
-use crate::engine::add::segment::{Assembling, SegmentDone};
+use crate::engine::add::segment::{FileAssembler, SegmentDone};
 use crate::engine::add::sink::{Lane, Sink};
 use crate::error::Result;
 use crate::format::archive::{ArchiveFooter, ArchiveForm, Member};
@@ -20,18 +20,18 @@ use crate::format::recipe::Piece;
 
 /// An archive on its way into the store.
 #[derive(Debug)]
-pub(in crate::engine::add) struct Assembly {
+pub(in crate::engine::add) struct ArchiveAssembler {
     form: ArchiveForm,
     finder: Finder,
     members: MembersWriter,
     contents: Vec<Piece>,
-    skeleton: Strand,
+    skeleton: SkeletonStream,
     original: Vec<Piece>,
     /// Bytes of skeleton since the last content.
     skeleton_bytes: u64,
     /// What comes in segments, and these.
     large: Option<Large>,
-    assembling: Option<Assembling>,
+    assembling: Option<FileAssembler>,
     /// Whether the file became shorter: what comes after that is not there any more.
     shrank: bool,
     failed: Option<io::Error>,
@@ -59,14 +59,14 @@ pub(in crate::engine::add) struct Assembled {
     pub(in crate::engine::add) remarks: Vec<String>,
 }
 
-impl Assembly {
+impl ArchiveAssembler {
     pub(in crate::engine::add) fn new(form: ArchiveForm, finder: Finder) -> Result<Self> {
         Ok(Self {
             form,
             finder,
             members: MembersWriter::begin()?,
             contents: Vec::new(),
-            skeleton: Strand::default(),
+            skeleton: SkeletonStream::default(),
             original: Vec::new(),
             skeleton_bytes: 0,
             large: None,
@@ -139,7 +139,7 @@ impl Assembly {
     pub(in crate::engine::add) fn take_segment(&mut self, segment: SegmentDone, sink: &mut Sink<'_, '_>) -> Result<()> {
         let mut assembling = match self.assembling.take() {
             Some(assembling) => assembling,
-            None => Assembling::of_extent(&segment, self.finder.clone()),
+            None => FileAssembler::of_extent(&segment, self.finder.clone()),
         };
         let is_last = segment.is_last();
         if !self.shrank && self.failed.is_none() {
@@ -188,7 +188,7 @@ impl Assembly {
         let table_bytes = table.len() as u64;
         let footer = ArchiveFooter { skeleton_bytes, original_bytes, table_bytes, members: count, archive_bytes };
         table.extend_from_slice(&footer.to_bytes());
-        let mut strand = Strand::default();
+        let mut strand = SkeletonStream::default();
         strand.push(&table, &self.finder, sink)?;
         let table = strand.finish(&self.finder, sink)?;
         for part in [&skeleton, &self.original, &table] {
@@ -249,13 +249,13 @@ fn take_cuts(cuts: &[Cut], data: &[u8], pieces: &mut Vec<Piece>, sink: &mut Sink
 
 /// Bytes that come bit by bit, cut as if they were a file.
 #[derive(Debug, Default)]
-struct Strand {
+struct SkeletonStream {
     /// What is not cut yet.
     open: Vec<u8>,
     pieces: Vec<Piece>,
 }
 
-impl Strand {
+impl SkeletonStream {
     fn push(&mut self, bytes: &[u8], finder: &Finder, sink: &mut Sink<'_, '_>) -> Result<()> {
         self.open.extend_from_slice(bytes);
         // Tried only where a cut is due, so that nothing is looked at again and again.

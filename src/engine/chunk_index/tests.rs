@@ -24,8 +24,8 @@ fn an_index_that_is_damaged_while_it_is_open_is_made_again() {
     let store = shelf.store();
     // Nothing is kept in memory, so that the damage is met.
     let options = IndexOptions { directory_cache_bytes: 0, ..store.index_options(true) };
-    let open = || Locator::open_with(store.storage(), &options, Condemned::default()).unwrap();
-    let (locator, other) = (open(), open());
+    let open = || ChunkIndex::open_with(store.storage(), &options, PendingDeletes::default()).unwrap();
+    let (chunk_index, other) = (open(), open());
     for path in files_of(&store) {
         let file = std::fs::File::options().write(true).open(&path).unwrap();
         let damaged: Vec<u8> = std::fs::read(&path).unwrap().iter().map(|byte| byte ^ 0x55).collect();
@@ -35,14 +35,14 @@ fn an_index_that_is_damaged_while_it_is_open_is_made_again() {
     for chunk in chunks_of(&store) {
         let asked = other.index.pack_of(&chunk, &|pack| other.load_directory(pack));
         noticed += usize::from(matches!(asked, Err(Error::Index { .. })));
-        assert!(locator.contains(&chunk).unwrap());
+        assert!(chunk_index.contains(&chunk).unwrap());
     }
     assert!(noticed > 0, "nobody would have noticed");
     drop(other);
-    locator.close();
+    chunk_index.close();
     shelf.assert_whole(id, "big", &shelf.source("big"));
     // What was damaged was made again, and is right.
-    let again = store.locator().unwrap();
+    let again = store.chunk_index().unwrap();
     assert_eq!((again.reconciled.added, again.statistics().runs), (1, 1), "the recipes were not asked for");
 }
 
@@ -62,18 +62,18 @@ fn an_index_that_leaves_something_out_makes_nothing_lost() {
     let files: Vec<RecipesFileId> = listed(store.storage(), ObjectKind::Recipes, ObjectName::recipes).unwrap();
     index.reconcile(&packs, &files, &|_| Ok(Arc::default()), &|_| Ok(Vec::new())).unwrap();
     index.close();
-    let locator = store.locator().unwrap();
-    assert_eq!(locator.reconciled.added, 0);
+    let chunk_index = store.chunk_index().unwrap();
+    assert_eq!(chunk_index.reconciled.added, 0);
     let chunk = chunks_of(&store)[0];
-    assert!(!locator.contains(&chunk).unwrap(), "it was believed");
+    assert!(!chunk_index.contains(&chunk).unwrap(), "it was believed");
     shelf.assert_whole(id, "big", &shelf.source("big"));
-    let (location, place) = locator.locate(&chunk, u64::from(length_of(&store, &chunk))).unwrap();
+    let (location, place) = chunk_index.locate(&chunk, u64::from(length_of(&store, &chunk))).unwrap();
     assert_eq!(location.directory.chunks[location.chunk as usize].id, chunk);
     assert_eq!(place.length, length_of(&store, &chunk));
-    assert!(locator.contains(&chunk).unwrap());
+    assert!(chunk_index.contains(&chunk).unwrap());
     // What is nowhere is said to be lost, however often it is asked for.
     for _ in 0..2 {
-        assert!(matches!(locator.locate(&ChunkId([7; 32]), 5), Err(Error::Damaged { .. })));
+        assert!(matches!(chunk_index.locate(&ChunkId([7; 32]), 5), Err(Error::Damaged { .. })));
     }
 }
 

@@ -3,13 +3,13 @@
 
 use crate::error::Result;
 use crate::format::name::{ObjectKind, ObjectName};
-use crate::storage::{Listed, Nowhere, ObjectWriter, Put, Storage};
+use crate::storage::{Listed, NullWriter, ObjectWriter, Put, Storage};
 
 /// Reads are the real storage's; writes and deletes come to nothing.
 #[derive(Debug)]
-pub(super) struct Rehearsal<'s>(pub(super) &'s dyn Storage);
+pub(super) struct DryRunStorage<'s>(pub(super) &'s dyn Storage);
 
-impl Storage for Rehearsal<'_> {
+impl Storage for DryRunStorage<'_> {
     fn describe(&self, name: &ObjectName) -> String {
         self.0.describe(name)
     }
@@ -19,7 +19,7 @@ impl Storage for Rehearsal<'_> {
     }
 
     fn writer(&self) -> Result<Box<dyn ObjectWriter>> {
-        Ok(Box::new(Nowhere))
+        Ok(Box::new(NullWriter))
     }
 
     fn size(&self, name: &ObjectName) -> Result<u64> {

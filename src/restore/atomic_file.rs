@@ -1,6 +1,6 @@
 //! How does a thing appear whole under its name, or not at all? Under another name beside it, until it is whole.
 //!
-//! Invariant: what has the name was finished; an [`Unfinished`] that is dropped is gone, whyever. Only a process that is
+//! Invariant: what has the name was finished; an [`AtomicFile`] that is dropped is gone, whyever. Only a process that is
 //! killed leaves one behind, and its name says what it is: `.store-export-….tmp`.
 
 use std::fs::File;
@@ -16,7 +16,7 @@ use crate::format::spelling::quoted;
 
 /// A file or a directory that is being written.
 #[derive(Debug)]
-pub struct Unfinished {
+pub struct AtomicFile {
     temporary: PathBuf,
     target: PathBuf,
     is_directory: bool,
@@ -24,7 +24,7 @@ pub struct Unfinished {
     is_finished: bool,
 }
 
-impl Unfinished {
+impl AtomicFile {
     /// Makes a directory that is to become `target`, which is not there, or is an empty directory.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ impl Unfinished {
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for AtomicFile {
     fn drop(&mut self) {
         if self.is_finished {
             return;
@@ -162,19 +162,19 @@ mod tests {
     fn a_file_appears_when_it_is_finished() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("file");
-        let (unfinished, mut file) = Unfinished::file(&target, false).unwrap();
+        let (unfinished, mut file) = AtomicFile::file(&target, false).unwrap();
         file.write_all(b"whole").unwrap();
         assert!(names(folder.path())[0].starts_with(".store-export-") && !target.exists());
         unfinished.finish().unwrap();
         assert_eq!(names(folder.path()), ["file"]);
         assert_eq!(std::fs::read(&target).unwrap(), b"whole");
 
-        assert!(matches!(Unfinished::file(&target, false), Err(Error::Exists { .. })));
-        let (unfinished, mut file) = Unfinished::file(&target, true).unwrap();
+        assert!(matches!(AtomicFile::file(&target, false), Err(Error::Exists { .. })));
+        let (unfinished, mut file) = AtomicFile::file(&target, true).unwrap();
         file.write_all(b"new").unwrap();
         unfinished.finish().unwrap();
         assert_eq!(std::fs::read(&target).unwrap(), b"new");
-        drop(Unfinished::file(&target, true).unwrap());
+        drop(AtomicFile::file(&target, true).unwrap());
         assert_eq!((names(folder.path()), std::fs::read(&target).unwrap()), (vec!["file".to_owned()], b"new".to_vec()));
     }
 
@@ -182,8 +182,8 @@ mod tests {
     fn what_came_meanwhile_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("target");
-        let (file, _) = Unfinished::file(&target, false).unwrap();
-        let directory = Unfinished::directory(&target).unwrap();
+        let (file, _) = AtomicFile::file(&target, false).unwrap();
+        let directory = AtomicFile::directory(&target).unwrap();
         std::fs::write(&target, b"mine").unwrap();
         assert!(matches!(file.finish(), Err(Error::Exists { .. })));
         assert!(matches!(directory.finish(), Err(Error::Exists { .. })));
@@ -196,15 +196,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("target");
         std::fs::create_dir(&target).unwrap();
-        let unfinished = Unfinished::directory(&target).unwrap();
+        let unfinished = AtomicFile::directory(&target).unwrap();
         std::fs::write(unfinished.path().join("inside"), b"").unwrap();
         unfinished.finish().unwrap();
         assert_eq!(names(&target), ["inside"]);
-        assert!(matches!(Unfinished::directory(&target), Err(Error::Exists { .. })));
-        assert!(matches!(Unfinished::file(&target, true), Err(Error::Exists { .. })));
+        assert!(matches!(AtomicFile::directory(&target), Err(Error::Exists { .. })));
+        assert!(matches!(AtomicFile::file(&target, true), Err(Error::Exists { .. })));
         for odd in ["/", "..", "target/.."] {
             let target = folder.path().join(odd);
-            assert!(Unfinished::directory(&target).is_err(), "{odd}");
+            assert!(AtomicFile::directory(&target).is_err(), "{odd}");
         }
         assert_eq!(names(folder.path()), ["target"]);
     }

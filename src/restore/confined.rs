@@ -31,13 +31,13 @@ const DIRECTORY: OFlags =
 pub(super) struct Directory {
     fd: OwnedFd,
     /// What the system gives to a file made in it; asked of the first one.
-    newborn: OnceLock<Newborn>,
+    defaults: OnceLock<InodeDefaults>,
     pub(super) listing: Listing,
 }
 
 /// What a new file has before anything was set on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Newborn {
+pub(super) struct InodeDefaults {
     /// The file system's device number.
     pub(super) device: u64,
     /// The process's user.
@@ -48,7 +48,7 @@ pub(super) struct Newborn {
     pub(super) has_acl: bool,
 }
 
-impl Newborn {
+impl InodeDefaults {
     pub(super) fn of(stat: &Stat, has_acl: bool) -> Self {
         Self { device: stat.st_dev, uid: stat.st_uid, gid: stat.st_gid, has_acl }
     }
@@ -56,17 +56,17 @@ impl Newborn {
 
 impl Directory {
     pub(super) fn new(fd: OwnedFd) -> Self {
-        Self { fd, newborn: OnceLock::new(), listing: Listing::default() }
+        Self { fd, defaults: OnceLock::new(), listing: Listing::default() }
     }
 
     /// What a file made in this directory starts with, learnt from `file`, one that was just made there.
-    pub(super) fn newborn(&self, file: BorrowedFd<'_>) -> io::Result<Newborn> {
-        if let Some(known) = self.newborn.get() {
+    pub(super) fn defaults(&self, file: BorrowedFd<'_>) -> io::Result<InodeDefaults> {
+        if let Some(known) = self.defaults.get() {
             return Ok(*known);
         }
         let stat = fstat(file)?;
         let has_acl = super::attributes::has_acl(file);
-        Ok(*self.newborn.get_or_init(|| Newborn::of(&stat, has_acl)))
+        Ok(*self.defaults.get_or_init(|| InodeDefaults::of(&stat, has_acl)))
     }
 }
 
@@ -78,7 +78,7 @@ impl AsFd for Directory {
 
 /// A base directory and what lies beneath it.
 #[derive(Debug)]
-pub(super) struct Beneath {
+pub(super) struct ConfinedDir {
     base: Arc<Directory>,
     /// Set when the kernel turned out to have no `openat2`.
     by_part: AtomicBool,
@@ -86,7 +86,7 @@ pub(super) struct Beneath {
     open: Mutex<VecDeque<(EntryPath, Arc<Directory>)>>,
 }
 
-impl Beneath {
+impl ConfinedDir {
     pub(super) fn new(base: OwnedFd) -> Self {
         Self { base: Arc::new(Directory::new(base)), by_part: AtomicBool::new(false), open: Mutex::default() }
     }

@@ -1,15 +1,15 @@
 //! How much has been given to a [`Writer`] that the add has not taken yet? Whoever gives more waits.
 //!
 //! Invariant: what is on its way never has more bytes than the limit, or is a single piece. Nobody waits for ever: when
-//! the add ends, for whatever reason, the gate closes and lets everybody go.
+//! the add ends, for whatever reason, the semaphore closes and lets everybody go.
 //!
 //! [`Writer`]: super::Writer
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Between those who give and the conductor.
+/// Between those who give and the pipeline.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct Semaphore {
     state: Mutex<State>,
     changed: Condvar,
     limit: usize,
@@ -24,12 +24,12 @@ struct State {
 
 /// Some bytes on their way; dropping it makes room.
 #[derive(Debug)]
-pub(super) struct Pass {
+pub(super) struct Permit {
     bytes: usize,
-    gate: Arc<Gate>,
+    semaphore: Arc<Semaphore>,
 }
 
-impl Gate {
+impl Semaphore {
     pub(super) fn new(limit: usize) -> Self {
         Self { state: Mutex::default(), changed: Condvar::new(), limit }
     }
@@ -38,7 +38,7 @@ impl Gate {
     ///
     /// # Errors
     /// Why nothing is taken any more.
-    pub(super) fn enter(self: &Arc<Self>, bytes: usize) -> Result<Pass, Arc<str>> {
+    pub(super) fn enter(self: &Arc<Self>, bytes: usize) -> Result<Permit, Arc<str>> {
         let is_full = |state: &mut State| {
             state.closed.is_none() && state.held > 0 && state.held.saturating_add(bytes) > self.limit
         };
@@ -47,7 +47,7 @@ impl Gate {
             return Err(Arc::clone(why));
         }
         state.held += bytes;
-        Ok(Pass { bytes, gate: Arc::clone(self) })
+        Ok(Permit { bytes, semaphore: Arc::clone(self) })
     }
 
     /// From now on nobody gets in. The first reason stays.
@@ -61,10 +61,10 @@ impl Gate {
     }
 }
 
-impl Drop for Pass {
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.gate.lock().held -= self.bytes;
-        self.gate.changed.notify_all();
+        self.semaphore.lock().held -= self.bytes;
+        self.semaphore.changed.notify_all();
     }
 }
 
@@ -75,33 +75,33 @@ mod tests {
 
     #[test]
     fn more_than_the_limit_waits_until_there_is_room_and_a_single_piece_passes() {
-        let gate = Arc::new(Gate::new(10));
-        let large = gate.enter(100).unwrap();
+        let semaphore = Arc::new(Semaphore::new(10));
+        let large = semaphore.enter(100).unwrap();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| gate.enter(6).map(drop));
-            assert_eq!(gate.lock().held, 100);
+            let waiting = scope.spawn(|| semaphore.enter(6).map(drop));
+            assert_eq!(semaphore.lock().held, 100);
             drop(large);
             waiting.join().unwrap().unwrap();
         });
-        let (first, second) = (gate.enter(4).unwrap(), gate.enter(6).unwrap());
-        assert_eq!(gate.lock().held, 10);
+        let (first, second) = (semaphore.enter(4).unwrap(), semaphore.enter(6).unwrap());
+        assert_eq!(semaphore.lock().held, 10);
         drop((first, second));
-        assert_eq!(gate.lock().held, 0);
+        assert_eq!(semaphore.lock().held, 0);
     }
 
     #[test]
     fn a_closed_gate_lets_everybody_go() {
-        let gate = Arc::new(Gate::new(1));
-        let first = gate.enter(1).unwrap();
+        let semaphore = Arc::new(Semaphore::new(1));
+        let first = semaphore.enter(1).unwrap();
         std::thread::scope(|scope| {
-            let waiting: Vec<_> = (0..3).map(|_| scope.spawn(|| gate.enter(1).map(drop))).collect();
-            gate.close("the disk is full");
-            gate.close("later");
+            let waiting: Vec<_> = (0..3).map(|_| scope.spawn(|| semaphore.enter(1).map(drop))).collect();
+            semaphore.close("the disk is full");
+            semaphore.close("later");
             for waiting in waiting {
                 assert_eq!(waiting.join().unwrap().unwrap_err().as_ref(), "the disk is full");
             }
         });
         drop(first);
-        assert!(gate.enter(0).is_err());
+        assert!(semaphore.enter(0).is_err());
     }
 }
