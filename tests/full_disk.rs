@@ -286,7 +286,7 @@ fn a_gc_on_a_full_disk_waits_for_adds_that_may_rely_on_what_it_deletes() {
     assert!(wait_until(&mut adding, || leases() == 1));
     sandbox.ok(["--store", "disk/s", "rm", &old]);
     fill(&sandbox.path("disk"), 0);
-    // It cannot be told, so nothing is deleted without waiting.
+    // It is unknown, so nothing is deleted without waiting.
     assert_no_space(&sandbox.error(1, ["--store", "disk/s", "gc", "--no-wait"]));
     let mut collecting =
         sandbox.command(["--store", "disk/s", "gc"]).stderr(std::process::Stdio::piped()).spawn().unwrap();

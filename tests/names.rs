@@ -196,7 +196,7 @@ fn json_gives_the_bytes_of_every_name_that_is_not_text() {
     let lost = sandbox.expect(4, ["--json", "get", "tree", "-o", "out"]);
     let lost: serde_json::Value = serde_json::from_str(&lost).unwrap();
     assert_eq!(lost["lost"][0]["path_hex"], "636166e9");
-    // What an add could not keep: a socket's name is as good as any.
+    // What an add could not keep: any name would do, a socket's too.
     let listener = std::os::unix::net::UnixListener::bind(sandbox.path("plain"));
     drop(listener);
     let tar = OsString::from_vec(b"cut \xe9.tar".to_vec());

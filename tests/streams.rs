@@ -149,7 +149,7 @@ fn a_closed_standard_stream_is_an_error_where_it_is_used() {
         assert!(said.contains("standard input") && said.contains("Bad file descriptor"), "{line}: {said}");
     }
     assert_eq!(sandbox.snapshots().len(), 1);
-    // Where it is not used it may be closed, and /dev/null is as good as any file.
+    // Where it is not used it may be closed, and /dev/null is a file like any other.
     for line in ["add file >&-", "get file -o a <&- >&-", "get file -o - 1<>/dev/null", "add - --name n 0<>/dev/null"] {
         let output = sandbox.shell(&format!("exec \"$0\" {line}")).output().unwrap();
         assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));

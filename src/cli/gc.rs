@@ -112,7 +112,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     Ok(if report.damaged.is_empty() && report.lost_chunks == 0 { Exit::Fine } else { Exit::Damaged })
 }
 
-/// So many adds are named; of more, the number is enough.
+/// The most adds that are named; of more, the number is enough.
 const NAMED_MAX: usize = 4;
 
 /// Which adds gc waits for, in a line.

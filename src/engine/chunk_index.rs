@@ -61,7 +61,7 @@ pub struct ChunkIndex<'s> {
     reconciled: Reconciled,
     /// What is as good as gone: nothing is found in it.
     pending_deletes: PendingDeletes,
-    /// HeldLock while the index is brought up to date for a reader.
+    /// Held while the index is brought up to date for a reader.
     refreshing: Mutex<()>,
     /// Packs in which chunks were found that the asker may come to rely on: one for each directory that packs are in.
     relied: [OnceLock<PackId>; 256],
@@ -203,7 +203,7 @@ impl<'s> ChunkIndex<'s> {
         question()
     }
 
-    /// What is as good as gone.
+    /// The pending deletes: objects that gc announced and may delete.
     pub(super) fn pending_deletes(&self) -> &PendingDeletes {
         &self.pending_deletes
     }
@@ -251,7 +251,7 @@ impl<'s> ChunkIndex<'s> {
     /// Whether a chunk is in the store. Before anything that is to last names it, [`Self::settle_packs`].
     pub(super) fn contains(&self, id: &ChunkId) -> Result<bool> {
         match self.ask_index(|index| index.pack_of(id, &|pack| self.load_directory(pack))) {
-            // In a pack that cannot be read: it is as good as new, and adding it again heals what lost it.
+            // In a pack that cannot be read: it counts as new, and adding it again heals what lost it.
             Err(Error::Damaged { .. } | Error::NotFound { .. }) => Ok(false),
             found => Ok(found?.is_some_and(|pack| {
                 let [folder, ..] = pack.0;

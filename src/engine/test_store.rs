@@ -103,7 +103,7 @@ impl Place {
         }
     }
 
-    /// As a process that is killed after so many changes.
+    /// As a process that is killed after this many changes.
     pub(super) fn killed_after(&self, changes: usize) -> (Result<Store>, Killed) {
         match self {
             Self::Folder(root) => {

@@ -181,7 +181,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// Opens the index. Where there is none, or where files of it cannot be used, it knows what
+    /// Opens the index. Where it does not exist, or where its files cannot be used, it knows what
     /// [`Index::reconcile`] adds. Nothing that a file says is believed but which packs and recipes files to look into.
     #[must_use]
     pub fn open(options: &IndexOptions) -> Self {

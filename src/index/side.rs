@@ -83,7 +83,7 @@ pub(super) struct OpenRun<P> {
 #[derive(Debug)]
 pub(super) struct Side<P> {
     state: RwLock<State<P>>,
-    /// HeldLock while a run is written.
+    /// Held while a run is written.
     pub(super) writing: Mutex<()>,
     /// Runs that cannot be used. They stay until what they cover can be added again.
     suspects: Mutex<Vec<Arc<OpenRun<P>>>>,

@@ -65,7 +65,7 @@ pub fn has_own_content(mut read_at: impl FnMut(u64, &mut [u8]) -> io::Result<usi
     }
 }
 
-/// Where the frame of data ends that begins at `at`. `None` if it is none, or the file ends before.
+/// Where the frame of data ends that begins at `at`. `None` if no frame begins there, or the file ends before.
 fn frame_end(read_at: &mut impl FnMut(u64, &mut [u8]) -> io::Result<usize>, at: u64) -> io::Result<Option<u64>> {
     let Some(descriptor) = number(read_at, at + 4, 1)? else { return Ok(None) };
     let is_single = descriptor & 0x20 != 0;

@@ -1,7 +1,7 @@
 //! Who adds to a store, what may be deleted, and when does a snapshot become visible?
 //!
 //! Objects alone ([`super::Storage`]) cannot say. A gc deletes what no snapshot needs, and an add that is still running may
-//! come to need it. So whoever changes a store does it in a [`Session`], and whoever collects does it in a [`Collection`]:
+//! come to need it. So a store is changed in a [`Session`], and collected in a [`Collection`]:
 //!
 //! ```text
 //! session                                              collection
@@ -139,7 +139,7 @@ pub trait Collection: Debug {
     /// The storage's. Nothing is announced then, or this.
     fn announce(&mut self, pending_deletes: &PendingDeletes, is_to_wait: bool) -> Result<()>;
 
-    /// The sessions that may not know of the announcement and have not ended. To be asked until there is none.
+    /// The sessions that may not know of the announcement and have not ended. To be asked until the list is empty.
     ///
     /// # Errors
     /// The storage's.

@@ -40,7 +40,7 @@ use crate::storage::Session;
 
 /// Files up to this size are read whole, many to a task; bigger ones are cut in segments.
 pub(super) const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
-/// No more tasks are out than so many for each worker: enough that none waits, and so few that buffers are used again
+/// The most tasks that are out, for each worker: enough that none waits, and so few that buffers are used again
 /// while they are in the processor's cache.
 const JOBS_PER_WORKER_MAX: u64 = 8;
 /// No more frames are on their way to a pack while an archive is unpacked on the coordinating thread.

@@ -1,7 +1,7 @@
 //! What goes into a bundle? What the snapshots need that it does not have.
 //!
-//! gc's marking tells what the snapshots reach, and which pack or recipes file is retained to what: those of the bundle
-//! before those of the store. What is retained to much goes as it is. What is retained to little, because other snapshots need the
+//! gc's marking tells what the snapshots reach, and which pack or recipes file keeps what: those of the bundle
+//! before those of the store. What keeps much goes as it is. What keeps little, because other snapshots need the
 //! rest or none does, is written anew first, as gc would, into a file without a name. So a bundle of one of many snapshots
 //! has little that it does not need; and one that is appended to gets no chunk twice.
 //!

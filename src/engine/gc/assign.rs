@@ -1,6 +1,6 @@
-//! Which of several copies is kept? Every id that is reached gets one *retained*, and what is retained to nothing can go.
+//! Which of several copies is kept? Every id that is reached gets one *retained copy*, and a container that keeps nothing can go.
 //!
-//! Packs and recipes files are both containers of ids, so this is written once. A copy's retained is the container with the
+//! Packs and recipes files are both containers of ids, so this is written once. The retained copy of an id lies in the container with the
 //! greatest share of reached ids, so that what is nearly dead dies and what was rewritten already stays; what is
 //! condemned comes last, so that a chunk stored a second time lets the condemned pack go.
 //!
@@ -26,19 +26,19 @@ pub(in crate::engine) struct Container {
     pub(in crate::engine) name: ObjectName,
     /// What it takes in the store.
     pub(in crate::engine) bytes: u64,
-    /// Whether its list of ids could be read. One that could not is retained to nothing and may hold anything.
+    /// Whether its list of ids could be read. One that could not keeps nothing and may hold anything.
     pub(in crate::engine) readable: bool,
-    /// Whether it is condemned, so that any other retained is preferred.
+    /// Whether it is condemned, so that any other copy is preferred.
     pub(in crate::engine) last: bool,
-    /// Whether it is preferred to any other retained.
+    /// Whether it is preferred to any other copy.
     pub(in crate::engine) first: bool,
     /// What its ids weigh together: bytes of chunks; recipes.
     pub(in crate::engine) weight: u64,
     /// What those weigh that are reached.
     reached: u64,
-    /// What those weigh that it is retained to.
+    /// What those weigh that it keeps.
     pub(in crate::engine) retained: u64,
-    /// One bit for each of its ids: whether it is retained to it.
+    /// One bit for each of its ids: whether it keeps it.
     retained_copies: Vec<u64>,
 }
 
@@ -57,7 +57,7 @@ impl Container {
         }
     }
 
-    /// Whether it is retained to its id of this ordinal.
+    /// Whether it keeps its id of this ordinal.
     pub(in crate::engine) fn is_home(&self, ordinal: usize) -> bool {
         self.retained_copies.get(ordinal / 64).is_some_and(|word| word >> (ordinal % 64) & 1 == 1)
     }
@@ -97,7 +97,7 @@ pub(in crate::engine) trait Source {
     fn load(&self, name: &ObjectName) -> Result<Option<Vec<(Id, u64)>>>;
 }
 
-/// Gives every id that is reached its retained. Returns how many have none, for no container that can be read has them.
+/// Gives every id that is reached its retained copy. Returns how many have none, because no container that can be read has them.
 pub(in crate::engine) fn assign(containers: &mut [Container], source: &dyn Source, ids_max: usize) -> Result<u64> {
     let mut stretches = 1;
     loop {
@@ -220,9 +220,9 @@ mod tests {
         let lists = [
             // Half of it reached.
             (pack(1), Some(vec![(id(1), 10), (id(2), 10), (id(8), 10), (id(9), 10)])),
-            // All of it reached: retained to what it shares with the first.
+            // All of it reached: it keeps what it shares with the first.
             (pack(2), Some(vec![(id(2), 10), (id(3), 10)])),
-            // All of it reached, and condemned: retained only to what nobody else has.
+            // All of it reached, and condemned: it keeps only what nobody else has.
             (pack(3), Some(vec![(id(1), 10), (id(4), 10)])),
             // Nothing of it is reached.
             (pack(4), Some(vec![(id(7), 10)])),

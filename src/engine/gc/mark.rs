@@ -196,7 +196,7 @@ impl Source for Pieces<'_> {
     }
 }
 
-/// Calls `each` with every recipe that the file is retained to, until it answers `false`; says whether it did not.
+/// Calls `each` with every recipe that the file keeps, until it answers `false`; says whether it did not.
 pub(in crate::engine) fn each_home(
     marking: &Marking<'_>,
     container: &Container,

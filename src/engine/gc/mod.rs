@@ -275,7 +275,7 @@ impl<'a> Collector<'a> {
         Ok(self.report)
     }
 
-    /// What can go: what is retained to nothing, and what is retained to little once that is written elsewhere. On a full disk, where
+    /// What can go: what keeps nothing, and what keeps little, once that is written elsewhere. On a full disk, where
     /// that cannot be written, only the former; and the error.
     fn condemn(
         &mut self,

@@ -1,6 +1,6 @@
 //! How does a nearly dead pack go, when some of it is needed? What is needed is copied to new packs first.
 //!
-//! Invariant: a pack is said to be rewritten only if every chunk that it is retained to was read, checked against its id, and
+//! Invariant: a pack is said to be rewritten only if every chunk that it keeps was read, checked against its id, and
 //! is durable in a new pack. One that is damaged where it is needed is left as it is: what is intact of it may be all
 //! there is.
 //!
@@ -23,7 +23,7 @@ use crate::storage::Storage;
 /// What rewriting came to.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Rewritten {
-    /// Names of what can go, because what it was retained to is elsewhere too.
+    /// Names of what can go, because what it kept is elsewhere too.
     pub(in crate::engine) from: BTreeSet<ObjectName>,
     /// Packs or recipes files written, and their bytes.
     pub(in crate::engine) written: u64,
@@ -154,7 +154,7 @@ impl<'a> Copier<'a> {
         self.end_pack()
     }
 
-    /// Copies what a pack is retained to.
+    /// Copies what a pack keeps.
     fn copy(&mut self, pack: PackId, container: &Container) -> Result<()> {
         let directory = read_directory(self.marking.storage, pack)?;
         for frame in &directory.frames {

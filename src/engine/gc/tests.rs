@@ -282,7 +282,7 @@ fn a_dry_run_reckons_with_what_is_condemned_already(kind: Kind) {
     let retrying = shelf.place.open_patient();
     let waiting = retrying.gc(&no_wait(), &Control::default(), &|_| {}).unwrap();
     assert_eq!((waiting.pending_deletes, waiting.leases), (4, 1));
-    // Stored a second time, with a chunk more than the condemned pack has: by itself the worse retained.
+    // Stored a second time, with a chunk more than the condemned pack has: by itself the worse copy.
     let again = shelf.add(name);
     drop(lease);
     let said = shelf.gc(&dry());
@@ -385,7 +385,7 @@ fn a_gc_on_a_full_disk_stopped_after_any_operation_harms_nothing_and_the_next_on
     }
 }
 
-/// Stops a gc after each of its operations, at least so many; says after how many something was announced.
+/// Stops a gc after each of its operations, at least this many; returns after how many something was announced.
 fn stopped_after_any_operation(
     kind: Kind,
     at_least: usize,

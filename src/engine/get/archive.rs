@@ -250,7 +250,7 @@ fn name_of(member: &Member) -> Option<EntryPath> {
 }
 
 /// Which members are further names, and of which members: of the last of the name before them, as a program finds it that
-/// unpacks front to back; if there is none, of the last of the name behind them. And those that have further names.
+/// unpacks front to back; without one, of the last of the name behind them. And those that have further names.
 fn links_of(members: &Members) -> Result<(Links, HashSet<usize>)> {
     let mut links = HashMap::new();
     if !members.has_links() {

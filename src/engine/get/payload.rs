@@ -54,7 +54,7 @@ pub(in crate::engine) struct Placed {
 /// Is told the item and the BLAKE3 of each content that is in place. From several threads.
 pub(in crate::engine) type Hashed<'a> = &'a (dyn Fn(u64, [u8; 32]) -> Result<()> + Sync);
 
-/// Puts contents in their places; hashes them if somebody segments to know. Holes are not written.
+/// Puts contents in their places; hashes them if somebody wants to know. Holes are not written.
 ///
 /// # Errors
 /// What `contents` or `hashed` answer; [`Error::Damaged`] if one cannot be had; [`Error::Io`];

@@ -1,4 +1,4 @@
-//! How are many files read at once? Frame by frame: each is read and decoded once, whoever segments of it, in parallel.
+//! How are many files read at once? Frame by frame: each is read and decoded once, no matter how many callers want bytes of it, in parallel.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -61,7 +61,7 @@ fn what_several_add_at_once_is_all_kept() {
     let done = store.reconcile(&index).unwrap();
     assert_eq!((done.added, done.dropped), (0, 0));
     store.check(&index).unwrap();
-    // Whoever writes next merges them.
+    // The next process that writes merges them.
     let pack = store.add(60, (9000..9001).map(chunk));
     index.add_pack(pack, Arc::clone(&store.packs[&pack])).unwrap();
     assert_eq!(index.close(), Kept::Yes);
@@ -231,7 +231,7 @@ fn whatever_fails_in_the_folder_the_index_is_right() {
             let disk = FaultyDisk::unsynced();
             disk.fault(Fault::Fails(errno), well, among);
             let index = Index::open(&IndexOptions { disk: Arc::new(disk.clone()), ..kept(&path) });
-            // A read that fails is told, and the next attempt does without that file.
+            // A read that fails is reported, and the next attempt does without that file.
             if store.reconcile(&index).is_err() {
                 store.reconcile(&index).unwrap();
             }

@@ -77,7 +77,7 @@ impl BucketCollection {
         let Record::PendingDeletes(keys) = &record else { return Err(unexpected(&self.key("condemned"), &record)) };
         let mut names = PendingDeletes::default();
         keys.iter().for_each(|key| names.insert(key.name));
-        // The hash is of the bytes that are there, whoever wrote them.
+        // The hash is of the bytes that are there, no matter who wrote them.
         let bytes = self.records().must_get(&self.key("condemned"))?;
         let hash = *blake3::hash(&bytes).as_bytes();
         self.announced = Some(Announced { keys: keys.iter().copied().collect(), hash, names });

@@ -43,7 +43,7 @@ struct Planned {
 #[derive(Debug, Default)]
 struct State {
     random: u64,
-    /// Of a thousand operations so many meet a fault.
+    /// How many of a thousand operations meet a fault.
     faults_per_thousand: u64,
     /// What is there is seen at once, as by clusters that are consistent.
     consistent: bool,
@@ -79,7 +79,7 @@ impl FaultyBucket {
         Self { inner: inner.clone(), state: Arc::default() }
     }
 
-    /// A way on which so many of a thousand operations go wrong.
+    /// A way on which this many of a thousand operations fail.
     pub(crate) fn seeded(inner: &MemoryBucket, seed: u64, faults_per_thousand: u64) -> Self {
         let bucket = Self::new(inner);
         {
@@ -96,7 +96,7 @@ impl FaultyBucket {
         bucket
     }
 
-    /// The process is killed after so many changes: nothing is done any more.
+    /// The process is killed after this many changes: nothing is done any more.
     pub(crate) fn killed_after(inner: &MemoryBucket, changes: usize) -> Self {
         let bucket = Self::new(inner);
         bucket.state().left = Some(changes);

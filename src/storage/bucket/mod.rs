@@ -77,13 +77,13 @@ pub trait Bucket: Send + Sync + Debug {
     /// Puts an object unless the key exists; says whether it did.
     fn put_if_absent(&self, key: &str, bytes: &[u8]) -> io::Result<bool>;
 
-    /// All bytes of an object, `None` if there is none. An error if there are more than `bytes_max`.
+    /// All bytes of an object, `None` if it does not exist. An error if there are more than `bytes_max`.
     fn get(&self, key: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>>;
 
     /// Reads bytes at an offset and says how many, fewer only where the object ends; `None` if there is no such object.
     fn read_at(&self, key: &str, offset: u64, buffer: &mut [u8]) -> io::Result<Option<usize>>;
 
-    /// An object's size in bytes, `None` if there is none.
+    /// An object's size in bytes, `None` if it does not exist.
     fn size(&self, key: &str) -> io::Result<Option<u64>>;
 
     /// Keys that begin with this and their sizes. A hint: some may be missing, and some be deleted.

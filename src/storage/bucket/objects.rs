@@ -163,7 +163,7 @@ impl Storage for BucketStorage {
     /// Decides `store.json`. Any other object has a key of its own.
     fn put_if_absent(&self, name: &ObjectName, bytes: &[u8]) -> Result<Put> {
         if *name == ObjectName::Config {
-            // Whoever makes the store first names the instance, too.
+            // The process that makes the store also names the instance.
             self.records().decide_bytes(super::INSTANCE, &random_bytes::<16>()?)?;
             let found = self.records().decide_bytes(&name.path(), bytes)?;
             return Ok(if found.is_none() { Put::Created } else { Put::Present });

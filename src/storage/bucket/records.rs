@@ -98,7 +98,7 @@ impl Records {
         }
     }
 
-    /// The bytes of a record that exists: that there is none is a stale answer, and asked again.
+    /// The bytes of a record that exists: an answer that it does not is stale, and asked again.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be had: without it nothing may be done.

@@ -62,7 +62,7 @@ impl Coordination for LocalStorage {
     }
 
     fn unmake(&self) -> Result<bool> {
-        // Whoever has opened it by now and is about to add waits for this, and then finds no store.
+        // A process that has opened it by now and is about to add waits for this, and then finds no store.
         let Some(_alone) = self.alone()? else { return Ok(false) };
         for kind in [ObjectKind::Pack, ObjectKind::Recipes, ObjectKind::Snapshot, ObjectKind::PendingDeletes] {
             if !self.list(kind)?.is_empty() {

@@ -5,7 +5,7 @@
 //! must clear. `gc.lock` is one file that is never removed, so that its lock is one for all.
 //!
 //! Invariants: a lease that [`LocalStorage::lease`] returned is seen by every [`LocalStorage::leases`] that begins
-//! afterwards, until it is dropped. Whoever has a lease also shares the lock of `store.json`; so while one process holds
+//! afterwards, until it is dropped. The holder of a lease also shares the lock of `store.json`; so while one process holds
 //! that lock exclusively ([`LocalStorage::alone`]), no lease begins.
 //!
 //! A lease says who took it, for messages ([`Holder`]). Nothing depends on that: it is not synced, and may be missing, cut
@@ -49,7 +49,7 @@ impl Drop for Lease {
     }
 }
 
-/// The exclusive_lock right to delete what no snapshot reaches.
+/// The exclusive right to delete what no snapshot reaches.
 #[derive(Debug)]
 pub struct ExclusiveLock {
     _held: Box<dyn HeldLock>,
@@ -138,7 +138,7 @@ impl LocalStorage {
         }
     }
 
-    /// Takes the exclusive_lock right to delete.
+    /// Takes the exclusive right to delete.
     ///
     /// # Errors
     /// [`Error::Locked`] if another process has it; [`Error::Io`] where there are no locks: leases mean nothing there,

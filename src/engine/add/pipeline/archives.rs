@@ -1,4 +1,4 @@
-//! Archives, as the pipeline meets them: told from other files, taken back part by part, and made into rows.
+//! Archives, as the pipeline meets them: distinguished from other files, taken back part by part, and made into rows.
 
 use std::sync::Arc;
 
