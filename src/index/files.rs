@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use super::merge::{Failure, Plan};
 use super::run::{Owner, Place, Run, StoreKey};
 use super::side::{Batch, OpenRun};
-use crate::storage::disk::{Disk, ReadFile, WriteFile};
+use crate::storage::disk::{Disk, ReadFile, WriteFile, is_trusted};
 use crate::storage::scratch::nameless;
 
 /// Runs of a kind that are looked at. There are some twenty; more only where many processes wrote at once.
@@ -62,7 +62,7 @@ impl Files {
     pub(super) fn new(folder: Option<&Path>, scratch: &Path, store: StoreKey, disk: Arc<dyn Disk>, keep: bool) -> Self {
         // A folder or link that somebody else put there says nothing, and nothing is written to it.
         let folder = folder.filter(|folder| match std::fs::symlink_metadata(folder) {
-            Ok(found) => found.is_dir() && found.uid() == rustix::process::geteuid().as_raw(),
+            Ok(found) => found.is_dir() && is_trusted(found.uid()),
             Err(e) => e.kind() == io::ErrorKind::NotFound,
         });
         let keep = keep && folder.is_some();

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use self::system::SystemDisk;
+pub(crate) use self::system::is_trusted;
 
 /// A file system.
 pub trait Disk: Send + Sync + Debug {
@@ -110,7 +111,7 @@ pub trait ReadFile: Send + Sync + Debug {
     /// Reads some bytes at an offset, says how many; 0 at the end.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Length in bytes of a regular file that belongs to the user of this process; `None` for any other file.
+    /// Length in bytes of a regular file that belongs to the user of this process or to root; `None` for any other file.
     fn own_bytes(&self) -> io::Result<Option<u64>>;
 }
 

@@ -48,7 +48,7 @@ impl Rewritten {
     }
 }
 
-/// Writes what some packs are retained to into new packs, in `target`, under none of the names that are `taken`.
+/// Writes what some packs keep into new packs, in `target`, under none of the names that are `taken`.
 pub(in crate::engine) fn rewrite_packs(
     marking: &Marking<'_>,
     sparse: &[&Container],
@@ -61,7 +61,7 @@ pub(in crate::engine) fn rewrite_packs(
     copier.done.unless_full(copied)
 }
 
-/// Writes the recipes that some files are retained to into one new file, in `target`.
+/// Writes the recipes that some files keep into one new file, in `target`.
 pub(in crate::engine) fn rewrite_recipes(
     marking: &Marking<'_>,
     sparse: &[&Container],
@@ -135,7 +135,7 @@ impl<'a> Copier<'a> {
         })
     }
 
-    /// Copies what these packs are retained to.
+    /// Copies what these packs keep.
     fn copy_all(&mut self, sparse: &[&Container]) -> Result<()> {
         for container in sparse {
             let ObjectName::Pack(pack) = container.name else { continue };
