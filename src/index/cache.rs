@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::format::directory::{ChunkEntry, Directory, FrameEntry};
 use crate::format::id::{ChunkId, PackId};
 
-/// How many packs are asked before redb is. Interleaved versions of one tree hit a few packs in turn.
+/// How many packs are asked before the run files are. Interleaved versions of one tree hit a few packs in turn.
 const RECENT: usize = 16;
 
 /// A hash of an id: even if the ids were chosen by somebody who wants them to collide, they do not.
