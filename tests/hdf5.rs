@@ -144,7 +144,7 @@ mod with_the_library {
             signal(&exporting, Signal::INT);
             let output = exporting.wait_with_output().unwrap();
             let error = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(1), "{way:?}: {error}");
+            assert_eq!(output.status.code(), Some(130), "{way:?}: {error}");
             assert!(error.contains("interrupted: nothing was exported"), "{way:?}: {error}");
             assert_eq!(names(&sandbox.path("")), [".store", "tree"], "{way:?}");
         }
