@@ -36,6 +36,7 @@ mod hostile;
 mod interrupt;
 mod kills;
 mod labels;
+mod loop_mount;
 #[path = "../proofs/model/mod.rs"]
 mod model;
 mod names;

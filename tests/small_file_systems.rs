@@ -2,53 +2,14 @@
 //! FUSE no rename that refuses a taken name.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use crate::support::{Sandbox, assert_same_tree, noise, skipped};
-use crate::system::{files_below, is_root};
-
-/// An exFAT file system, mounted through FUSE until it is dropped.
-struct ExFat {
-    path: PathBuf,
-    device: String,
-}
-
-impl ExFat {
-    fn mount(sandbox: &Sandbox) -> Option<Self> {
-        let run = |program: &str, arguments: &[&Path]| {
-            let output = Command::new(program).args(arguments).output().ok()?;
-            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        };
-        let (image, path) = (sandbox.path("exfat.img"), sandbox.path("disk"));
-        std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
-        std::fs::create_dir(&path).unwrap();
-        let made = is_root().then(|| run("mkfs.exfat", &[&image])).flatten();
-        let device = made.and_then(|_| run("losetup", &[Path::new("-f"), Path::new("--show"), &image]));
-        let Some(device) = device else {
-            skipped("exFAT takes root, loop devices, exfatprogs and exfat-fuse");
-            return None;
-        };
-        let disk = Self { path, device };
-        if run("mount.exfat-fuse", &[Path::new(&disk.device), &disk.path]).is_none() {
-            skipped("exFAT takes exfat-fuse and FUSE");
-            return None;
-        }
-        Some(disk)
-    }
-}
-
-impl Drop for ExFat {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.path).output();
-        let _ = Command::new("losetup").arg("-d").arg(&self.device).output();
-    }
-}
+use crate::loop_mount::LoopMount;
+use crate::support::{Sandbox, assert_same_tree, noise};
+use crate::system::files_below;
 
 #[test]
 fn a_file_system_without_hard_links_keeps_stores_and_bundles() {
     let sandbox = Sandbox::new();
-    let Some(_disk) = ExFat::mount(&sandbox) else { return };
+    let Some(_disk) = LoopMount::exfat(&sandbox) else { return };
     let store = |arguments: &[&str]| [&["--store", "disk/s"][..], arguments].concat().join("\n");
     let ok = |arguments: &[&str]| sandbox.ok(store(arguments).split('\n'));
     sandbox.write("a/file", noise(1, 2_000_000));

@@ -4,42 +4,13 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::loop_mount::LoopMount;
 use crate::support::{Sandbox, skipped};
-use crate::system::is_root;
 
 fn restored(sandbox: &Sandbox, path: &str) -> Vec<u8> {
     let output = sandbox.run(["get", path, "-o", "-"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
-}
-
-/// A file system in a file, unmounted when dropped.
-struct Image(std::path::PathBuf);
-
-impl Image {
-    fn mount(sandbox: &Sandbox, program: &str, make: &[&str], options: &str) -> Option<Self> {
-        let (image, root) = (sandbox.path("image"), sandbox.path("disk"));
-        std::fs::File::create(&image).unwrap().set_len(40 << 20).unwrap();
-        std::fs::create_dir_all(&root).unwrap();
-        let ran = |command: &mut Command| {
-            command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-        };
-        if !is_root() || !ran(Command::new(program).args(make).arg(&image)) {
-            skipped(&format!("it takes root and {program}"));
-            return None;
-        }
-        if !ran(Command::new("mount").args(["-o", options]).arg(&image).arg(&root)) {
-            skipped("it takes a loop device and the file system's driver");
-            return None;
-        }
-        Some(Self(root))
-    }
-}
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 /// Rewrites a file right after an add, several times. Whether that comes within one tick of the file system's clock is up
@@ -70,14 +41,14 @@ fn rewrite_after_adds(sandbox: &Sandbox, set_back: &[bool]) {
 #[test]
 fn a_file_rewritten_in_the_second_of_the_add_is_read_again_where_clocks_count_seconds() {
     let sandbox = Sandbox::new();
-    let Some(_image) = Image::mount(&sandbox, "mkfs.ext4", &["-q", "-I", "128"], "loop") else { return };
+    let Some(_image) = LoopMount::new(&sandbox, "disk", &["mkfs.ext4", "-q", "-I", "128"], &["mount"]) else { return };
     rewrite_after_adds(&sandbox, &[false, true]);
 }
 
 #[test]
 fn a_file_rewritten_in_the_second_of_the_add_is_read_again_on_fat() {
     let sandbox = Sandbox::new();
-    let Some(_image) = Image::mount(&sandbox, "mkfs.vfat", &[], "loop") else { return };
+    let Some(_image) = LoopMount::new(&sandbox, "disk", &["mkfs.vfat"], &["mount"]) else { return };
     // It has no change time of its own.
     rewrite_after_adds(&sandbox, &[false]);
 }
