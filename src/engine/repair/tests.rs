@@ -16,7 +16,7 @@ fn repair(store_under_test: &TestStore) -> RepairReport {
 }
 
 /// What is lost for good when snapshots are: the files in them are no longer known of.
-fn told(store_under_test: &TestStore, key: &Key) -> bool {
+fn is_listed(store_under_test: &TestStore, key: &Key) -> bool {
     store_under_test.open().snapshot_ids().unwrap().contains(&key.0)
 }
 
@@ -54,7 +54,7 @@ fn nothing_that_could_be_had_is_lost_and_adding_again_heals(kind: Kind) {
         let unreadable = store_under_test
             .files
             .keys()
-            .filter(|key| told(&store_under_test, key) && !after.contains(*key))
+            .filter(|key| is_listed(&store_under_test, key) && !after.contains(*key))
             .cloned()
             .collect();
         assert_eq!(lost, unreadable, "{story}");
@@ -67,7 +67,7 @@ fn nothing_that_could_be_had_is_lost_and_adding_again_heals(kind: Kind) {
 
         store_under_test.add_again();
         let expected: BTreeSet<Key> =
-            store_under_test.files.keys().filter(|key| told(&store_under_test, key)).cloned().collect();
+            store_under_test.files.keys().filter(|key| is_listed(&store_under_test, key)).cloned().collect();
         healed += expected.len() - after.len();
         assert_eq!(store_under_test.readable(), expected, "{story}");
         let healed_store = store_under_test.verify(Depth::Full);

@@ -18,7 +18,7 @@ impl Coordination for LocalStorage {
     fn begin(&self) -> Result<Box<dyn Session>> {
         let lease = self.lease()?;
         let pending = Coordination::pending(self)?.known()?;
-        Ok(Box::new(LocalSession { storage: self.clone(), pending, _lease: lease }))
+        Ok(Box::new(LocalSession { storage: self.clone(), pending, _held: Held::Lease(lease) }))
     }
 
     /// Also makes durable what earlier processes did: a repair does not look again at what an earlier one mended.
@@ -29,11 +29,8 @@ impl Coordination for LocalStorage {
             exclusive_lock => Some(exclusive_lock?),
         };
         self.settle_all()?;
-        Ok(Box::new(LocalRepair {
-            storage: self.clone(),
-            pending: PendingDeletes::default(),
-            _exclusive_lock: exclusive_lock,
-        }))
+        let _held = Held::ExclusiveLock(exclusive_lock);
+        Ok(Box::new(LocalSession { storage: self.clone(), pending: PendingDeletes::default(), _held }))
     }
 
     fn remove(&self, snapshots: &[SnapshotId]) -> Result<()> {
@@ -124,12 +121,22 @@ pub(crate) fn read_record(storage: &dyn Storage, record: &Listed) -> Result<Pend
     PendingDeletes::parse(&bytes).map_err(|flaw| flaw.in_object(&name, 0))
 }
 
-/// An add, an import or an export.
+/// An add, an import, an export or a repair.
 #[derive(Debug)]
 struct LocalSession {
     storage: LocalStorage,
     pending: PendingDeletes,
-    _lease: Lease,
+    _held: Held,
+}
+
+/// What keeps a gc from deleting while a session lasts.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held until it is dropped")]
+enum Held {
+    /// Of whatever adds: a gc waits for it.
+    Lease(Lease),
+    /// Of a repair: no gc begins. `None` where there are no locks, and so no gc.
+    ExclusiveLock(Option<ExclusiveLock>),
 }
 
 impl Session for LocalSession {
@@ -141,30 +148,7 @@ impl Session for LocalSession {
         &self.pending
     }
 
-    /// A snapshot was visible, durably, as soon as it was written.
-    fn commit(&self, _: &[SnapshotId]) -> Result<()> {
-        Ok(())
-    }
-}
-
-/// A repair.
-#[derive(Debug)]
-struct LocalRepair {
-    storage: LocalStorage,
-    pending: PendingDeletes,
-    _exclusive_lock: Option<ExclusiveLock>,
-}
-
-impl Session for LocalRepair {
-    fn storage(&self) -> &dyn Storage {
-        &self.storage
-    }
-
-    fn pending(&self) -> &PendingDeletes {
-        &self.pending
-    }
-
-    /// Each change was durable as it was made.
+    /// Each change was visible and durable as soon as it was made.
     fn commit(&self, _: &[SnapshotId]) -> Result<()> {
         Ok(())
     }
