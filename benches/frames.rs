@@ -10,9 +10,9 @@
 
 use std::io::Read;
 
-use seamstore::format::frame::FrameHeader;
-use seamstore::format::id::PackId;
-use seamstore::pack::{Codec, Filter, FrameDecoder, FrameEncoder, FrameSettings};
+use seamstore::entry::PackId;
+use seamstore::internals::format::frame::FrameHeader;
+use seamstore::internals::pack::frame::{Codec, Filter, FrameDecoder, FrameEncoder, FrameSettings};
 
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");

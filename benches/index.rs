@@ -11,9 +11,9 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use seamstore::format::directory::{ChunkEntry, Directory};
-use seamstore::format::id::{ChunkId, PackId};
-use seamstore::index::{Index, IndexOptions, Kept};
+use seamstore::entry::{ChunkId, PackId};
+use seamstore::internals::format::directory::{ChunkEntry, Directory};
+use seamstore::internals::index::{Index, IndexOptions, Kept};
 
 const CHUNKS_PER_PACK: u64 = 4096;
 const ASKED: u64 = 2_000_000;

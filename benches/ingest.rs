@@ -11,13 +11,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use seamstore::engine::add::AddRequest;
-use seamstore::engine::control::Control;
-use seamstore::engine::{Settings, Store};
-use seamstore::format::directory::{ChunkEntry, Directory};
-use seamstore::format::id::{ChunkId, PackId};
-use seamstore::format::name::ObjectName;
-use seamstore::format::pack::{Trailer, header};
+use seamstore::Control;
+use seamstore::entry::{ChunkId, PackId};
+use seamstore::internals::format::directory::{ChunkEntry, Directory};
+use seamstore::internals::format::name::ObjectName;
+use seamstore::internals::format::pack::{Trailer, header};
+use seamstore::request::AddRequest;
+use seamstore::{Store, request::Settings};
 
 const CHUNKS_PER_FRAME: u64 = 17;
 const FRAMES_PER_PACK: u64 = 1000;
@@ -76,7 +76,7 @@ struct Cost {
 /// What one add costs, from opening the store to the snapshot and the index on the disk.
 fn add(root: &Path, file: &Path) -> Cost {
     let (clock, before) = (Instant::now(), processors());
-    let request = AddRequest { paths: vec![PathBuf::from(file)], reread: true, threads: 2, ..AddRequest::default() };
+    let request = AddRequest::default().paths(vec![PathBuf::from(file)]).reread(true).threads(2);
     let report = Store::open(root).unwrap().add(&request, &Control::default()).unwrap();
     assert!(report.totals.new_bytes * 10 > report.totals.logical_bytes * 6, "{report:?}");
     Cost { clock: clock.elapsed(), processors: processors() - before }

@@ -14,14 +14,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use seamstore::chunk::adversarial::{random, split_mix};
-use seamstore::chunk::seams::chunk_file;
 use seamstore::chunk::{Profile, cut_points};
-use seamstore::format::directory::{ChunkEntry, Directory};
-use seamstore::format::id::{ChunkId, PackId};
-use seamstore::index::{Index, IndexOptions};
-use seamstore::pack::{Codec, FrameDecoder, FrameEncoder, FrameSettings};
-use seamstore::{AddRequest, Control, GetRequest, Selector, Settings, Store};
+use seamstore::entry::{ChunkId, PackId};
+use seamstore::internals::chunk::adversarial::{random, split_mix};
+use seamstore::internals::chunk::seams::chunk_file;
+use seamstore::internals::format::directory::{ChunkEntry, Directory};
+use seamstore::internals::index::{Index, IndexOptions};
+use seamstore::internals::pack::frame::{Codec, FrameDecoder, FrameEncoder, FrameSettings};
+use seamstore::request::{AddRequest, GetRequest, Selector, Settings};
+use seamstore::{Control, Store};
 
 const MIB: usize = 1 << 20;
 
@@ -158,12 +159,12 @@ fn add_and_get(c: &mut Criterion) {
 
 fn add(store: &Store, path: &Path, reread: bool, threads: usize) {
     let paths: Vec<PathBuf> = vec![path.to_owned()];
-    let request = AddRequest { paths, reread, memory_bytes: 256 * MIB, threads, ..AddRequest::default() };
+    let request = AddRequest::default().paths(paths).reread(reread).memory_bytes(256 * MIB).threads(threads);
     store.add(&request, &Control::default()).unwrap();
 }
 
 fn get(store: &Store, path: &Path, to: &Path, threads: usize) {
     let (path, snapshot) = (path.to_owned(), Selector::Latest);
-    let request = GetRequest { path, snapshot, threads, memory_bytes: 256 * MIB, ..GetRequest::default() };
+    let request = GetRequest::default().path(path).snapshot(snapshot).threads(threads).memory_bytes(256 * MIB);
     store.get(&request, to, &Control::default()).unwrap();
 }

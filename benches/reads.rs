@@ -17,8 +17,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use seamstore::pack::{Codec, FrameSettings};
-use seamstore::{AddRequest, Control, Profile, Reader, Selector, Settings, Store};
+use seamstore::chunk::Profile;
+use seamstore::request::{AddRequest, Codec, FrameSettings, Selector, Settings};
+use seamstore::{Control, Reader, Store};
 
 const SIZES: std::ops::Range<u64> = 5_000..9_000;
 const ROUNDS: usize = 5;
@@ -43,13 +44,8 @@ fn main() {
             for frame_kib in [256, 16, 32, 64, 128, 512, 1024] {
                 let root = work.path().join("store");
                 let frames = FrameSettings::new(codec, FrameSettings::default().level(), frame_kib << 10).unwrap();
-                let store = Store::init(&root, Settings { profile: Profile::default(), frames }).unwrap();
-                let request = AddRequest {
-                    paths: vec![folder.clone()],
-                    memory_bytes: 256 << 20,
-                    threads: 2,
-                    ..AddRequest::default()
-                };
+                let store = Store::init(&root, Settings::default().profile(Profile::default()).frames(frames)).unwrap();
+                let request = AddRequest::default().paths(vec![folder.clone()]).memory_bytes(256 << 20).threads(2);
                 store.add(&request, &Control::default()).unwrap();
                 let stored = measure(&name, &store, at_256);
                 at_256.get_or_insert(stored);

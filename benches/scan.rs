@@ -10,7 +10,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use gearhash::{DEFAULT_TABLE, Hasher};
-use seamstore::chunk::scan::{Hit, HitKind, Masks, Scanner, WINDOW};
+use seamstore::internals::chunk::scan::{Hit, HitKind, Masks, Scanner, WINDOW};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;

@@ -15,10 +15,10 @@
 
 use std::time::{Duration, Instant};
 
-use seamstore::chunk::finder::{Finder, Span};
-use seamstore::chunk::seams::{Stitcher, scan_segment, spans_at};
-use seamstore::chunk::{Profile, adversarial, cut_points};
-use seamstore::format::id::ChunkId;
+use seamstore::entry::ChunkId;
+use seamstore::internals::chunk::finder::{Finder, Span};
+use seamstore::internals::chunk::seams::{Stitcher, scan_segment, spans_at};
+use seamstore::internals::chunk::{Profile, adversarial, cut_points};
 
 const WORKERS: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 

@@ -14,8 +14,10 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use seamstore::engine::add::AddReport;
-use seamstore::{Control, Label, Labelling, Settings, Store, Writer, WriterOptions};
+use seamstore::entry::Label;
+use seamstore::report::AddReport;
+use seamstore::request::{Labelling, Settings, WriterOptions};
+use seamstore::{Control, Store, Writer};
 
 /// Threads that read files. Workers that cut, hash and compress are the writer's own.
 const READERS: usize = 4;
@@ -26,13 +28,12 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 /// named in the report.
 pub fn compress(store: &Path, tree: &Path, control: Arc<Control>) -> Outcome<AddReport> {
     let store = Store::open_or_init(store, Settings::default())?;
-    let labels = Labelling {
-        // Every entry is labelled with where it comes from, packages with what they are, and logs by a rule.
-        all: vec![Label::new("source", tree.to_string_lossy())?],
-        rules: vec!["*.log type=log".parse()?],
-        detect_types: true,
-    };
-    let writer = store.writer(WriterOptions { labels, control, ..WriterOptions::default() })?;
+    // Every entry is labelled with where it comes from, packages with what they are, and logs by a rule.
+    let labels = Labelling::default()
+        .all([Label::new("source", tree.to_string_lossy())?])
+        .rules(["*.log type=log".parse()?])
+        .detect_types(true);
+    let writer = store.writer(WriterOptions::default().labels(labels).control(control))?;
     // A bounded queue of paths, and threads that open and read them. Entries reach the writer in any order.
     let (paths, found) = sync_channel::<PathBuf>(1024);
     let found = Mutex::new(found);

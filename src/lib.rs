@@ -8,7 +8,7 @@
 //! ```text
 //! walk     what is on disk, in snapshot order                      ingest
 //! cut      where chunks end; big files by many workers at once     chunk
-//! name     each chunk by the BLAKE3 of its bytes                   format::id
+//! name     each chunk by the BLAKE3 of its bytes                   format
 //! dedup    is it in the store already?                             index
 //! frame    new chunks, compressed together                         pack
 //! pack     frames, with a directory at the end: durable            pack, storage
@@ -17,10 +17,11 @@
 //! ```
 //!
 //! and out again, by [`Store::get`] and [`Store::read`], the same road back: snapshot, recipe, index, frames, chunks
-//! checked against their ids, bytes at their places ([`restore`]).
+//! checked against their ids, bytes at their places (`restore`).
 //!
 //! ```
-//! use seamstore::{AddRequest, Control, GetRequest, Selector, Settings, Store};
+//! use seamstore::request::{AddRequest, GetRequest, Selector, Settings};
+//! use seamstore::{Control, Store};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let folder = tempfile::tempdir()?;
 //! let file = folder.path().join("notes.txt");
@@ -29,12 +30,12 @@
 //! let store = Store::open_or_init(&folder.path().join("store"), Settings::default())?;
 //! let control = Control::default();
 //! let request =
-//!     AddRequest { paths: vec![file.clone()], tags: vec!["first".to_owned()], ..AddRequest::default() };
+//!     AddRequest::default().paths(vec![file.clone()]).tags(vec!["first".to_owned()]);
 //! let report = store.add(&request, &control)?;
 //! assert_eq!((report.totals.files, report.totals.new_bytes), (1, 11));
 //!
 //! // A path is asked for as it was given.
-//! let wanted = GetRequest { path: file, snapshot: Selector::Latest, ..GetRequest::default() };
+//! let wanted = GetRequest::default().path(file).snapshot(Selector::Latest);
 //! let mut bytes = Vec::new();
 //! store.read(&wanted, Some(0..5), &mut bytes, "memory".as_ref(), &control)?;
 //! assert_eq!(bytes, b"found");
@@ -52,7 +53,7 @@
 //! # Cut points alone
 //!
 //! [`chunk`] is of use without any store. However a file is chunked, whole, read by read, or in parallel, the cuts are
-//! those of [`chunk::rule`]:
+//! those of the rule, which `docs/design.md` states:
 //!
 //! ```
 //! use seamstore::chunk::{Chunker, Profile, cut_points, cut_points_parallel};
@@ -66,7 +67,7 @@
 //!
 //! # The layers
 //!
-//! Imports point down only. What stands between bars never imports its neighbours; they meet in [`engine`].
+//! Imports point down only. What stands between bars never imports its neighbours; they meet in `engine`.
 //!
 //! ```text
 //! cli  →  engine  →  archive | arrays | chunk | pack | index | catalog | ingest | restore  →  storage  →  format
@@ -75,28 +76,74 @@
 //! Every module begins with the question it answers and the invariant it keeps. `docs/design.md` in the repository has
 //! the words, a table for every byte of a store, and the nine invariants by the numbers that modules cite.
 
-pub mod archive;
-pub mod arrays;
-pub mod catalog;
+#![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports, reason = "the program uses them"))]
+#![cfg_attr(not(feature = "internals"), allow(unreachable_pub, reason = "`internals` shows what is `pub` in a room"))]
+
+mod archive;
+mod arrays;
+mod catalog;
 pub mod chunk;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
-pub mod engine;
-pub mod error;
-pub mod format;
-pub mod index;
-pub mod ingest;
-pub mod pack;
-pub mod restore;
-pub mod storage;
+mod engine;
+mod error;
+mod format;
+mod index;
+mod ingest;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
+mod pack;
+mod restore;
+mod storage;
 #[cfg(test)]
 mod testing;
 
-pub use chunk::Profile;
-pub use engine::add::{AddReport, AddRequest, Archives, Writer, WriterOptions};
+pub use catalog::snapshot::Snapshot;
+pub use engine::Store;
+pub use engine::add::Writer;
 pub use engine::control::Control;
-pub use engine::get::{GetReport, GetRequest, Selector};
-pub use engine::labels::{LabelRule, Labelling};
-pub use engine::reader::{Reader, ReaderOptions};
-pub use engine::{Settings, Store};
+pub use engine::reader::Reader;
 pub use error::{Error, Result};
-pub use format::label::{Label, LabelFilter, Labels};
+
+/// What a snapshot has: entries, their paths and labels, and the ids of what is stored.
+pub mod entry {
+    pub use crate::catalog::snapshot::{Counts, Entries, Root, SnapshotInfo};
+    pub use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity, NotAnEntryPath, Xattr};
+    pub use crate::format::id::{ChunkId, NotAnId, PackId, RecipeId, RecipesFileId, SnapshotId};
+    pub use crate::format::label::{Label, LabelFilter, Labels, NotALabel};
+    pub use crate::format::name::{ObjectKind, ObjectName};
+}
+
+/// How an operation is asked for. Each request has defaults, and a method for each thing that can be chosen.
+pub mod request {
+    pub use crate::engine::Settings;
+    pub use crate::engine::add::{AddRequest, Archives, WriterOptions};
+    pub use crate::engine::bundle::BundleExport;
+    pub use crate::engine::export::{ExportRequest, Hdf5Layout, Hdf5Options};
+    pub use crate::engine::gc::GcRequest;
+    pub use crate::engine::get::{GetRequest, Selector};
+    pub use crate::engine::labels::{LabelRule, Labelling, NotARule};
+    pub use crate::engine::reader::ReaderOptions;
+    pub use crate::engine::repair::RepairRequest;
+    pub use crate::engine::verify::{Depth, VerifyRequest};
+    pub use crate::pack::frame::{Codec, FrameSettings};
+}
+
+/// What an operation did, and what it met.
+pub mod report {
+    pub use crate::engine::add::{AddReport, AddTotals, ClockBehind, Problem};
+    pub use crate::engine::bundle::{BundleExportReport, BundleImportReport};
+    pub use crate::engine::export::ExportReport;
+    pub use crate::engine::gc::GcReport;
+    pub use crate::engine::get::{GetReport, Loss};
+    pub use crate::engine::remove::RmReport;
+    pub use crate::engine::repair::{RepairReport, RepairedPack, RepairedRecipes, RepairedSnapshot};
+    pub use crate::engine::stats::{
+        DedupStats, ExtensionStats, GroupChunks, GroupPart, GroupStats, HistogramBucket, MetadataStats, SnapshotStats,
+    };
+    pub use crate::engine::verify::{Damage, LostFile, VerifyReport};
+    pub use crate::engine::{RebuiltIndex, SnapshotList, SnapshotSummary, UnreadableSnapshot};
+    pub use crate::storage::bundle::BundleFlaw;
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use rustix::process::Signal;
-use seamstore::format::id::ChunkId;
+use seamstore::entry::ChunkId;
 
 use crate::support::{Sandbox, noise};
 use crate::system::{Mount, files_below, signal, wait_until};

@@ -151,9 +151,9 @@ fn what_would_change_a_bundle_is_refused_and_says_what_to_do() {
     assert!(std::fs::read(sandbox.path("all.bundle")).unwrap() == before);
     // The library, too.
     let store = seamstore::Store::open(&sandbox.path("all.bundle")).unwrap();
-    let writer = store.writer(seamstore::WriterOptions::default());
+    let writer = store.writer(seamstore::request::WriterOptions::default());
     assert!(matches!(writer, Err(seamstore::Error::ReadOnly { .. })), "{writer:?}");
-    let reader = store.reader(&seamstore::Selector::Latest).unwrap();
+    let reader = store.reader(&seamstore::request::Selector::Latest).unwrap();
     let paths: Vec<_> = reader.paths().map(Path::to_owned).collect();
     let path = paths.iter().find(|path| path.ends_with("below/text")).unwrap();
     assert_eq!(reader.read(path).unwrap(), "one\n".repeat(5_000).as_bytes());

@@ -9,15 +9,16 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use seamstore::catalog::objects::{decode_objects, encode_objects};
-use seamstore::engine::bundle::BundleExport;
-use seamstore::engine::verify::{Depth, VerifyReport, VerifyRequest};
-use seamstore::format::bundle::{BundleId, ObjectPlace};
-use seamstore::format::id::{PackId, SnapshotId};
-use seamstore::format::name::{ObjectKind, ObjectName};
-use seamstore::storage::bundle::{BundleFile, BundleWriter, find};
-use seamstore::storage::disk::SystemDisk;
-use seamstore::{AddRequest, Control, Error, GetRequest, Selector, Store};
+use seamstore::entry::{PackId, SnapshotId};
+use seamstore::internals::catalog::objects::{decode_objects, encode_objects};
+use seamstore::internals::format::bundle::{BundleId, ObjectPlace};
+use seamstore::internals::format::name::{ObjectKind, ObjectName};
+use seamstore::internals::storage;
+use seamstore::internals::storage::bundle::{BundleFile, BundleWriter, find};
+use seamstore::internals::storage::disk::SystemDisk;
+use seamstore::report::VerifyReport;
+use seamstore::request::{AddRequest, BundleExport, Depth, GetRequest, Selector, VerifyRequest};
+use seamstore::{Control, Error, Store};
 
 use crate::every_byte::make_store;
 use crate::support::{noise, tree_fingerprint};
@@ -43,12 +44,7 @@ impl Case {
         let one = std::fs::read(&bundle).unwrap();
         std::fs::create_dir(folder.path().join("more")).unwrap();
         std::fs::write(folder.path().join("more/file"), noise(7, 5_000)).unwrap();
-        let request = AddRequest {
-            paths: vec![folder.path().join("more")],
-            memory_bytes: 64 << 20,
-            threads: 1,
-            ..AddRequest::default()
-        };
+        let request = AddRequest::default().paths(vec![folder.path().join("more")]).memory_bytes(64 << 20).threads(1);
         store.add(&request, &Control::default()).unwrap();
         export();
         let both = std::fs::read(&bundle).unwrap();
@@ -67,13 +63,11 @@ impl Case {
 
     /// Fails unless the tree of the first snapshot comes out right, or what does not is said not to. Whether it is whole.
     fn get(&self, store: &Store, story: &str) -> bool {
-        let request = GetRequest {
-            path: self.path("tree"),
-            snapshot: Selector::Id(self.first.to_hex()),
-            memory_bytes: 64 << 20,
-            threads: 1,
-            ..GetRequest::default()
-        };
+        let request = GetRequest::default()
+            .path(self.path("tree"))
+            .snapshot(Selector::Id(self.first.to_hex()))
+            .memory_bytes(64 << 20)
+            .threads(1);
         let out = self.path("out");
         let is_whole = match store.get(&request, &out, &Control::default()) {
             Ok(report) => report.losses.is_empty(),
@@ -105,7 +99,7 @@ impl Case {
 }
 
 fn verify(store: &Store, depth: Depth) -> VerifyReport {
-    store.verify(&VerifyRequest { depth, threads: 1 }, &Control::default()).unwrap()
+    store.verify(&VerifyRequest::default().depth(depth).threads(1), &Control::default()).unwrap()
 }
 
 #[test]
@@ -293,7 +287,7 @@ fn nothing_is_cut_off_that_may_be_a_generation() {
 /// A bundle of these objects whose index is what `forge` makes of the right one.
 fn forged(path: &Path, store: &Store, forge: &dyn Fn(&mut Vec<ObjectPlace>) -> Option<Vec<u8>>) {
     let _ = std::fs::remove_file(path);
-    let storage = store.storage();
+    let storage = storage(store);
     let mut writer = BundleWriter::create(Arc::new(SystemDisk::PRIVATE), path, BundleId([5; 16])).unwrap();
     let kinds = [ObjectKind::Pack, ObjectKind::Recipes, ObjectKind::Snapshot];
     let listed = kinds.into_iter().flat_map(|kind| storage.list(kind).unwrap());

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use proptest::prelude::*;
-use seamstore::chunk::{Profile, cut_points, rule};
+use seamstore::internals::chunk::{Profile, cut_points, rule};
+use seamstore::internals::sample_profiles;
 
 use crate::chunk_data::{split_mix, text};
 
@@ -21,7 +22,7 @@ fn pinned(cuts: &[u64]) -> String {
 fn the_cut_points_of_every_profile_are_the_golden_ones() {
     let golden = include_str!("golden/cuts.txt");
     let mut found = String::new();
-    for profile in Profile::samples() {
+    for profile in sample_profiles() {
         for (name, bytes) in
             [("random", split_mix(0, 1_000_000)), ("text", text(0, 1_000_000)), ("zeros", vec![0; 300_001])]
         {
@@ -35,7 +36,7 @@ fn the_cut_points_of_every_profile_are_the_golden_ones() {
 
 #[test]
 fn small_files_are_cut_by_the_rule_at_every_length() {
-    for profile in Profile::samples() {
+    for profile in sample_profiles() {
         let bytes = split_mix(3, profile.min_bytes() + 200);
         let edges = (0..200).chain(profile.min_bytes().saturating_sub(70)..profile.min_bytes() + 200);
         for length in edges {
@@ -47,7 +48,7 @@ fn small_files_are_cut_by_the_rule_at_every_length() {
 
 #[test]
 fn every_constant_byte_is_cut_at_the_maximum() {
-    for profile in Profile::samples().into_iter().filter(|p| !p.name().starts_with("fastcdc")) {
+    for profile in sample_profiles().into_iter().filter(|p| !p.name().starts_with("fastcdc")) {
         for byte in 0..=255 {
             let max = profile.max_bytes();
             let bytes = vec![byte; 2 * max + 1];

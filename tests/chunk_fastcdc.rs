@@ -4,7 +4,7 @@
 
 use fastcdc::v2020::{FastCDC, Normalization};
 use proptest::prelude::*;
-use seamstore::chunk::{Profile, cut_points, rule};
+use seamstore::internals::chunk::{Profile, cut_points, rule};
 
 use crate::chunk_cuts::mixed_bytes;
 use crate::chunk_data::split_mix;

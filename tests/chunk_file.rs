@@ -4,9 +4,10 @@
 
 use std::io;
 
-use seamstore::chunk::seams::{ReadAt, chunk_file};
 use seamstore::chunk::{Profile, cut_points};
-use seamstore::format::id::ChunkId;
+use seamstore::entry::ChunkId;
+use seamstore::internals::chunk::seams::{ReadAt, chunk_file};
+use seamstore::internals::sample_profiles;
 
 use crate::chunk_data::split_mix;
 
@@ -15,7 +16,7 @@ fn every_profile_gives_the_serial_chunks_and_their_hashes() {
     let mut random = split_mix(41, 6_000_001);
     random.extend(vec![0; 3_000_000]);
     random.extend(split_mix(42, 2_000_000));
-    for profile in Profile::samples() {
+    for profile in sample_profiles() {
         for bytes in [&random[..], &random[..70_000], &[7], &[]] {
             let chunks = chunk_file(bytes, bytes.len() as u64, &profile, ChunkId::of).unwrap();
             let mut start = 0;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use seamstore::chunk::script::Case;
+use seamstore::internals::chunk::script::Case;
 
 use crate::chunk_data::{next_split_mix, split_mix};
 

@@ -3,16 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use proptest::prelude::*;
-use seamstore::chunk::finder::Finder;
-use seamstore::chunk::seams::{Stitcher, scan_segment, spans_at};
-use seamstore::chunk::{Profile, cut_points, cut_points_parallel, cut_points_parallel_at};
+use seamstore::chunk::{cut_points, cut_points_parallel};
+use seamstore::internals::chunk::finder::Finder;
+use seamstore::internals::chunk::seams::{Stitcher, cut_points_parallel_at, scan_segment, spans_at};
+use seamstore::internals::sample_profiles;
 
 use crate::chunk_cuts::{mixed_bytes, small_profile};
 use crate::chunk_data::{next_split_mix, split_mix, text};
 
 #[test]
 fn every_profile_at_many_segment_counts() {
-    for profile in Profile::samples() {
+    for profile in sample_profiles() {
         for bytes in [split_mix(31, 1_000_001), text(32, 1_000_000), vec![0; 300_000]] {
             let serial = cut_points(&bytes, &profile);
             for segments in [1, 2, 3, 7, 16, 64] {
@@ -40,7 +41,7 @@ fn every_seek_point_of_a_short_file() {
 
 #[test]
 fn a_segment_at_every_byte_and_segments_past_the_end() {
-    for profile in Profile::samples() {
+    for profile in sample_profiles() {
         let bytes = split_mix(34, 400);
         let every: Vec<usize> = (0..1000).collect();
         assert_eq!(cut_points_parallel_at(&bytes, &profile, &every), cut_points(&bytes, &profile));
@@ -53,7 +54,7 @@ fn a_segment_at_every_byte_and_segments_past_the_end() {
 #[test]
 fn ordinary_data_certifies_soon_and_workers_hand_out_all_chunks_but_the_seams() {
     let bytes = split_mix(35, 8_000_000);
-    for profile in Profile::samples().into_iter().filter(|profile| profile.average_bytes() <= 65_536) {
+    for profile in sample_profiles().into_iter().filter(|profile| profile.average_bytes() <= 65_536) {
         let finder = Finder::new(profile);
         let serial = cut_points(&bytes, &profile);
         let seeks: Vec<usize> = (1..4).map(|i| i * 2_000_000).collect();

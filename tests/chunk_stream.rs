@@ -6,6 +6,7 @@ use std::io::{self, Read};
 
 use proptest::prelude::*;
 use seamstore::chunk::{Chunker, Profile, cut_points};
+use seamstore::internals::sample_profiles;
 
 use crate::chunk_cuts::{mixed_bytes, small_profile};
 use crate::chunk_data::split_mix;
@@ -44,7 +45,7 @@ fn pieces<'a>(bytes: &'a [u8], sizes: &[usize]) -> Pieces<'a> {
 #[test]
 fn read_sizes_do_not_move_cuts_in_any_profile() {
     let bytes = split_mix(21, 9_000_001);
-    for profile in Profile::samples() {
+    for profile in sample_profiles() {
         let expected = cut_points(&bytes, &profile);
         for sizes in [&[usize::MAX][..], &[1 << 16], &[4095], &[0, 100_003, 1, 0, 0, 70_000]] {
             assert_eq!(Chunker::new(pieces(&bytes, sizes), &profile).cut_points().unwrap(), expected, "{profile}");

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use seamstore::chunk::{Profile, cut_points};
-use seamstore::format::xet::{XetHash, XetNode, file_hash};
+use seamstore::internals::format::xet::{XetHash, XetNode, file_hash};
 
 use crate::chunk_data::split_mix;
 

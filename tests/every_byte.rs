@@ -11,9 +11,9 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use seamstore::engine::verify::{Depth, VerifyRequest};
-use seamstore::pack::frame::{Codec, FrameSettings};
-use seamstore::{AddRequest, Control, Error, GetRequest, Selector, Settings, Store};
+use seamstore::internals::pack::frame::{Codec, FrameSettings};
+use seamstore::request::{AddRequest, Depth, GetRequest, Selector, Settings, VerifyRequest};
+use seamstore::{Control, Error, Store};
 
 use crate::support::{noise, tree_fingerprint};
 use crate::system::files_below;
@@ -31,12 +31,11 @@ pub(crate) fn make_store(folder: &Path) -> BTreeMap<PathBuf, String> {
     std::fs::write(tree.join("empty"), b"").unwrap();
     std::fs::write(tree.join("small"), b"one chunk").unwrap();
     symlink("small", tree.join("link")).unwrap();
-    let settings = Settings {
-        profile: "gear-4096".parse().unwrap(),
-        frames: FrameSettings::new(Codec::Zstd, 3, 16 << 10).unwrap(),
-    };
+    let settings = Settings::default()
+        .profile("gear-4096".parse().unwrap())
+        .frames(FrameSettings::new(Codec::Zstd, 3, 16 << 10).unwrap());
     let store = Store::init(&folder.join("store"), settings).unwrap();
-    let request = AddRequest { paths: vec![tree.clone()], memory_bytes: 64 << 20, threads: 1, ..AddRequest::default() };
+    let request = AddRequest::default().paths(vec![tree.clone()]).memory_bytes(64 << 20).threads(1);
     let report = store.add(&request, &Control::default()).unwrap();
     assert_eq!(report.problems, []);
     tree_fingerprint(&tree)
@@ -89,9 +88,9 @@ impl Flipped<'_> {
             Err(error) => panic!("{story}: {error}"),
         };
         let control = Control::default();
-        let verify = |depth| store.verify(&VerifyRequest { depth, threads: 1 }, &control).unwrap();
+        let verify = |depth| store.verify(&VerifyRequest::default().depth(depth).threads(1), &control).unwrap();
         let report = verify(Depth::Stored);
-        let names_it = |damages: &[seamstore::engine::verify::Damage]| {
+        let names_it = |damages: &[seamstore::report::Damage]| {
             damages.iter().any(|damage| Path::new(&damage.object.path()) == object)
         };
         assert!(names_it(&report.damages), "{story}: {:?}", report.damages);
@@ -102,13 +101,11 @@ impl Flipped<'_> {
         self.counts.found_quickly.fetch_add(usize::from(!quick.damages.is_empty()), Ordering::Relaxed);
 
         let out = self.root.parent().unwrap().join("out");
-        let request = GetRequest {
-            path: self.tree.to_owned(),
-            snapshot: Selector::Latest,
-            memory_bytes: 64 << 20,
-            threads: 1,
-            ..GetRequest::default()
-        };
+        let request = GetRequest::default()
+            .path(self.tree.to_owned())
+            .snapshot(Selector::Latest)
+            .memory_bytes(64 << 20)
+            .threads(1);
         let restored = match store.get(&request, &out, &control) {
             Ok(report) => report.losses.is_empty(),
             Err(Error::Damaged { .. } | Error::NotFound { .. } | Error::FormatVersion { .. }) => false,

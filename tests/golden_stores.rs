@@ -48,7 +48,7 @@ fn listing(root: &Path) -> String {
         let kind = stat.file_type();
         let content = if kind.is_file() {
             let bytes = std::fs::read(&path).unwrap();
-            format!("file {} {}", bytes.len(), seamstore::format::id::ChunkId::of(&bytes).to_hex())
+            format!("file {} {}", bytes.len(), seamstore::entry::ChunkId::of(&bytes).to_hex())
         } else if kind.is_symlink() {
             format!("symlink to {}", escaped(std::fs::read_link(&path).unwrap().as_os_str().as_bytes()))
         } else if kind.is_fifo() {

@@ -5,9 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use seamstore::Store;
-use seamstore::catalog::snapshot::{Snapshot, SnapshotInfo, SnapshotWriter};
-use seamstore::format::id::SnapshotId;
-use seamstore::format::name::ObjectName;
+use seamstore::entry::SnapshotId;
+use seamstore::internals::catalog::snapshot::SnapshotWriter;
+use seamstore::internals::format::name::ObjectName;
+use seamstore::internals::{open_snapshot, storage};
 
 use crate::support::{Sandbox, skipped};
 
@@ -18,14 +19,15 @@ const IN_2040: i64 = 2_208_988_800_000_000_000;
 fn at_time(sandbox: &Sandbox, time_ns: i64) -> String {
     let store = Store::open(&sandbox.path(".store")).unwrap();
     let newest = store.snapshots().unwrap().remove(0);
-    let snapshot = Snapshot::open(store.storage(), newest.id).unwrap();
-    let mut writer = SnapshotWriter::begin(store.storage().writer().unwrap()).unwrap();
+    let snapshot = open_snapshot(storage(&store), newest.id).unwrap();
+    let mut writer = SnapshotWriter::begin(storage(&store).writer().unwrap()).unwrap();
     for entry in snapshot.entries() {
         writer.push(&entry.unwrap()).unwrap();
     }
-    let info = SnapshotInfo { time_ns, ..snapshot.info().clone() };
+    let mut info = snapshot.info().clone();
+    info.time_ns = time_ns;
     let written = writer.finish(info).unwrap();
-    store.storage().delete(&ObjectName::Snapshot(newest.id)).unwrap();
+    storage(&store).delete(&ObjectName::Snapshot(newest.id)).unwrap();
     written.id.to_hex()
 }
 

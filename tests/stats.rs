@@ -242,7 +242,7 @@ fn listings() {
     assert_eq!((&entry["kind"], &entry["size"]), (&"file".into(), &5.into()));
     assert_eq!(entry["mode"].as_u64().unwrap() & 0o7777, 0o4750);
     assert_eq!(entry["mtime_ns"], 1_700_000_000_123_456_789_i64);
-    assert_eq!(entry["chunk"], seamstore::format::id::ChunkId::of(b"12345").to_hex());
+    assert_eq!(entry["chunk"], seamstore::entry::ChunkId::of(b"12345").to_hex());
     assert_eq!(entries[3]["link_target"]["path"], "other\u{7}");
     assert_eq!(entries[4].get("chunk").or(entries[4].get("recipe")), None, "no bytes, no chunk");
     // A path that is no text has its bytes beside it.

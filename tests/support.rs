@@ -160,7 +160,7 @@ pub(crate) fn tree_fingerprint(root: &Path) -> BTreeMap<PathBuf, String> {
 }
 
 fn blake3_hex(bytes: &[u8]) -> String {
-    seamstore::format::id::ChunkId::of(bytes).to_hex()
+    seamstore::entry::ChunkId::of(bytes).to_hex()
 }
 
 /// Fails with the first entry that differs.

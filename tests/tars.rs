@@ -507,7 +507,8 @@ fn an_exported_tar_is_the_tree_and_always_the_same() {
 
 #[test]
 fn a_reader_has_members_and_archives() {
-    use seamstore::{Selector, Store};
+    use seamstore::Store;
+    use seamstore::request::Selector;
     let sandbox = Sandbox::new();
     odd_tree(&sandbox);
     let mut made = Vec::new();

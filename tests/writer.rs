@@ -6,10 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use seamstore::format::entry::{Entry, EntryKind};
-use seamstore::{
-    AddRequest, Control, Error, GetRequest, Label, Labelling, Selector, Settings, Store, Writer, WriterOptions,
-};
+use seamstore::entry::{Entry, EntryKind, Label};
+use seamstore::request::{AddRequest, GetRequest, Labelling, Selector, Settings, WriterOptions};
+use seamstore::{Control, Error, Store, Writer};
 
 use crate::compress_walk;
 use crate::support::{Sandbox, assert_same_tree, noise};
@@ -20,7 +19,7 @@ fn store(sandbox: &Sandbox) -> Store {
 }
 
 fn options() -> WriterOptions {
-    WriterOptions { memory_bytes: 32 << 20, threads: 2, ..WriterOptions::default() }
+    WriterOptions::default().memory_bytes(32 << 20).threads(2)
 }
 
 fn file(writer: &Writer, path: &str) -> Entry {
@@ -28,7 +27,7 @@ fn file(writer: &Writer, path: &str) -> Entry {
 }
 
 fn read(store: &Store, path: &str) -> seamstore::Result<Vec<u8>> {
-    let request = GetRequest { path: path.into(), snapshot: Selector::Latest, ..GetRequest::default() };
+    let request = GetRequest::default().path(path).snapshot(Selector::Latest);
     let mut bytes = Vec::new();
     store.read(&request, None, &mut bytes, Path::new("memory"), &Control::default())?;
     Ok(bytes)
@@ -58,7 +57,7 @@ fn entries_of_many_threads_in_any_order_come_out_in_that_of_a_snapshot() {
     let done = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&done);
     let control = Arc::new(Control::with_callback(move |entries, _| seen.store(entries, Ordering::Relaxed)));
-    let writer = store.writer(WriterOptions { control: Arc::clone(&control), ..options() }).unwrap();
+    let writer = store.writer(options().control(Arc::clone(&control))).unwrap();
     // Long files too, several at once, whose parts take turns.
     let large: Vec<Vec<u8>> = (0..4).map(|n| noise(n, 21_000_000 + n as usize)).collect();
     std::thread::scope(|scope| {
@@ -103,7 +102,7 @@ fn entries_of_many_threads_in_any_order_come_out_in_that_of_a_snapshot() {
 
     // The same bytes on disk are the same chunks: it is the same engine.
     sandbox.write("again", &large[2]);
-    let request = AddRequest { paths: vec![sandbox.path("again")], ..AddRequest::default() };
+    let request = AddRequest::default().paths(vec![sandbox.path("again")]);
     assert_eq!(store.add(&request, &Control::default()).unwrap().totals.new_bytes, 0);
 }
 
@@ -138,7 +137,16 @@ fn rows_of_many_runs_are_merged_and_a_path_given_twice_is_found_wherever() {
 fn what_no_tree_has_is_named_and_nothing_is_committed() {
     let sandbox = Sandbox::new();
     let store = store(&sandbox);
-    let link = |writer: &Writer| Entry { link_target: b"x".to_vec(), ..writer.entry("a", EntryKind::Symlink).unwrap() };
+    let link = |writer: &Writer| {
+        let mut link = writer.entry("a", EntryKind::Symlink).unwrap();
+        link.link_target = b"x".to_vec();
+        link
+    };
+    let wrong_mode = |writer: &Writer| {
+        let mut entry = file(writer, "a");
+        entry.mode = 0o100_644;
+        entry
+    };
     type Give = fn(&Writer);
     let cases: [(Give, &str, &str); 3] = [
         (|w| w.add_bytes(file(w, "a"), vec![]).unwrap(), "a/b/c", "above it, was given as something else"),
@@ -166,7 +174,7 @@ fn what_no_tree_has_is_named_and_nothing_is_committed() {
     refused(writer.add_bytes(link(&writer), vec![]));
     refused(writer.add_entry(file(&writer, "a")));
     refused(writer.add_entry(writer.entry("a", EntryKind::Symlink).unwrap()));
-    refused(writer.add_bytes(Entry { mode: 0o100_644, ..file(&writer, "a") }, vec![]));
+    refused(writer.add_bytes(wrong_mode(&writer), vec![]));
     writer.add_entry(link(&writer)).unwrap();
     assert_eq!(writer.finish().unwrap().totals.others, 1);
     assert_eq!(store.snapshots().unwrap().len(), 1);
@@ -218,7 +226,7 @@ fn a_writer_that_is_dropped_leaves_nothing_but_packs() {
     let store = store(&sandbox);
     for bytes in [0, 1000, 100_000_000] {
         let control = Arc::new(Control::default());
-        let writer = store.writer(WriterOptions { control: Arc::clone(&control), ..options() }).unwrap();
+        let writer = store.writer(options().control(Arc::clone(&control))).unwrap();
         if bytes > 0 {
             writer.add(file(&writer, "a"), noise(1, bytes).as_slice()).unwrap();
         }
@@ -238,7 +246,7 @@ fn a_writer_that_is_stopped_says_so_and_keeps_what_it_packed() {
     let sandbox = Sandbox::new();
     let store = store(&sandbox);
     let control = Arc::new(Control::default());
-    let writer = store.writer(WriterOptions { control: Arc::clone(&control), ..options() }).unwrap();
+    let writer = store.writer(options().control(Arc::clone(&control))).unwrap();
     let bytes = noise(1, 9_000_000);
     writer.add(file(&writer, "a"), bytes.as_slice()).unwrap();
     control.stop();
@@ -258,7 +266,7 @@ fn a_writer_that_is_stopped_says_so_and_keeps_what_it_packed() {
 fn a_store_that_cannot_be_written_ends_the_writer_with_its_reason() {
     let sandbox = Sandbox::new();
     let store = store(&sandbox);
-    assert!(matches!(store.writer(WriterOptions { memory_bytes: 1 << 20, ..options() }), Err(Error::Usage(_))));
+    assert!(matches!(store.writer(options().memory_bytes(1 << 20)), Err(Error::Usage(_))));
     let writer = store.writer(options()).unwrap();
     writer.add_bytes(file(&writer, "first"), b"first".to_vec()).unwrap();
     // Where temporary files should be, there is a file now.
@@ -283,14 +291,16 @@ fn an_entrys_own_labels_count_most() {
     let sandbox = Sandbox::new();
     let store = store(&sandbox);
     let label = |text: &str| text.parse::<Label>().unwrap();
-    let labels = Labelling {
-        all: vec![label("source=api")],
-        rules: vec!["*.whl type=python".parse().unwrap()],
-        detect_types: true,
+    let labels = Labelling::default()
+        .all(vec![label("source=api")])
+        .rules(vec!["*.whl type=python".parse().unwrap()])
+        .detect_types(true);
+    let writer = store.writer(options().labels(labels)).unwrap();
+    let own = |path: &str, own: &[&str]| {
+        let mut entry = file(&writer, path);
+        entry.labels = own.iter().map(|text| label(text)).collect();
+        entry
     };
-    let writer = store.writer(WriterOptions { labels, ..options() }).unwrap();
-    let own =
-        |path: &str, own: &[&str]| Entry { labels: own.iter().map(|t| label(t)).collect(), ..file(&writer, path) };
     writer.add_bytes(own("d/a.jar", &[]), b"PK\x03\x04".to_vec()).unwrap();
     writer.add(own("d/long.jar", &[]), [b"PK\x03\x04".as_slice(), &noise(1, 5_000_000)].concat().as_slice()).unwrap();
     writer.add_bytes(own("d/a.whl", &["source=own", "own=1"]), b"PK\x03\x04".to_vec()).unwrap();

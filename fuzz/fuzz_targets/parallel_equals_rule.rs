@@ -6,7 +6,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use seamstore::chunk::script::Case;
+use seamstore::internals::chunk::script::Case;
 
 fuzz_target!(|script: &[u8]| {
     if let Err(difference) = Case::from_script(script).check() {

@@ -44,7 +44,7 @@ pub enum Owner {
 }
 
 /// Finds the id of a name. `None` if nobody has the name.
-pub type IdOfName = fn(Owner, &str) -> Option<u32>;
+pub(super) type IdOfName = fn(Owner, &str) -> Option<u32>;
 
 /// An entry of a list; ordered as the kernel demands it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

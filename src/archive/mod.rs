@@ -17,7 +17,7 @@ mod xattrs;
 #[cfg(test)]
 mod tests;
 
-pub use acl::{IdOfName, Owner};
+pub use acl::Owner;
 pub use framing::{Findings, Framing, Input, Step};
 pub use header::{BLOCK_BYTES, begins_tar};
 pub use write::{END_MARK, append_headers, padding};

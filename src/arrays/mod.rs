@@ -8,6 +8,7 @@
 
 #[cfg(feature = "hdf5")]
 pub mod hdf5;
+#[cfg(any(test, feature = "hdf5"))]
 pub mod links;
 pub mod npy;
 #[cfg(feature = "hdf5")]

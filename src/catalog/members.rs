@@ -153,14 +153,8 @@ impl Members {
 
     /// How many members there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.starts.last().copied().unwrap_or_default()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// For each member the bytes of skeleton before its content, and of content.
@@ -187,7 +181,7 @@ impl Members {
 
     /// All members in order, each with its row.
     pub fn iter(&self) -> impl Iterator<Item = Result<(usize, Member)>> {
-        (0..self.len()).map(|row| Ok((row, self.get(row)?)))
+        (0..self.count()).map(|row| Ok((row, self.get(row)?)))
     }
 }
 
@@ -231,7 +225,7 @@ mod tests {
             (0..count).for_each(|n| writer.push(&member(n)).unwrap());
             assert_eq!(writer.count(), count);
             let members = Members::read(RecipeId([7; 32]), writer.finish().unwrap()).unwrap();
-            assert_eq!(members.len() as u64, count);
+            assert_eq!(members.count() as u64, count);
             for found in members.iter() {
                 let (row, found) = found.unwrap();
                 assert_eq!(found, member(row as u64));

@@ -161,7 +161,8 @@ impl<'s> RecipesFile<'s> {
     /// [`KeptRecipes`].
     ///
     /// # Errors
-    /// [`Error::Damaged`] if there is no such place, or what is there is no recipe.
+    /// [`Error::Damaged`] if there is no such place, or what is there is not a recipe.
+    #[cfg(any(test, feature = "internals"))]
     pub fn read(&self, place: RecipePlace) -> Result<(RecipeId, Vec<Piece>)> {
         self.batch(place.batch)?.recipe(place.row)
     }
@@ -177,7 +178,7 @@ impl<'s> RecipesFile<'s> {
     pub fn for_each(&self, mut each: impl FnMut(RecipePlace, RecipeId, Vec<Piece>) -> Result<()>) -> Result<()> {
         for batch in 0..self.batch_count() {
             let recipes = self.batch(batch)?;
-            for row in 0..recipes.len() {
+            for row in 0..recipes.count() {
                 let (id, pieces) = recipes.recipe(row)?;
                 each(RecipePlace { batch, row }, id, pieces)?;
             }
@@ -212,14 +213,8 @@ pub struct Recipes {
 impl Recipes {
     /// How many recipes there are.
     #[must_use]
-    pub fn len(&self) -> u32 {
+    pub fn count(&self) -> u32 {
         u32::try_from(self.columns.rows()).unwrap_or(u32::MAX)
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The recipe in a row: its id and its pieces, which hash to that id.

@@ -119,12 +119,6 @@ impl SnapshotWriter {
         Ok(text_bytes)
     }
 
-    /// What was pushed so far.
-    #[must_use]
-    pub fn counts(&self) -> &Counts {
-        &self.counts
-    }
-
     /// Makes the snapshot durable and visible: the commit. `info.counts` and `info.label_keys` are replaced by what was
     /// pushed.
     pub fn finish(self, info: SnapshotInfo) -> Result<WrittenSnapshot> {

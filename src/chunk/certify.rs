@@ -159,6 +159,7 @@ impl LiveSet {
 }
 
 /// The first certified cut of a worker that starts at `seek` and sees these hits of `seek..end`, ascending.
+#[cfg(test)]
 #[must_use]
 pub fn certify(seek: u64, end: u64, sizes: Sizes, hits: impl IntoIterator<Item = (u64, Passes)>) -> Option<u64> {
     let mut live = LiveSet::new(seek, sizes);

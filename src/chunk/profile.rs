@@ -82,6 +82,7 @@ const GEAR_AVERAGE: u32 = 16 << 10;
 
 /// Parameters, or a name, that make no profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BadProfile {
     /// The average of a gear profile.
     #[error("the average chunk must be a power of two from 4096 to 1048576 bytes, not {0}")]
@@ -163,7 +164,7 @@ impl Profile {
     ///
     /// # Errors
     /// [`BadProfile`] where the crate has no meaning for the parameters: each size within the crate's bounds and even
-    /// (it tests positions in pairs), in order, and the maximum at most [`CHUNK_BYTES_MAX`], this format's bound.
+    /// (it tests positions in pairs), in order, and the maximum at most 4 MiB, this format's bound.
     pub fn fastcdc(min: u32, average: u32, max: u32, level: u8) -> Result<Self, BadProfile> {
         let even_within = |what, found: u32, least: usize, most: usize| {
             let (least, most) = (least as u32, most as u32);
@@ -198,7 +199,7 @@ impl Profile {
 
     /// The three lengths.
     #[must_use]
-    pub const fn sizes(&self) -> Sizes {
+    pub(crate) const fn sizes(&self) -> Sizes {
         self.sizes
     }
 
@@ -210,11 +211,11 @@ impl Profile {
 
     /// From this length on loose hits end a chunk; in bytes.
     #[must_use]
-    pub const fn normal_bytes(&self) -> usize {
+    pub(crate) const fn normal_bytes(&self) -> usize {
         self.sizes.normal as usize
     }
 
-    /// No chunk is longer; in bytes, at most [`CHUNK_BYTES_MAX`].
+    /// No chunk is longer; in bytes, at most 4 MiB.
     #[must_use]
     pub const fn max_bytes(&self) -> usize {
         self.sizes.max as usize
@@ -244,7 +245,7 @@ impl Profile {
 
     /// When the hash begins, and which byte a hit belongs to.
     #[must_use]
-    pub const fn warmth(&self) -> Warmth {
+    pub(crate) const fn warmth(&self) -> Warmth {
         match self.family {
             Family::Gear { .. } | Family::Xet => Warmth::Full,
             Family::FastCdc { .. } => Warmth::Restarting,
@@ -253,7 +254,7 @@ impl Profile {
 
     /// What each byte adds to the hash.
     #[must_use]
-    pub fn table(&self) -> &'static Table {
+    pub(crate) fn table(&self) -> &'static Table {
         match self.family {
             Family::Gear { .. } | Family::Xet => &gearhash::DEFAULT_TABLE,
             Family::FastCdc { .. } => fastcdc_table(),
@@ -270,7 +271,7 @@ impl Profile {
 
     /// One of each kind: what tests, benches and the checker go through.
     #[must_use]
-    pub fn samples() -> Vec<Self> {
+    pub(crate) fn samples() -> Vec<Self> {
         let names = [
             "default",
             "gear-4096",

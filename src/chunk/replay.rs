@@ -19,6 +19,7 @@ pub struct Replay<I: Iterator<Item = (u64, Passes)>> {
 
 impl<I: Iterator<Item = (u64, Passes)>> Replay<I> {
     /// Over these hits, ascending.
+    #[cfg(test)]
     pub fn new(hits: I, sizes: Sizes) -> Self {
         Self::with_full_from(hits, sizes, sizes.min())
     }

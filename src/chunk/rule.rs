@@ -16,7 +16,9 @@
 //! *Restarting*: `c` is a hit when the gear hash of the bytes from `b+min` to `c` **inclusive** passes. Where `n - b` is
 //! odd, `n - 1` is not tested: the `fastcdc` crate tests positions in pairs and leaves the odd one out.
 
-use super::profile::{Profile, Sizes, Warmth};
+#[cfg(test)]
+use super::profile::Sizes;
+use super::profile::{Profile, Warmth};
 use super::scan::WINDOW;
 
 /// The end of the chunk of `data` that begins at `start`; `data.len()` if `start` is not before it.
@@ -68,6 +70,7 @@ pub struct Passes {
 }
 
 /// The same rule over an abstract set of hits: the end of the chunk that begins at `start` in a file of `n` bytes.
+#[cfg(test)]
 #[must_use]
 pub fn next_cut_of_hits(start: u64, sizes: Sizes, n: u64, passes: impl Fn(u64) -> Passes) -> u64 {
     let end = n.min(start + sizes.max());
@@ -81,6 +84,7 @@ pub fn next_cut_of_hits(start: u64, sizes: Sizes, n: u64, passes: impl Fn(u64) -
 }
 
 /// All cut points over an abstract set of hits.
+#[cfg(test)]
 #[must_use]
 pub fn cut_points_of_hits(sizes: Sizes, n: u64, passes: impl Fn(u64) -> Passes) -> Vec<u64> {
     let mut cuts = Vec::new();

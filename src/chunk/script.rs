@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 
 use super::adversarial::{hit_window, random};
 use super::profile::Profile;
-use super::{cut_points, cut_points_parallel_at, rule};
+use super::seams::cut_points_parallel_at;
+use super::{cut_points, rule};
 
 /// Profiles with small chunks, so that short files have many; and the larger ones, seldom.
 const PROFILES: [&str; 12] = [

@@ -1,4 +1,4 @@
-//! The command line: parse, check, run, report, exit. One file per subcommand; [`report`] alone prints.
+//! The command line: parse, check, run, report, exit. One file per subcommand; `report` alone prints.
 
 mod add;
 mod bundle;

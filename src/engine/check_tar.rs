@@ -29,6 +29,7 @@ const PART_BYTES_MAX: usize = 255;
 
 /// What was found in a tar. All sizes in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct TarCheck {
     /// Whether it begins with a tar's header.
     pub is_tar: bool,
@@ -56,6 +57,7 @@ pub struct TarCheck {
 
 /// Members of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Kinds {
     /// Regular files.
     pub files: u64,
@@ -77,6 +79,7 @@ pub struct Kinds {
 
 /// Files of a size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct SizeBucket {
     /// Larger than half of this, and at most this large; 0 for empty files.
     pub up_to_bytes: u64,
@@ -88,6 +91,7 @@ pub struct SizeBucket {
 
 /// Names of a sort.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Sort {
     /// How many.
     pub count: u64,
@@ -97,6 +101,7 @@ pub struct Sort {
 
 /// Names that need care.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Names {
     /// That begin with `/`.
     pub absolute: Sort,
@@ -114,6 +119,7 @@ pub struct Names {
 
 /// What adding the tar would bring.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Dedup {
     /// Chunks of what members hold.
     pub chunks: u64,

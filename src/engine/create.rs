@@ -46,15 +46,33 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::init`].
-    pub fn init_on(disk: Arc<dyn Disk>, root: &Path, settings: Settings) -> Result<Self> {
+    pub(crate) fn init_on(disk: Arc<dyn Disk>, root: &Path, settings: Settings) -> Result<Self> {
         Self::init_as(disk, root, &new_config(settings)?)
+    }
+
+    /// Makes a store in this process's memory. It ends with its last clone.
+    ///
+    /// ```
+    /// use seamstore::Store;
+    /// use seamstore::request::Settings;
+    /// # fn main() -> seamstore::Result<()> {
+    /// let store = Store::in_memory(Settings::default())?;
+    /// assert!(store.snapshots()?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system gives no random bytes for the store's id.
+    pub fn in_memory(settings: Settings) -> Result<Self> {
+        Self::init_with(Backend::in_memory(), CacheDirectory::none(), settings)
     }
 
     /// Makes a store that is kept anywhere. What can be made again is kept in `caches`.
     ///
     /// # Errors
     /// [`Error::Exists`] if there is one already; the backend's.
-    pub fn init_with(backend: Backend, caches: CacheDirectory, settings: Settings) -> Result<Self> {
+    pub(crate) fn init_with(backend: Backend, caches: CacheDirectory, settings: Settings) -> Result<Self> {
         match backend.storage().put_if_absent(&ObjectName::Config, &new_config(settings)?.to_bytes())? {
             Put::Created => Self::open_with(backend, caches),
             Put::Present => Err(Error::Exists { path: backend.location().join(ObjectName::Config.path()) }),
@@ -87,7 +105,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open_or_init`].
-    pub fn open_or_begin(root: &Path, settings: Settings) -> Result<(Self, Option<NewStore>)> {
+    pub(crate) fn open_or_begin(root: &Path, settings: Settings) -> Result<(Self, Option<NewStore>)> {
         match Self::open(root) {
             Err(Error::NotAStore { .. }) => {}
             opened => return opened.map(|store| (store, None)),
@@ -106,7 +124,7 @@ impl Store {
 
     /// Removes a store that this process made and that holds nothing, with the directories made for it. Says whether it
     /// did: a store that somebody adds to stays, and so does one that holds anything.
-    pub fn unmake(&self, new: &NewStore) -> bool {
+    pub(crate) fn unmake(&self, new: &NewStore) -> bool {
         self.sweep();
         let _ = self.drop_index();
         let removed = self.coordination().unmake().unwrap_or_default();

@@ -28,13 +28,33 @@ const GLOB_BYTES_MAX: usize = 4 << 10;
 /// Which labels entries get.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Labelling {
+    pub(crate) all: Vec<Label>,
+    pub(crate) rules: Vec<LabelRule>,
+    pub(crate) detect_types: bool,
+}
+
+impl Labelling {
     /// Labels of every entry. Of two with one key, the later counts.
-    pub all: Vec<Label>,
+    #[must_use]
+    pub fn all(mut self, all: impl IntoIterator<Item = Label>) -> Self {
+        self.all = all.into_iter().collect();
+        self
+    }
+
     /// Labels by path. Later rules win.
-    pub rules: Vec<LabelRule>,
+    #[must_use]
+    pub fn rules(mut self, rules: impl IntoIterator<Item = LabelRule>) -> Self {
+        self.rules = rules.into_iter().collect();
+        self
+    }
+
     /// Whether files that name and first bytes show to be packages get a label `type`: `wheel`, `crate`, `npm`, `jar`,
     /// `deb` or `rpm`. The snapshot then has that column, even if no file is a package.
-    pub detect_types: bool,
+    #[must_use]
+    pub fn detect_types(mut self, detect_types: bool) -> Self {
+        self.detect_types = detect_types;
+        self
+    }
 }
 
 /// A label for the entries whose paths match a glob.
@@ -50,6 +70,7 @@ pub struct LabelRule {
 
 /// Why something is no rule.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NotARule {
     /// Glob and label are not told apart.
     #[error(

@@ -47,6 +47,7 @@ pub use snapshots::{SnapshotList, SnapshotSummary, UnreadableSnapshot};
 
 /// What a new store is made with.
 #[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
 pub struct Settings {
     /// How files are cut.
     pub profile: Profile,
@@ -54,8 +55,25 @@ pub struct Settings {
     pub frames: FrameSettings,
 }
 
+impl Settings {
+    /// How files are cut.
+    #[must_use]
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// How chunks are compressed.
+    #[must_use]
+    pub fn frames(mut self, frames: FrameSettings) -> Self {
+        self.frames = frames;
+        self
+    }
+}
+
 /// What an index was rebuilt from.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct RebuiltIndex {
     /// How big it is.
     pub statistics: IndexStatistics,
@@ -88,7 +106,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub fn open_on(disk: Arc<dyn Disk>, root: &Path) -> Result<Self> {
+    pub(crate) fn open_on(disk: Arc<dyn Disk>, root: &Path) -> Result<Self> {
         let (backend, caches) = backend::backend_at(disk, root)?;
         Self::open_with(backend, caches)
     }
@@ -97,7 +115,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub fn open_with(backend: Backend, caches: CacheDirectory) -> Result<Self> {
+    pub(crate) fn open_with(backend: Backend, caches: CacheDirectory) -> Result<Self> {
         let storage = backend.storage();
         let size = match storage.size(&ObjectName::Config) {
             Ok(size) => size,
@@ -156,7 +174,7 @@ impl Store {
 
     /// Where its objects are.
     #[must_use]
-    pub fn storage(&self) -> &dyn Storage {
+    pub(crate) fn storage(&self) -> &dyn Storage {
         self.backend.storage()
     }
 
@@ -211,7 +229,7 @@ impl Store {
     ///
     /// # Errors
     /// A pack's directory is damaged, or the store cannot be listed.
-    pub fn chunk_index(&self) -> Result<ChunkIndex<'_>> {
+    pub(crate) fn chunk_index(&self) -> Result<ChunkIndex<'_>> {
         ChunkIndex::open(self)
     }
 

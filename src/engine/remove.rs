@@ -14,6 +14,7 @@ use crate::format::name::ObjectName;
 
 /// What `rm` did, or in a dry run would do.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct RmReport {
     /// The snapshots that were removed.
     pub snapshots: BTreeSet<SnapshotId>,
@@ -39,7 +40,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::remove`] and [`Store::gc`].
-    pub fn rehearse_remove(&self, prefixes: &[String], max_waste: f64, control: &Control) -> Result<RmReport> {
+    pub(crate) fn rehearse_remove(&self, prefixes: &[String], max_waste: f64, control: &Control) -> Result<RmReport> {
         let report = self.removal(prefixes)?;
         let without = report.snapshots.clone();
         let request = GcRequest { dry_run: true, max_waste, no_wait: true, without };

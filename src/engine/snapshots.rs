@@ -10,10 +10,12 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::Path;
 
 use super::Store;
 use super::chunk_index::listed;
-use crate::catalog::snapshot::{SnapshotInfo, read_info};
+use super::get::{Resolved, Selector};
+use crate::catalog::snapshot::{Snapshot, SnapshotInfo, read_info};
 use crate::error::{Error, Result, chain};
 use crate::format::id::SnapshotId;
 use crate::format::name::{ObjectKind, ObjectName};
@@ -21,6 +23,7 @@ use crate::storage::Storage;
 
 /// A snapshot, as a list of snapshots shows it.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct SnapshotSummary {
     /// Its id.
     pub id: SnapshotId,
@@ -30,6 +33,7 @@ pub struct SnapshotSummary {
 
 /// A snapshot that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UnreadableSnapshot {
     /// Its id.
     pub id: SnapshotId,
@@ -41,6 +45,7 @@ pub struct UnreadableSnapshot {
 
 /// All snapshots of a store.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
 pub struct SnapshotList {
     /// Those that can be read, the newest first.
     pub snapshots: Vec<SnapshotSummary>,
@@ -84,9 +89,40 @@ impl Store {
     /// All snapshots, the newest first, and those that cannot be read.
     ///
     /// # Errors
-    /// As [`SnapshotList::of`].
+    /// [`Error::Io`] if the store cannot be listed, or nothing can be read because the process may open no more files.
     pub fn snapshot_list(&self) -> Result<SnapshotList> {
         SnapshotList::of(self.storage())
+    }
+
+    /// Opens a snapshot to list what is in it. Without a path to go by, [`Selector::NewestWithPath`] is the newest.
+    ///
+    /// ```
+    /// use seamstore::request::{AddRequest, Selector, Settings};
+    /// use seamstore::{Control, Store};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # std::fs::write(folder.path().join("notes.txt"), "found again")?;
+    /// let store = Store::open_or_init(&folder.path().join("store"), Settings::default())?;
+    /// store.add(&AddRequest::default().paths([folder.path().join("notes.txt")]), &Control::default())?;
+    ///
+    /// let snapshot = store.snapshot(&Selector::Latest)?;
+    /// let sizes: Vec<u64> = snapshot.entries().map(|entry| Ok(entry?.size)).collect::<seamstore::Result<_>>()?;
+    /// assert_eq!((snapshot.len(), sizes), (1, vec![11]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoSnapshots`] if the store has none; [`Error::NotFound`] if no snapshot has this id; [`Error::Usage`] if
+    /// several ids begin with the digits of [`Selector::Id`]; [`Error::Damaged`] or [`Error::Io`] if the snapshot, or one
+    /// that may be newer, cannot be read.
+    pub fn snapshot(&self, selector: &Selector) -> Result<Snapshot<'_>> {
+        let Resolved { snapshot, passed_over, .. } = self.resolve(Path::new(""), selector)?;
+        match passed_over.first() {
+            // Which snapshot is the newest is unknown.
+            Some(unreadable) => Snapshot::open(self.storage(), unreadable.id).map(|_| snapshot),
+            None => Ok(snapshot),
+        }
     }
 
     /// All snapshots, the newest first.
@@ -137,7 +173,7 @@ impl SnapshotList {
 
     /// The snapshot with the latest time, if that is later than this one.
     #[must_use]
-    pub fn later_than(&self, time_ns: i64) -> Option<&SnapshotSummary> {
+    pub(crate) fn later_than(&self, time_ns: i64) -> Option<&SnapshotSummary> {
         let latest = self.snapshots.iter().max_by_key(|summary| summary.info.time_ns);
         latest.filter(|summary| summary.info.time_ns > time_ns)
     }

@@ -27,6 +27,7 @@ use crate::pack::reader::read_directory;
 
 /// Everything `dedup-stats` reports. All sizes in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct DedupStats {
     /// Bytes of all files of all snapshots.
     pub logical_bytes: u64,
@@ -70,6 +71,7 @@ pub struct DedupStats {
 
 /// What records cost, against the budget of 90 bytes a chunk and 60 bytes a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct MetadataStats {
     /// Pack headers, directories and trailers, and frame headers.
     pub pack_bytes: u64,
@@ -87,6 +89,7 @@ pub struct MetadataStats {
 
 /// One snapshot's part.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct SnapshotStats {
     /// Its id.
     pub id: String,
@@ -108,6 +111,7 @@ pub struct SnapshotStats {
 
 /// Chunks of a length.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct HistogramBucket {
     /// Longer than half of this, and at most this long.
     pub up_to_bytes: u64,
@@ -119,6 +123,7 @@ pub struct HistogramBucket {
 
 /// Files of a kind, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ExtensionStats {
     /// The extension without its dot; empty for files without one.
     pub extension: String,

@@ -152,7 +152,10 @@ fn two_stores_of_one_id_never_share_a_cache() {
     let below = || CacheDirectory::below(caches.path());
     let add = |store: &Store, seed: u64| {
         std::fs::write(tree.path().join("file"), noise(seed, 100_000)).unwrap();
-        let request = crate::AddRequest { paths: vec![tree.path().to_owned()], ..crate::AddRequest::default() };
+        let request = crate::engine::add::AddRequest {
+            paths: vec![tree.path().to_owned()],
+            ..crate::engine::add::AddRequest::default()
+        };
         store.add(&request, &Control::default()).unwrap();
     };
     let store = Store::init_with(backend(&bucket), below(), Settings::default()).unwrap();
@@ -180,7 +183,10 @@ fn a_folder_has_its_caches_inside_unless_it_is_told_otherwise() {
     let backend = Backend::folder(crate::storage::LocalStorage::open(&root).unwrap());
     let store = Store::open_with(backend, CacheDirectory::below(&caches)).unwrap();
     std::fs::write(folder.path().join("file"), noise(1, 100_000)).unwrap();
-    let request = crate::AddRequest { paths: vec![folder.path().to_owned()], ..crate::AddRequest::default() };
+    let request = crate::engine::add::AddRequest {
+        paths: vec![folder.path().to_owned()],
+        ..crate::engine::add::AddRequest::default()
+    };
     let report = store.add(&request, &Control::default()).unwrap();
     // Neither the store nor its caches are in it.
     assert_eq!(report.totals.files, 1);

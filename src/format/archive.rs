@@ -121,7 +121,7 @@ pub struct ArchiveParts {
 impl ArchiveFooter {
     /// As it is stored.
     #[must_use]
-    pub fn to_bytes(&self) -> [u8; FOOTER_BYTES] {
+    pub fn to_bytes(self) -> [u8; FOOTER_BYTES] {
         let mut bytes = [0; FOOTER_BYTES];
         let numbers = [self.skeleton_bytes, self.original_bytes, self.table_bytes, self.members, self.archive_bytes];
         let fields = std::iter::once(MAGIC).chain(numbers.map(u64::to_le_bytes));

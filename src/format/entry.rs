@@ -159,7 +159,7 @@ impl EntryPath {
     }
 }
 
-/// As it is spelled, in double quotes: see [`super::spelling`].
+/// As it is spelled, in double quotes: the spelling that listings use.
 impl std::fmt::Debug for EntryPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", super::spelling::quoted(self))
@@ -195,7 +195,7 @@ pub enum Content {
     Chunk(ChunkId),
     /// The file is listed in this recipe.
     Recipe(RecipeId),
-    /// The file is an archive, put together from what is listed in this recipe: see [`super::archive`].
+    /// The file is an archive, put together from what is listed in this recipe.
     Archive(RecipeId, ArchiveForm),
 }
 
@@ -211,6 +211,7 @@ pub struct Xattr {
 /// Which file on which device an entry was, and when its inode last changed: how an unchanged file is known, and how
 /// hard links are found. All zero where unknown (standard input).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub struct Identity {
     /// The device number of the file system.
     pub device: u64,
@@ -230,6 +231,7 @@ impl AsRef<Entry> for Entry {
 
 /// One row of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Entry {
     /// Where it is in the snapshot.
     pub path: EntryPath,

@@ -43,6 +43,7 @@ pub(crate) const CHECKSUM_AT: usize = 20;
 
 /// How the payload of a frame is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Codec {
     /// Not at all.
     None,

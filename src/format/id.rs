@@ -15,7 +15,7 @@ macro_rules! id_type {
         impl $name {
             /// The id as 64 lower-case hexadecimal digits.
             #[must_use]
-            pub fn to_hex(&self) -> String {
+            pub fn to_hex(self) -> String {
                 blake3::Hash::from_bytes(self.0).to_hex().to_string()
             }
 

@@ -26,6 +26,7 @@ pub struct Label {
 
 /// Why something is no label.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NotALabel {
     /// There is no `=`.
     #[error("a label is written key=value, {} has no `=`", quoted(.0))]
@@ -68,8 +69,8 @@ pub enum NotALabel {
 impl Label {
     /// A label.
     ///
-    /// A key has 1 to [`LABEL_KEY_BYTES_MAX`] bytes, without white space, control characters and `=`; a value has 0 to
-    /// [`LABEL_VALUE_BYTES_MAX`] bytes, without control characters. Both are UTF-8.
+    /// A key has 1 to 64 bytes, without white space, control characters and `=`; a value has 0 to
+    /// 1024 bytes, without control characters. Both are UTF-8.
     ///
     /// # Errors
     /// [`NotALabel`] says which of these is broken.

@@ -11,7 +11,7 @@ use rustix::fs::{SeekFrom, seek};
 use rustix::io::{self, Errno};
 
 /// The shortest hole worth knowing, in bytes.
-pub const HOLE_BYTES_MIN: u64 = 64 << 10;
+pub(super) const HOLE_BYTES_MIN: u64 = 64 << 10;
 
 /// The parts of a file that hold data: see [`OpenFile::extents`](super::OpenFile::extents).
 ///

@@ -5,7 +5,6 @@
 //! open file.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{Advice, OFlags, fadvise, fstat, fstatfs};
@@ -30,7 +29,6 @@ const GENERATED: [i128; 8] =
 #[derive(Debug)]
 pub struct OpenFile {
     fd: OwnedFd,
-    disk: PathBuf,
     stat: Stat,
 }
 
@@ -60,19 +58,13 @@ impl OpenFile {
             // Advice: a file system that takes none is read all the same.
             let _ = fadvise(&fd, 0, None, Advice::Sequential);
         }
-        Ok(Self { fd, disk: found.disk.clone(), stat })
+        Ok(Self { fd, stat })
     }
 
     /// What the system said of it when it was opened.
     #[must_use]
     pub fn stat(&self) -> Stat {
         self.stat
-    }
-
-    /// Where it was found.
-    #[must_use]
-    pub fn disk(&self) -> &Path {
-        &self.disk
     }
 
     /// Fills `buffer` from `offset`; fewer bytes than asked for means the file ended there.

@@ -30,7 +30,6 @@ mod tests;
 
 use crate::error::Error;
 
-pub use extents::{Extents, HOLE_BYTES_MIN};
 pub use file::{Changed, OpenFile};
 pub use metadata::{Completed, Metadata};
 pub use owners::{id_of_group, id_of_user};
@@ -39,7 +38,7 @@ pub use roots::Root;
 pub use skippable::has_own_content;
 pub use stat::Stat;
 pub use stdin::{made_now, standard_input};
-pub use unpack::{MAGIC_BYTES, compression_of, unpack};
+pub use unpack::{compression_of, unpack};
 pub use walk::{Notice, Walk, WalkOptions, Walked, WalkedEntry};
 
 /// Whether an entry could not be read because it is not there any more.

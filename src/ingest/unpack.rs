@@ -13,9 +13,6 @@ const MAGICS: [(&[u8], Compression); 4] = [
     (b"BZh", Compression::Bzip2),
 ];
 
-/// So many bytes at a file's beginning tell.
-pub const MAGIC_BYTES: usize = 6;
-
 /// A window that a zstd file may ask for, as a power of two: what `zstd --long` makes, 128 MiB.
 const ZSTD_WINDOW_MAX: u32 = 27;
 /// The memory that an xz file may ask for, in KiB: its largest preset asks for 65 MiB.

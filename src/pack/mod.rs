@@ -16,10 +16,9 @@ pub mod reader;
 pub mod salvage;
 pub mod writer;
 
-pub use frame::{Codec, Filter, FrameDecoder, FrameEncoder, FrameSettings};
-pub use reader::{read_directory, read_frame};
-pub use salvage::{Lost, Salvage, SalvagedFrame, salvage};
-pub use writer::{PACK_BYTES_TARGET, PackWriter};
+pub use frame::FrameDecoder;
+pub use salvage::{Lost, salvage};
+pub use writer::PackWriter;
 
 #[cfg(test)]
 mod tests;

@@ -32,6 +32,7 @@ const PAGE_BYTES: usize = 4096;
 #[derive(Debug)]
 pub struct SalvagedFrame<'a> {
     /// Where it was found, in bytes from the start of the pack.
+    #[cfg_attr(not(any(test, feature = "internals")), expect(dead_code, reason = "only tests compare it"))]
     pub offset: u64,
     /// The frame as it is to be stored: what [`super::PackWriter::push_frame`] takes.
     pub encoded: &'a [u8],

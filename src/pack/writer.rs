@@ -100,6 +100,7 @@ impl<'s> PackWriter<'s> {
     ///
     /// # Errors
     /// The storage's; the pack is lost then.
+    #[cfg(any(test, feature = "internals"))]
     pub fn finish(self) -> Result<(PackId, Arc<Directory>)> {
         self.finish_unlike(&BTreeSet::new())
     }

@@ -26,12 +26,6 @@ pub struct FileTarget {
 }
 
 impl FileTarget {
-    /// Its path in the destination.
-    #[must_use]
-    pub fn path(&self) -> &EntryPath {
-        &self.path
-    }
-
     /// Writes all of `bytes` at `offset`. What is never written reads as zeros and takes no space.
     ///
     /// # Errors

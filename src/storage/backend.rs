@@ -46,16 +46,6 @@ impl Backend {
     }
 
     /// A bucket in this process's memory.
-    ///
-    /// ```
-    /// use seamstore::storage::{Backend, CacheDirectory};
-    /// use seamstore::{Settings, Store};
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let store = Store::init_with(Backend::in_memory(), CacheDirectory::none(), Settings::default())?;
-    /// assert!(store.snapshots()?.is_empty());
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn in_memory() -> Self {
         Self::bucket(Arc::new(MemoryBucket::new()), BucketOptions::default())

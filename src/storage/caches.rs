@@ -31,6 +31,7 @@ enum Place {
 
 impl CacheDirectory {
     /// Caches in a directory of this machine, which is made when it is needed; any number of stores may use it.
+    #[cfg_attr(not(any(test, feature = "internals")), expect(dead_code, reason = "remote stores will use it"))]
     #[must_use]
     pub fn below(directory: impl Into<PathBuf>) -> Self {
         Self { place: Place::Below(directory.into()), disk: Arc::new(SystemDisk::PRIVATE) }

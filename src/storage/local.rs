@@ -28,9 +28,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub(crate) use self::coordination::read_record;
-pub use self::lease::{Alone, ExclusiveLock, Lease};
 use self::writer::LocalWriter;
-use super::disk::{Disk, ReadFile, SystemDisk, WriteFile};
+#[cfg(test)]
+use super::disk::SystemDisk;
+use super::disk::{Disk, ReadFile, WriteFile};
 use super::{Listed, ObjectWriter, Put, Storage, fill};
 use crate::error::{Error, Result, same_error};
 use crate::format::name::{ObjectKind, ObjectName};
@@ -67,6 +68,7 @@ impl LocalStorage {
     ///
     /// # Errors
     /// [`Error::NotAStore`] if there is no such directory.
+    #[cfg(test)]
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         Self::open_on(Arc::new(SystemDisk::like(&root)), root)
@@ -76,6 +78,7 @@ impl LocalStorage {
     ///
     /// # Errors
     /// [`Error::NotAStore`] if something else is in the way; [`Error::Io`].
+    #[cfg(test)]
     pub fn create(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         Self::create_on(Arc::new(SystemDisk::like(&root)), root)

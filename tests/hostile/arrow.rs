@@ -13,12 +13,12 @@ use arrow_ipc::reader::FileReader;
 use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
 use arrow_ipc::{CompressionType, MetadataVersion};
 use arrow_schema::{DataType, SchemaRef};
-use seamstore::catalog::recipe::RecipesWriter;
-use seamstore::catalog::snapshot::{SnapshotInfo, SnapshotWriter};
-use seamstore::format::id::ChunkId;
-use seamstore::format::name::ObjectName;
-use seamstore::format::recipe::{Piece, recipe_id};
-use seamstore::storage::{MemoryStorage, Storage};
+use seamstore::entry::ChunkId;
+use seamstore::internals::catalog::recipe::RecipesWriter;
+use seamstore::internals::catalog::snapshot::{SnapshotInfo, SnapshotWriter};
+use seamstore::internals::format::name::ObjectName;
+use seamstore::internals::format::recipe::{Piece, recipe_id};
+use seamstore::internals::storage::{MemoryStorage, Storage};
 
 /// A recipe as a file has it; nothing about it need be true.
 #[derive(Debug, Clone)]

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use seamstore::format::config::StoreConfig;
-use seamstore::format::id::{ChunkId, RecipesFileId, SnapshotId};
-use seamstore::format::name::ObjectName;
-use seamstore::format::recipe::{Piece, recipe_id};
-use seamstore::pack::{Codec, FrameEncoder, FrameSettings};
-use seamstore::{Control, Error, GetReport, GetRequest, Selector, Store};
+use seamstore::entry::{ChunkId, RecipesFileId, SnapshotId};
+use seamstore::internals::format::config::StoreConfig;
+use seamstore::internals::format::name::ObjectName;
+use seamstore::internals::format::recipe::{Piece, recipe_id};
+use seamstore::internals::pack::frame::{Codec, FrameEncoder, FrameSettings};
+use seamstore::report::GetReport;
+use seamstore::request::{GetRequest, Selector};
+use seamstore::{Control, Error, Store};
 
 use super::arrow::{RecipeRow, Row, Words, recipes_file, snapshot_file};
 use super::pack::forge;
@@ -47,13 +49,7 @@ fn file(path: &str, pieces: &[Piece]) -> Row {
 }
 
 fn get(store: &Store, to: &Path) -> Result<GetReport, Error> {
-    let request = GetRequest {
-        path: "".into(),
-        snapshot: Selector::Latest,
-        threads: 2,
-        memory_bytes: 32 << 20,
-        ..GetRequest::default()
-    };
+    let request = GetRequest::default().snapshot(Selector::Latest).threads(2).memory_bytes(32 << 20);
     store.get(&request, to, &Control::default())
 }
 

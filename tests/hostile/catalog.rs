@@ -1,13 +1,13 @@
 //! Recipes files and snapshots: any bytes, any rows, lying buffers.
 
 use seamstore::Error;
-use seamstore::catalog::recipe::{KeptRecipes, RecipesFile};
-use seamstore::catalog::snapshot::{SalvagedRows, Snapshot, read_info};
-use seamstore::format::entry::EntryPath;
-use seamstore::format::id::{ChunkId, RecipesFileId, SnapshotId};
-use seamstore::format::name::ObjectName;
-use seamstore::format::recipe::{Piece, recipe_id};
-use seamstore::storage::MemoryStorage;
+use seamstore::entry::{ChunkId, EntryPath, RecipesFileId, SnapshotId};
+use seamstore::internals::catalog::recipe::{KeptRecipes, RecipesFile};
+use seamstore::internals::catalog::snapshot::{SalvagedRows, read_info};
+use seamstore::internals::format::name::ObjectName;
+use seamstore::internals::format::recipe::{Piece, recipe_id};
+use seamstore::internals::storage::MemoryStorage;
+use seamstore::internals::{open_snapshot, parent_cursor};
 
 use super::arrow::{RecipeRow, Row, Words, recipes_file, snapshot_file};
 use super::script::{Script, noise_at};
@@ -177,7 +177,7 @@ fn check_snapshot(bytes: &[u8], rows: Option<usize>) {
     if let Ok(salvaged) = SalvagedRows::open(&storage, id) {
         salvaged.for_each(&mut |_| Ok(())).unwrap();
     }
-    let snapshot = match Snapshot::open(&storage, id) {
+    let snapshot = match open_snapshot(&storage, id) {
         Ok(snapshot) => snapshot,
         Err(error) => return assert!(is_damage(&error) && rows.is_none(), "{error}"),
     };
@@ -195,7 +195,7 @@ fn check_snapshot(bytes: &[u8], rows: Option<usize>) {
         }
     }
     assert!(rows.is_none_or(|rows| rows == entries.len()));
-    let mut cursor = snapshot.parent_cursor();
+    let mut cursor = parent_cursor(&snapshot);
     for entry in entries.iter().take(30) {
         // Batches without rows, which nobody writes, may stand in the way of a search.
         for found in [snapshot.find(&entry.path), cursor.seek(&entry.path)] {

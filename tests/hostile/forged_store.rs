@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use seamstore::format::config::StoreConfig;
-use seamstore::format::id::{ChunkId, PackId, RecipesFileId, SnapshotId};
-use seamstore::format::name::ObjectName;
-use seamstore::format::recipe::{Piece, recipe_id};
+use seamstore::entry::{ChunkId, PackId, RecipesFileId, SnapshotId};
+use seamstore::internals::format::config::StoreConfig;
+use seamstore::internals::format::name::ObjectName;
+use seamstore::internals::format::recipe::{Piece, recipe_id};
 
 use super::arrow::{RecipeRow, Row, Words, recipes_file, snapshot_file};
 use super::catalog::lie;

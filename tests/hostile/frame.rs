@@ -1,10 +1,12 @@
 //! Frames: any bytes, forged ones whose checksum fits, and honest ones there and back.
 
 use seamstore::Error;
-use seamstore::format::FRAME_RAW_BYTES_MAX;
-use seamstore::format::frame::{FRAME_HEADER_BYTES, FRAME_MAGIC, FRAME_STORED_BYTES_MAX, FrameHeader, FrameView};
-use seamstore::format::id::{PackId, checksum};
-use seamstore::pack::{Codec, FrameDecoder, FrameEncoder, FrameSettings};
+use seamstore::internals::format::FRAME_RAW_BYTES_MAX;
+use seamstore::internals::format::frame::{
+    FRAME_HEADER_BYTES, FRAME_MAGIC, FRAME_STORED_BYTES_MAX, FrameHeader, FrameView,
+};
+use seamstore::internals::format::id::{PackId, checksum};
+use seamstore::internals::pack::frame::{Codec, FrameDecoder, FrameEncoder, FrameSettings};
 
 use super::script::Script;
 

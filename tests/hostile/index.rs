@@ -8,9 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use seamstore::Error;
-use seamstore::format::directory::{ChunkEntry, Directory};
-use seamstore::format::id::{ChunkId, PackId, RecipeId, RecipesFileId};
-use seamstore::index::{Index, IndexOptions, RecipeRow, StoreKey};
+use seamstore::entry::{ChunkId, PackId, RecipeId, RecipesFileId};
+use seamstore::internals::format::directory::{ChunkEntry, Directory};
+use seamstore::internals::index::{Index, IndexOptions, RecipeRow, StoreKey};
 
 use super::script::Script;
 

@@ -1,13 +1,14 @@
 //! Packs: directories that lie, trailers that point elsewhere, and what is salvaged of damaged ones.
 
 use seamstore::Error;
-use seamstore::format::directory::{ChunkEntry, Directory};
-use seamstore::format::frame::FrameView;
-use seamstore::format::id::{ChunkId, PackId};
-use seamstore::format::name::ObjectName;
-use seamstore::format::pack::{PACK_HEADER_BYTES, PACK_TRAILER_BYTES, Trailer, header};
-use seamstore::pack::{FrameDecoder, read_directory, read_frame, salvage};
-use seamstore::storage::MemoryStorage;
+use seamstore::entry::{ChunkId, PackId};
+use seamstore::internals::format::directory::{ChunkEntry, Directory};
+use seamstore::internals::format::frame::FrameView;
+use seamstore::internals::format::name::ObjectName;
+use seamstore::internals::format::pack::{PACK_HEADER_BYTES, PACK_TRAILER_BYTES, Trailer, header};
+use seamstore::internals::pack::reader::{read_directory, read_frame};
+use seamstore::internals::pack::{FrameDecoder, salvage};
+use seamstore::internals::storage::MemoryStorage;
 
 use super::frame::{chunks, encoder, forged};
 use super::script::Script;

@@ -1,8 +1,8 @@
 //! `store.json` and condemned records.
 
 use seamstore::chunk::{Profile, cut_points};
-use seamstore::format::config::StoreConfig;
-use seamstore::format::pending_deletes::{PENDING_DELETES_MAX, PendingDeletes};
+use seamstore::internals::format::config::StoreConfig;
+use seamstore::internals::format::pending_deletes::{PENDING_DELETES_MAX, PendingDeletes};
 use seamstore::{Error, Store};
 
 use super::script::{Script, noise};
@@ -78,11 +78,11 @@ pub fn pending_deletes(input: &[u8]) {
         let mut made = PendingDeletes::default();
         for n in 0..script.below(6) {
             let seed = noise(n as u64 + u64::from(script.byte()), 32).try_into().unwrap();
-            made.packs.insert(seamstore::format::id::PackId(seed));
+            made.packs.insert(seamstore::entry::PackId(seed));
         }
         for n in 0..script.below(6) {
             let seed = noise(n as u64 + u64::from(script.byte()), 32).try_into().unwrap();
-            made.recipes.insert(seamstore::format::id::RecipesFileId(seed));
+            made.recipes.insert(seamstore::entry::RecipesFileId(seed));
         }
         let mut bytes = made.encode();
         assert_eq!(PendingDeletes::parse(&bytes).unwrap(), made);

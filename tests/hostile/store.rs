@@ -4,16 +4,17 @@
 //! say, which is checked here chunk by chunk without asking the store.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use seamstore::engine::gc::GcRequest;
-use seamstore::engine::repair::RepairRequest;
-use seamstore::engine::verify::{Depth, VerifyRequest};
-use seamstore::format::id::ChunkId;
-use seamstore::format::recipe::Piece;
-use seamstore::{Control, Error, GetReport, GetRequest, Selector, Store};
+use seamstore::entry::ChunkId;
+use seamstore::internals::format::recipe::Piece;
+use seamstore::report::GetReport;
+use seamstore::request::{Depth, GcRequest, GetRequest, RepairRequest, Selector, VerifyRequest};
+use seamstore::{Control, Error, Store};
 
 use super::arrow::Row;
 use super::forged_store::{ForgedStore, OUTSIDE, build};
@@ -50,7 +51,7 @@ pub fn store(input: &[u8]) {
     let mut whole = false;
     if left_out & 2 == 0 {
         for depth in [Depth::Quick, Depth::Full] {
-            let verified = store.verify(&VerifyRequest { depth, threads: THREADS }, &control);
+            let verified = store.verify(&VerifyRequest::default().depth(depth).threads(THREADS), &control);
             expected(&verified);
             whole = verified.is_ok_and(|verified| verified.is_whole());
             assert!(whole || !forged.honest);
@@ -72,12 +73,12 @@ pub fn store(input: &[u8]) {
         }
     };
     if doing & 1 == 1 {
-        let request = GcRequest { max_waste: 0.0, no_wait: doing == 3, ..GcRequest::default() };
+        let request = GcRequest::default().max_waste(0.0).no_wait(doing == 3);
         expected(&store.gc(&request, &control, &|_| {}));
         again("second", whole);
     }
     if doing >= 2 {
-        let request = RepairRequest { depth: Depth::Full, dry_run: false, threads: THREADS };
+        let request = RepairRequest::default().depth(Depth::Full).dry_run(false).threads(THREADS);
         expected(&store.repair(&request, &control));
         if !script.lies() {
             let _ = std::fs::remove_dir_all(root.join("index"));
@@ -122,14 +123,11 @@ fn expected<T: std::fmt::Debug>(outcome: &Result<T, Error>) {
 }
 
 fn request(path: &[u8]) -> GetRequest {
-    use std::os::unix::ffi::OsStrExt;
-    GetRequest {
-        path: std::ffi::OsStr::from_bytes(path).into(),
-        snapshot: Selector::Latest,
-        threads: THREADS,
-        memory_bytes: 32 << 20,
-        ..GetRequest::default()
-    }
+    GetRequest::default()
+        .path(OsStr::from_bytes(path))
+        .snapshot(Selector::Latest)
+        .threads(THREADS)
+        .memory_bytes(32 << 20)
 }
 
 /// Restores everything, and compares each file that is there with what its row says.
@@ -139,7 +137,7 @@ fn get(store: &Store, forged: &ForgedStore, base: &Path, name: &str) -> Result<G
     expected(&outcome);
     let mut files = 0;
     for row in forged.rows.iter().filter(|row| row.kind == 0) {
-        let Ok(path) = seamstore::format::entry::EntryPath::new(row.path.clone()) else { continue };
+        let Ok(path) = seamstore::entry::EntryPath::new(row.path.clone()) else { continue };
         let path = destination.join(path.as_path());
         // Not through links: what they lead to is not the restore's.
         let real = path.parent().and_then(|parent| parent.canonicalize().ok());
@@ -232,7 +230,7 @@ fn read(store: &Store, forged: &ForgedStore) {
         let Ok(reader) = &reader else { continue };
         let end = row.size.min(1 << 20);
         for range in [0..end, end / 2..end, row.size.saturating_sub(100)..row.size] {
-            let part = reader.read_range(request(&row.path).path, range.clone());
+            let part = reader.read_range(OsStr::from_bytes(&row.path), range.clone());
             if range.start == 0
                 && let Ok(part) = &part
             {
@@ -240,8 +238,8 @@ fn read(store: &Store, forged: &ForgedStore) {
                 check_front(part, row, pieces.as_deref(), end == row.size);
             }
         }
-        let paths = [request(&row.path).path];
-        for bytes in reader.read_many(&paths).into_iter().chain([reader.read(&paths[0])]).flatten() {
+        let paths = [OsStr::from_bytes(&row.path)];
+        for bytes in reader.read_many(&paths).into_iter().chain([reader.read(paths[0])]).flatten() {
             check_front(&bytes, row, pieces.as_deref(), true);
         }
     }

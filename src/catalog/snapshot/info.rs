@@ -7,6 +7,7 @@ use crate::format::id::{SnapshotId, checksum};
 
 /// What a snapshot says of itself. As JSON, its fields have the names they have here.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SnapshotInfo {
     /// When the add began: nanoseconds since 1970 UTC.
     pub time_ns: i64,
@@ -44,6 +45,7 @@ pub struct SnapshotInfo {
 
 /// What the rows of a snapshot add up to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Counts {
     /// All entries.
     pub entries: u64,

@@ -41,7 +41,7 @@ impl<'s> Snapshot<'s> {
     ///
     /// # Errors
     /// [`Error::NotFound`] where there is none; [`Error::Damaged`] where its bytes are not those that were written.
-    pub fn open(storage: &'s dyn Storage, id: SnapshotId) -> Result<Self> {
+    pub(crate) fn open(storage: &'s dyn Storage, id: SnapshotId) -> Result<Self> {
         let trust = Trust::Whole(CatalogHasher::snapshot, id.0);
         let table = TableFile::open(storage, ObjectName::Snapshot(id), Table::Snapshot, trust)?;
         let names = Names::new(&table.dictionaries()?, table.label_keys());
@@ -105,7 +105,7 @@ impl<'s> Snapshot<'s> {
 
     /// A cursor for looking up paths that come in order.
     #[must_use]
-    pub fn parent_cursor(&self) -> ParentCursor<'_, 's> {
+    pub(crate) fn parent_cursor(&self) -> ParentCursor<'_, 's> {
         ParentCursor { snapshot: self, place: RowPosition::default(), batch: None }
     }
 

@@ -279,6 +279,7 @@ impl Scanner {
     }
 
     /// The kernel in use.
+    #[cfg(any(test, feature = "internals"))]
     pub fn kernel(&self) -> Kernel {
         match &self.engine {
             Engine::Scalar(_) => Kernel::Scalar,

@@ -76,6 +76,7 @@ impl SegmentCuts {
     }
 
     /// The bytes of memory that this holds on to, apart from its own size.
+    #[cfg(test)]
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.hits.packed_bytes() + self.cuts.capacity() * size_of::<u64>()

@@ -64,22 +64,72 @@ use crate::storage::Storage;
 /// What to add, and how.
 #[derive(Debug, Clone)]
 pub struct AddRequest {
+    pub(crate) paths: Vec<PathBuf>,
+    pub(crate) stdin_name: Option<PathBuf>,
+    pub(crate) reread: bool,
+    pub(crate) memory_bytes: usize,
+    pub(crate) threads: usize,
+    pub(crate) tags: Vec<String>,
+    pub(crate) archives: Archives,
+    pub(crate) labels: Labelling,
+}
+
+impl AddRequest {
     /// Files and trees, as given. `-` is nothing special here; see `stdin_name`.
-    pub paths: Vec<PathBuf>,
+    #[must_use]
+    pub fn paths(mut self, paths: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        self.paths = paths.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Also adds standard input as a file of this name.
-    pub stdin_name: Option<PathBuf>,
+    #[must_use]
+    pub fn stdin_name(mut self, stdin_name: impl Into<PathBuf>) -> Self {
+        self.stdin_name = Some(stdin_name.into());
+        self
+    }
+
     /// Read files even if their metadata says that they are unchanged.
-    pub reread: bool,
+    #[must_use]
+    pub fn reread(mut self, reread: bool) -> Self {
+        self.reread = reread;
+        self
+    }
+
     /// At most about this many bytes of data in flight.
-    pub memory_bytes: usize,
+    #[must_use]
+    pub fn memory_bytes(mut self, memory_bytes: usize) -> Self {
+        self.memory_bytes = memory_bytes;
+        self
+    }
+
     /// Worker threads; at least 1.
-    pub threads: usize,
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
     /// Words to find the snapshot by.
-    pub tags: Vec<String>,
+    #[must_use]
+    pub fn tags(mut self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.tags = tags.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// What becomes of archives.
-    pub archives: Archives,
+    #[must_use]
+    pub fn archives(mut self, archives: Archives) -> Self {
+        self.archives = archives;
+        self
+    }
+
     /// Labels of the entries.
-    pub labels: Labelling,
+    #[must_use]
+    pub fn labels(mut self, labels: Labelling) -> Self {
+        self.labels = labels;
+        self
+    }
 }
 
 /// Of nothing: no paths, 256 MiB of memory, a thread for each processor, no tags and no labels; archives as they are by

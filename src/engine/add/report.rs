@@ -13,6 +13,7 @@ use crate::ingest::{Changed, Notice, WalkedEntry, has_vanished};
 
 /// Something that an add could not keep as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Problem {
     /// Where it is on disk.
     pub path: PathBuf,
@@ -83,6 +84,7 @@ impl Problem {
 
 /// What an add did.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct AddReport {
     /// The new snapshot.
     pub snapshot: Option<SnapshotId>,
@@ -102,6 +104,7 @@ pub struct AddReport {
 
 /// A snapshot that is later than the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClockBehind {
     /// The snapshot, of several the latest.
     pub snapshot: SnapshotId,
@@ -122,6 +125,7 @@ impl AddTotals {
 
 /// Counts of one add.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct AddTotals {
     /// Regular files in the snapshot.
     pub files: u64,

@@ -43,17 +43,49 @@ const ENTRY_BYTES: usize = 1 << 10;
 /// How to write.
 #[derive(Debug, Clone)]
 pub struct WriterOptions {
+    pub(crate) memory_bytes: usize,
+    pub(crate) threads: usize,
+    pub(crate) tags: Vec<String>,
+    pub(crate) labels: Labelling,
+    pub(crate) control: Arc<Control>,
+}
+
+impl WriterOptions {
     /// At most about this many bytes of data in flight, 32 MiB at least. Besides, each thread that gives a file holds up
     /// to 8 MiB of it, and up to 64 Ki rows are gathered before they go to a temporary file (some 20 MB).
-    pub memory_bytes: usize,
+    #[must_use]
+    pub fn memory_bytes(mut self, memory_bytes: usize) -> Self {
+        self.memory_bytes = memory_bytes;
+        self
+    }
+
     /// Worker threads that cut, hash and compress; at least 1.
-    pub threads: usize,
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
     /// Words to find the snapshot by.
-    pub tags: Vec<String>,
+    #[must_use]
+    pub fn tags(mut self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.tags = tags.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Labels of the entries. Those that an entry is given for itself count more.
-    pub labels: Labelling,
+    #[must_use]
+    pub fn labels(mut self, labels: Labelling) -> Self {
+        self.labels = labels;
+        self
+    }
+
     /// Counts what is done, and can stop it.
-    pub control: Arc<Control>,
+    #[must_use]
+    pub fn control(mut self, control: Arc<Control>) -> Self {
+        self.control = control;
+        self
+    }
 }
 
 /// 256 MiB of memory, a thread for each processor, neither tags nor labels, and a control that nobody watches.
@@ -89,18 +121,19 @@ impl Store {
     /// Begins a snapshot of whatever the writer will be given.
     ///
     /// ```
-    /// use seamstore::format::entry::EntryKind;
-    /// use seamstore::{Settings, Store, WriterOptions};
+    /// use seamstore::entry::EntryKind;
+    /// use seamstore::request::{Settings, WriterOptions};
+    /// use seamstore::Store;
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let folder = tempfile::tempdir()?;
     /// let store = Store::open_or_init(&folder.path().join("store"), Settings::default())?;
-    /// let writer = store.writer(WriterOptions { threads: 2, ..WriterOptions::default() })?;
+    /// let writer = store.writer(WriterOptions::default().threads(2))?;
     /// std::thread::scope(|scope| {
     ///     for part in 0..4 {
     ///         let writer = &writer;
     ///         scope.spawn(move || {
     ///             let mut entry = writer.entry(format!("parts/{part}"), EntryKind::File)?;
-    ///             entry.labels = [seamstore::Label::new("part", part.to_string())?].into_iter().collect();
+    ///             entry.labels = [seamstore::entry::Label::new("part", part.to_string())?].into_iter().collect();
     ///             writer.add(entry, format!("the bytes of part {part}").as_bytes())?;
     ///             Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
     ///         });

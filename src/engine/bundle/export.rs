@@ -40,12 +40,21 @@ const WASTE_MAX: f64 = 0.2;
 /// What to export.
 #[derive(Debug, Clone, Default)]
 pub struct BundleExport {
+    pub(crate) snapshots: Vec<Selector>,
+}
+
+impl BundleExport {
     /// The snapshots; none stands for all.
-    pub snapshots: Vec<Selector>,
+    #[must_use]
+    pub fn snapshots(mut self, snapshots: impl IntoIterator<Item = Selector>) -> Self {
+        self.snapshots = snapshots.into_iter().collect();
+        self
+    }
 }
 
 /// What was exported.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BundleExportReport {
     /// How many generations the bundle has now.
     pub generation: u64,
@@ -91,7 +100,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::export_bundle`].
-    pub fn export_bundle_on(
+    pub(crate) fn export_bundle_on(
         &self,
         disk: Arc<dyn Disk>,
         request: &BundleExport,
@@ -124,7 +133,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::export_bundle`]. What was written until then is no bundle.
-    pub fn export_bundle_to(
+    pub(crate) fn export_bundle_to(
         &self,
         request: &BundleExport,
         out: &mut dyn Write,

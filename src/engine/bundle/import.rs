@@ -29,6 +29,7 @@ use crate::storage::{Session, Storage};
 
 /// What was imported.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BundleImportReport {
     /// Snapshots in the bundle.
     pub snapshots: u64,
@@ -66,7 +67,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::import_bundle`].
-    pub fn import_bundle_on(
+    pub(crate) fn import_bundle_on(
         disk: Arc<dyn Disk>,
         root: &Path,
         file: &Path,
@@ -89,7 +90,8 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::import_bundle`].
-    pub fn import_from(&self, file: &Path, control: &Control) -> Result<BundleImportReport> {
+    #[cfg(test)]
+    pub(crate) fn import_from(&self, file: &Path, control: &Control) -> Result<BundleImportReport> {
         self.import(&open_source(Arc::new(SystemDisk::PRIVATE), file)?, false, control)
     }
 

@@ -174,7 +174,7 @@ impl Stage {
                 let store = open(on(), &root)?;
                 let ids = self.snapshots_of(&store, tree);
                 ids.iter().for_each(|id| promise(begins, What::Going(*id)));
-                store.remove(&ids.iter().map(SnapshotId::to_hex).collect::<Vec<_>>())?;
+                store.remove(&ids.iter().map(|id| id.to_hex()).collect::<Vec<_>>())?;
                 ids.iter().for_each(|id| promise(disk.len(), What::Gone(*id)));
             }
             Step::Damage => {

@@ -15,18 +15,57 @@ use crate::format::label::LabelFilter;
 /// What to export.
 #[derive(Debug, Clone)]
 pub struct ExportRequest {
+    pub(crate) path: PathBuf,
+    pub(crate) snapshot: Selector,
+    pub(crate) threads: usize,
+    pub(crate) labels: LabelFilter,
+}
+
+/// Everything in the newest snapshot, with a thread for each processor.
+impl Default for ExportRequest {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::new(),
+            snapshot: Selector::default(),
+            threads: crate::engine::processors(),
+            labels: LabelFilter::default(),
+        }
+    }
+}
+
+impl ExportRequest {
     /// The path, as stored or as it was given to add; empty for all of a snapshot.
-    pub path: PathBuf,
+    #[must_use]
+    pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.path = path.into();
+        self
+    }
+
     /// Which snapshot to take it from.
-    pub snapshot: Selector,
+    #[must_use]
+    pub fn snapshot(mut self, snapshot: Selector) -> Self {
+        self.snapshot = snapshot;
+        self
+    }
+
     /// Worker threads; at least 1.
-    pub threads: usize,
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
     /// Only files (and anything else that is no directory) with these labels, and the directories that lead to them.
-    pub labels: LabelFilter,
+    #[must_use]
+    pub fn labels(mut self, labels: LabelFilter) -> Self {
+        self.labels = labels;
+        self
+    }
 }
 
 /// What an export did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExportReport {
     /// Entries written; to arrays: files.
     pub entries: u64,
@@ -42,6 +81,7 @@ pub struct ExportReport {
 
 /// How an HDF5 file has what is exported to it. `docs/exports.md` has every array of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Hdf5Layout {
     /// One array for each path, in groups as directories are.
     Compact,
@@ -66,12 +106,39 @@ impl Hdf5Layout {
 /// What an HDF5 file is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hdf5Options {
+    pub(crate) layout: Hdf5Layout,
+    pub(crate) compress: Option<u8>,
+    pub(crate) overwrite: bool,
+}
+
+/// The compact layout, not compressed; a file that exists is kept.
+impl Default for Hdf5Options {
+    fn default() -> Self {
+        Self { layout: Hdf5Layout::Compact, compress: None, overwrite: false }
+    }
+}
+
+impl Hdf5Options {
     /// What is in it.
-    pub layout: Hdf5Layout,
+    #[must_use]
+    pub fn layout(mut self, layout: Hdf5Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
     /// Deflate what does not fit into an object's header, at this level, 1 to 9.
-    pub compress: Option<u8>,
+    #[must_use]
+    pub fn compress(mut self, compress: u8) -> Self {
+        self.compress = Some(compress);
+        self
+    }
+
     /// Replace what exists.
-    pub overwrite: bool,
+    #[must_use]
+    pub fn overwrite(mut self, overwrite: bool) -> Self {
+        self.overwrite = overwrite;
+        self
+    }
 }
 
 #[cfg(not(feature = "hdf5"))]

@@ -208,13 +208,13 @@ pub(in crate::engine) fn each_home(
     for batch in 0..file.batch_count() {
         marking.check_stopped()?;
         let recipes = file.batch(batch)?;
-        for row in (0..recipes.len()).filter(|row| container.is_home(first + *row as usize)) {
+        for row in (0..recipes.count()).filter(|row| container.is_home(first + *row as usize)) {
             let (id, pieces) = recipes.recipe(row)?;
             if !each(id, &pieces)? {
                 return Ok(false);
             }
         }
-        first += recipes.len() as usize;
+        first += recipes.count() as usize;
     }
     Ok(true)
 }

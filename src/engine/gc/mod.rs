@@ -71,14 +71,40 @@ pub(super) use record::filler;
 /// How gc goes about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GcRequest {
+    pub(crate) dry_run: bool,
+    pub(crate) max_waste: f64,
+    pub(crate) no_wait: bool,
+    pub(crate) without: BTreeSet<SnapshotId>,
+}
+
+impl GcRequest {
     /// Change nothing, say what would be freed.
-    pub dry_run: bool,
+    #[must_use]
+    pub fn dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+
     /// Rewrite packs and recipes files of which more than this share is needed by nobody: 0 to 1.
-    pub max_waste: f64,
+    #[must_use]
+    pub fn max_waste(mut self, max_waste: f64) -> Self {
+        self.max_waste = max_waste;
+        self
+    }
+
     /// Where adds are running, do not wait for their end: the next gc deletes what was condemned.
-    pub no_wait: bool,
+    #[must_use]
+    pub fn no_wait(mut self, no_wait: bool) -> Self {
+        self.no_wait = no_wait;
+        self
+    }
+
     /// Snapshots that count as removed already; for dry runs.
-    pub without: BTreeSet<SnapshotId>,
+    #[must_use]
+    pub fn without(mut self, without: BTreeSet<SnapshotId>) -> Self {
+        self.without = without;
+        self
+    }
 }
 
 impl Default for GcRequest {
@@ -89,6 +115,7 @@ impl Default for GcRequest {
 
 /// What gc did, or in a dry run would do.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct GcReport {
     /// Snapshots whose contents were kept.
     pub snapshots: u64,

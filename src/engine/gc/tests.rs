@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::*;
-use crate::Settings;
+use crate::engine::Settings;
 use crate::engine::add::AddRequest;
 use crate::engine::get::{GetRequest, Selector};
 use crate::engine::test_store::{Killed, Kind, Place, on_every_backend};

@@ -98,7 +98,7 @@ impl OpenArchive {
         let mut table = Layout::default();
         table.push(&pieces, parts.table.clone());
         let members = Members::read(id, collect(chunk_index, &table)?)?;
-        let mut starts = Vec::with_capacity(members.len());
+        let mut starts = Vec::with_capacity(members.count());
         let mut at = 0u64;
         for (_, content_bytes) in members.lengths() {
             starts.push(at);

@@ -51,18 +51,56 @@ const OPEN_FILES: (usize, usize) = (16, 1 << 16);
 /// What to get, and where to.
 #[derive(Debug, Clone)]
 pub struct GetRequest {
+    pub(crate) path: PathBuf,
+    pub(crate) snapshot: Selector,
+    pub(crate) overwrite: bool,
+    pub(crate) threads: usize,
+    pub(crate) memory_bytes: usize,
+    pub(crate) labels: LabelFilter,
+}
+
+impl GetRequest {
     /// The path, as stored or as it was given to add; empty for all of a snapshot.
-    pub path: PathBuf,
+    #[must_use]
+    pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.path = path.into();
+        self
+    }
+
     /// Which snapshot to take it from.
-    pub snapshot: Selector,
+    #[must_use]
+    pub fn snapshot(mut self, snapshot: Selector) -> Self {
+        self.snapshot = snapshot;
+        self
+    }
+
     /// Replace what exists.
-    pub overwrite: bool,
+    #[must_use]
+    pub fn overwrite(mut self, overwrite: bool) -> Self {
+        self.overwrite = overwrite;
+        self
+    }
+
     /// Worker threads; at least 1.
-    pub threads: usize,
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
     /// At most about this many bytes of plans and data in memory.
-    pub memory_bytes: usize,
+    #[must_use]
+    pub fn memory_bytes(mut self, memory_bytes: usize) -> Self {
+        self.memory_bytes = memory_bytes;
+        self
+    }
+
     /// Only files (and anything else that is no directory) with these labels, and the directories that lead to them.
-    pub labels: LabelFilter,
+    #[must_use]
+    pub fn labels(mut self, labels: LabelFilter) -> Self {
+        self.labels = labels;
+        self
+    }
 }
 
 /// Everything in the newest snapshot, with 256 MiB of memory and a thread for each processor.
@@ -87,6 +125,7 @@ pub const MEMORY_BYTES_MIN: usize = 32 << 20;
 
 /// What a restore did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GetReport {
     /// Files restored whole.
     pub files: u64,
@@ -106,6 +145,7 @@ pub struct GetReport {
 
 /// An entry that could not be restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Loss {
     /// Its path below the destination.
     pub path: EntryPath,

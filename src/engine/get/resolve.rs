@@ -24,6 +24,7 @@ const NEAR_SEARCH_MAX: usize = 1_000_000;
 
 /// Which snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Selector {
     /// The newest one that has the path.
     #[default]
@@ -116,7 +117,7 @@ impl Resolved<'_> {
     ///
     /// # Errors
     /// [`Error::Damaged`] if the snapshot is.
-    pub fn paths_with_backslash(&self) -> Result<HashSet<EntryPath>> {
+    pub(crate) fn paths_with_backslash(&self) -> Result<HashSet<EntryPath>> {
         let members: Box<dyn Iterator<Item = Result<Entry>>> = match &self.inside {
             None => Box::new(std::iter::empty()),
             Some(_) => self.entries()?,
@@ -177,7 +178,7 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], with the nearest names; [`Error::NoSnapshots`]; [`Error::Damaged`] or [`Error::Io`] of a snapshot
     /// that cannot be read, if it is the one selected or no other has the path.
-    pub fn resolve(&self, path: &Path, selector: &Selector) -> Result<Resolved<'_>> {
+    pub(crate) fn resolve(&self, path: &Path, selector: &Selector) -> Result<Resolved<'_>> {
         self.resolve_any(&[Wanted::of(path)], selector)
     }
 
@@ -187,7 +188,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::resolve`].
-    pub fn resolve_spelled(&self, path: &Path, selector: &Selector) -> Result<Resolved<'_>> {
+    pub(crate) fn resolve_spelled(&self, path: &Path, selector: &Selector) -> Result<Resolved<'_>> {
         let given = path.as_os_str().as_bytes();
         let spelling = given.strip_prefix(b"//").filter(|rest| !rest.starts_with(b"/"));
         let read = Some(given).filter(|given| given.contains(&b'\\')).and_then(unspelled);

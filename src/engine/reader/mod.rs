@@ -42,11 +42,25 @@ use crate::format::name::{ObjectKind, ObjectName};
 /// How a reader works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReaderOptions {
+    pub(crate) table_bytes: usize,
+    pub(crate) cache_bytes: usize,
+}
+
+impl ReaderOptions {
     /// At most about this many bytes of memory go to chunks and frames: 48 and 24 bytes each. Files beyond are looked up
     /// in the index at each read, as are those of more than 4 MiB. Paths come on top.
-    pub table_bytes: usize,
+    #[must_use]
+    pub fn table_bytes(mut self, table_bytes: usize) -> Self {
+        self.table_bytes = table_bytes;
+        self
+    }
+
     /// Decoded frames are kept in so many bytes of memory, for reads that come back to them; 0 for none.
-    pub cache_bytes: usize,
+    #[must_use]
+    pub fn cache_bytes(mut self, cache_bytes: usize) -> Self {
+        self.cache_bytes = cache_bytes;
+        self
+    }
 }
 
 impl Default for ReaderOptions {
@@ -62,7 +76,8 @@ impl Default for ReaderOptions {
 /// of `data.tar` called `images/7.jpg` is at `data.tar/images/7.jpg`.
 ///
 /// ```
-/// # use seamstore::{AddRequest, Control, Selector, Settings, Store};
+/// # use seamstore::request::{AddRequest, Selector, Settings};
+/// # use seamstore::{Control, Store};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = tempfile::tempdir()?;
 /// # let tree = folder.path().join("images");
@@ -71,9 +86,7 @@ impl Default for ReaderOptions {
 /// #     std::fs::write(tree.join(format!("{n}.txt")), format!("this is number {n}"))?;
 /// # }
 /// # let store = Store::open_or_init(&folder.path().join("store"), Settings::default())?;
-/// # let request = AddRequest {
-/// #     paths: vec![tree.clone()], memory_bytes: 64 << 20, threads: 2, ..AddRequest::default()
-/// # };
+/// # let request = AddRequest::default().paths(vec![tree.clone()]).memory_bytes(64 << 20).threads(2);
 /// # store.add(&request, &Control::default())?;
 /// // `store` has a tree of many files, added as `tree`.
 /// let reader = store.reader(&Selector::Latest)?;

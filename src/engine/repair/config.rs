@@ -20,7 +20,7 @@ impl Store {
     ///
     /// # Errors
     /// What is wrong with it, if no change of one byte makes it right; the storage's.
-    pub fn mend_config(root: &Path, dry_run: bool) -> Result<Option<String>> {
+    pub(crate) fn mend_config(root: &Path, dry_run: bool) -> Result<Option<String>> {
         let (backend, _) = backend_at(Arc::new(SystemDisk::like(root)), root)?;
         Self::mend_config_of(&backend, dry_run)
     }
@@ -29,7 +29,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::mend_config`].
-    pub fn mend_config_of(backend: &Backend, dry_run: bool) -> Result<Option<String>> {
+    pub(crate) fn mend_config_of(backend: &Backend, dry_run: bool) -> Result<Option<String>> {
         let damage = match Self::open_with(backend.clone(), CacheDirectory::none()) {
             Err(error @ (Error::Damaged { .. } | Error::FormatVersion { .. })) => error,
             opened => return opened.map(|_| None),

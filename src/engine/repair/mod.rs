@@ -30,7 +30,7 @@ use std::collections::BTreeSet;
 
 pub use self::packs::RepairedPack;
 pub use self::recipes::RepairedRecipes;
-pub use self::snapshots::{RepairedSnapshot, SALVAGED_TAG};
+pub use self::snapshots::RepairedSnapshot;
 use super::control::Control;
 use super::verify::{Damage, Depth, LostFile, VerifyRequest};
 use super::{RebuiltIndex, Store};
@@ -42,16 +42,45 @@ use crate::storage::Storage;
 /// How to repair.
 #[derive(Debug, Clone, Copy)]
 pub struct RepairRequest {
+    pub(crate) depth: Depth,
+    pub(crate) dry_run: bool,
+    pub(crate) threads: usize,
+}
+
+/// Damage of every kind that reading each stored byte finds, with a thread for each processor.
+impl Default for RepairRequest {
+    fn default() -> Self {
+        let VerifyRequest { depth, threads } = VerifyRequest::default();
+        Self { depth, dry_run: false, threads }
+    }
+}
+
+impl RepairRequest {
     /// How damage is looked for. [`Depth::Quick`] does not see damaged frames.
-    pub depth: Depth,
+    #[must_use]
+    pub fn depth(mut self, depth: Depth) -> Self {
+        self.depth = depth;
+        self
+    }
+
     /// Change nothing, say what would be done.
-    pub dry_run: bool,
+    #[must_use]
+    pub fn dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+
     /// Worker threads of verifying; at least 1.
-    pub threads: usize,
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
 }
 
 /// What was done.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct RepairReport {
     /// What was damaged.
     pub damages: Vec<Damage>,

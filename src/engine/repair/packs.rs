@@ -9,6 +9,7 @@ use crate::storage::Storage;
 
 /// What became of a damaged pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RepairedPack {
     /// The pack.
     pub pack: PackId,

@@ -9,6 +9,7 @@ use crate::storage::Storage;
 
 /// What became of a damaged recipes file.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RepairedRecipes {
     /// The file.
     pub file: RecipesFileId,
@@ -57,7 +58,7 @@ fn save(old: &RecipesFile<'_>, writer: &mut RecipesWriter, lost: &mut Vec<String
                 continue;
             }
         };
-        for row in 0..recipes.len() {
+        for row in 0..recipes.count() {
             match recipes.recipe(row) {
                 Ok((id, pieces)) => writer.push(id, &pieces)?,
                 Err(error) => lose(lost, error)?,

@@ -11,10 +11,11 @@ use crate::format::name::ObjectName;
 use crate::storage::Storage;
 
 /// The word that a snapshot is marked with if its rows could be read but not proved.
-pub const SALVAGED_TAG: &str = "salvaged";
+pub(super) const SALVAGED_TAG: &str = "salvaged";
 
 /// What became of a damaged snapshot.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct RepairedSnapshot {
     /// Which.
     pub id: SnapshotId,

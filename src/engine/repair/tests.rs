@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::snapshots::SALVAGED_TAG;
 use super::*;
 use crate::engine::test_store::{Key, Kind, TestRng, TestStore, hash_of, on_every_backend};
 use crate::format::name::ObjectKind;

@@ -21,6 +21,7 @@ use crate::pack::reader::read_directory;
 
 /// What files cost, grouped by labels. All sizes in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct GroupStats {
     /// The keys of the labels.
     pub by: Vec<String>,
@@ -30,6 +31,7 @@ pub struct GroupStats {
 
 /// The files of all snapshots whose labels have the same values.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct GroupPart {
     /// The value for each key of [`GroupStats::by`]; `None` for files without such a label.
     pub values: Vec<Option<String>>,
@@ -45,6 +47,7 @@ pub struct GroupPart {
 
 /// Some distinct chunks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct GroupChunks {
     /// How many.
     pub chunks: u64,

@@ -40,6 +40,7 @@ pub const LOST_FILES_MAX: usize = 100_000;
 
 /// How much of a store is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[non_exhaustive]
 pub enum Depth {
     /// Everything but frames: sizes, headers, directories with their checksums, recipes, snapshots, and that all that
     /// is named is there. Some 4 % of a store's bytes.
@@ -66,14 +67,36 @@ impl Depth {
 /// What to verify, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct VerifyRequest {
+    pub(crate) depth: Depth,
+    pub(crate) threads: usize,
+}
+
+/// Every stored byte, with a thread for each processor.
+impl Default for VerifyRequest {
+    fn default() -> Self {
+        Self { depth: Depth::default(), threads: crate::engine::processors() }
+    }
+}
+
+impl VerifyRequest {
     /// How much is read.
-    pub depth: Depth,
+    #[must_use]
+    pub fn depth(mut self, depth: Depth) -> Self {
+        self.depth = depth;
+        self
+    }
+
     /// Worker threads; at least 1.
-    pub threads: usize,
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
 }
 
 /// A stretch of an object that is not what was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Damage {
     /// Which object.
     pub object: ObjectName,
@@ -89,6 +112,7 @@ pub struct Damage {
 
 /// A file that cannot be had whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LostFile {
     /// The snapshot.
     pub snapshot: SnapshotId,
@@ -107,6 +131,7 @@ pub struct LostFile {
 
 /// What was looked at, and what was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct VerifyReport {
     /// Packs looked at.
     pub packs: u64,
@@ -130,7 +155,7 @@ pub struct VerifyReport {
     pub damages: Vec<Damage>,
     /// Of a bundle: what else is damaged in its file, by offset.
     pub bundle_damages: Vec<BundleFlaw>,
-    /// Files that cannot be had whole, by snapshot and path: [`LOST_FILES_MAX`] of them.
+    /// Files that cannot be had whole, by snapshot and path: at most 100,000 of them.
     pub lost: Vec<LostFile>,
     /// How many there are in all.
     pub lost_files: u64,
@@ -179,7 +204,7 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be listed.
-    pub fn measure_verify(&self, depth: Depth) -> Result<(u64, u64)> {
+    pub(crate) fn measure_verify(&self, depth: Depth) -> Result<(u64, u64)> {
         let listing = Listing::of(self.storage())?;
         let pack_bytes = if depth == Depth::Quick { 0 } else { listing.packs.iter().map(|(_, bytes)| *bytes).sum() };
         let catalog: u64 =

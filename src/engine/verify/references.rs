@@ -98,7 +98,7 @@ fn read_batch(
         }
     };
     let mut count = 0;
-    for row in 0..recipes.len() {
+    for row in 0..recipes.count() {
         match recipes.recipe(row) {
             Ok((id, pieces)) => {
                 each(id, &pieces);

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
-use crate::ingest::{Changed, HOLE_BYTES_MIN, OpenFile};
+use crate::ingest::extents::HOLE_BYTES_MIN;
+use crate::ingest::{Changed, OpenFile};
 use crate::testing::skip::skipped;
 
 fn file_of(bytes: &[u8]) -> (tempfile::TempDir, PathBuf, WalkedEntry) {

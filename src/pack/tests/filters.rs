@@ -4,7 +4,7 @@ use super::super::filter::shuffle;
 use super::super::probe::{Look, Probe};
 use super::*;
 use crate::format::frame::{FrameHeader, append_frame};
-use crate::pack::Filter;
+use crate::pack::frame::Filter;
 
 const FRAME_BYTES: usize = 256 << 10;
 

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Codec, FrameDecoder, FrameEncoder, FrameSettings, PackWriter, read_directory, read_frame, reader};
+use super::frame::{Codec, FrameEncoder, FrameSettings};
+use super::reader::{self, read_directory, read_frame};
+use super::{FrameDecoder, PackWriter};
 use crate::error::Error;
 use crate::format::directory::Directory;
 use crate::format::id::{ChunkId, PackId};

@@ -23,6 +23,7 @@ use crate::format::name::{ObjectKind, ObjectName};
 
 /// Something in a bundle that is not as it was written, or does not belong there, but for objects' bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BundleFlaw {
     /// Where in the file, in bytes from its start.
     pub offset: u64,

@@ -38,12 +38,32 @@ pub(in crate::engine) fn framing() -> Framing {
 /// What becomes of archives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Archives {
+    pub(crate) recognise: bool,
+    pub(crate) stdin_is_tar: bool,
+    pub(crate) keep_compressed: bool,
+}
+
+impl Archives {
     /// Whether tars are looked for at all.
-    pub recognise: bool,
+    #[must_use]
+    pub fn recognise(mut self, recognise: bool) -> Self {
+        self.recognise = recognise;
+        self
+    }
+
     /// Whether standard input is taken for a tar.
-    pub stdin_is_tar: bool,
+    #[must_use]
+    pub fn stdin_is_tar(mut self, stdin_is_tar: bool) -> Self {
+        self.stdin_is_tar = stdin_is_tar;
+        self
+    }
+
     /// Whether a compressed file is kept beside the tar in it. Of standard input it is not.
-    pub keep_compressed: bool,
+    #[must_use]
+    pub fn keep_compressed(mut self, keep_compressed: bool) -> Self {
+        self.keep_compressed = keep_compressed;
+        self
+    }
 }
 
 impl Default for Archives {
