@@ -238,7 +238,7 @@ fn an_interrupted_export_leaves_no_arrays() {
     let sandbox = Sandbox::new();
     sandbox.write("tree/big", noise(1, 200_000_000));
     sandbox.ok(["add", "tree"]);
-    let mut exporting = sandbox.command(["export", "--arrow", "arrays"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut exporting = sandbox.interruptible(["export", "--arrow", "arrays"]).stderr(Stdio::piped()).spawn().unwrap();
     let has_begun = || {
         let entries = std::fs::read_dir(sandbox.path("")).unwrap().flatten();
         entries.into_iter().any(|entry| entry.file_name().to_str().unwrap().starts_with(".store-export"))

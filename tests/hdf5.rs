@@ -138,7 +138,7 @@ mod with_the_library {
         }
         sandbox.ok(["add", "tree"]);
         for way in WAYS {
-            let mut exporting = sandbox.command(export("x.h5", way)).stderr(Stdio::piped()).spawn().unwrap();
+            let mut exporting = sandbox.interruptible(export("x.h5", way)).stderr(Stdio::piped()).spawn().unwrap();
             let begun = || names(&sandbox.path("")).iter().any(|name| name.starts_with(".store-export"));
             assert!(wait_until(&mut exporting, begun), "{way:?}");
             signal(&exporting, Signal::INT);

@@ -20,7 +20,7 @@ fn an_interrupted_add_keeps_what_it_packed() {
         sandbox.write("old", b"old");
         sandbox.ok(["add", "old"]);
         sandbox.write("tree/big", noise(1, BIG));
-        let mut adding = sandbox.command(["add", "tree"]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut adding = sandbox.interruptible(["add", "tree"]).stderr(Stdio::piped()).spawn().unwrap();
         assert!(wait_until(&mut adding, || bytes_in(&sandbox.path(".store")) > 70_000_000));
         signal(&adding, stop);
         let output = adding.wait_with_output().unwrap();
@@ -45,7 +45,7 @@ fn an_interrupted_add_keeps_what_it_packed() {
 fn an_interrupted_add_of_a_stream_ends_at_once_with_the_code_of_the_signal() {
     for (stop, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let sandbox = Sandbox::new();
-        let mut command = sandbox.command(["add", "-", "--name", "stream"]);
+        let mut command = sandbox.interruptible(["add", "-", "--name", "stream"]);
         let mut adding = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // It waits for input that does not come.
         let stdin = adding.stdin.take();
@@ -84,7 +84,7 @@ fn the_first_signal_asks_and_another_one_ends_the_process() {
     // A command that waits for somebody to open the other end of a pipe, and cannot stop before that.
     rustix::fs::mknodat(rustix::fs::CWD, sandbox.path("pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
         .unwrap();
-    let mut waiting = sandbox.command(["hash", "--xet", "pipe"]).spawn().unwrap();
+    let mut waiting = sandbox.interruptible(["hash", "--xet", "pipe"]).spawn().unwrap();
     let status = format!("/proc/{}/status", waiting.id());
     let mask = |field: &str| -> u64 {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
@@ -116,7 +116,7 @@ fn an_interrupted_get_says_so_and_leaves_whole_files_only() {
     sandbox.write("one/file", noise(100, 150_000_000));
     sandbox.ok(["add", "tree", "one"]);
     for (tree, stop_after) in [("tree", 20_000_000), ("one", 1)] {
-        let mut getting = sandbox.command(["get", tree, "-o", "copy"]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut getting = sandbox.interruptible(["get", tree, "-o", "copy"]).stderr(Stdio::piped()).spawn().unwrap();
         let copied = || files_below_if_any(&sandbox.path("copy")).iter().map(|file| allocated(file)).sum::<u64>();
         assert!(wait_until(&mut getting, || copied() > stop_after));
         signal(&getting, Signal::INT);

@@ -67,7 +67,7 @@ fn a_command_that_finds_no_store_makes_none() {
 fn an_interrupted_first_add_keeps_the_store_only_if_it_packed_something() {
     let sandbox = Sandbox::new();
     sandbox.write("tree/big", noise(1, 150_000_000));
-    let mut adding = sandbox.command(["add", "tree"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut adding = sandbox.interruptible(["add", "tree"]).stderr(Stdio::piped()).spawn().unwrap();
     let has_pack = || sandbox.path(".store/packs").exists() && bytes_in(&sandbox.path(".store")) > 70_000_000;
     if wait_until(&mut adding, has_pack) {
         signal(&adding, Signal::INT);

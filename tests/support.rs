@@ -33,6 +33,15 @@ impl Sandbox {
         command
     }
 
+    /// As [`Sandbox::command`], of a program that takes signals, also where the tests run in the background of a script
+    /// or under `nohup`, which ignore some, and every program that they start after them.
+    pub(crate) fn interruptible<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP,INT,TERM", env!("CARGO_BIN_EXE_store")]).args(arguments);
+        command.current_dir(self.folder.path()).stdin(Stdio::null()).env_remove("STORE_PATH");
+        command
+    }
+
     /// A line of bash, to be run in the folder; the program is `"$0"`.
     pub(crate) fn shell(&self, line: &str) -> Command {
         let mut command = Command::new("bash");
