@@ -12,6 +12,13 @@ use crate::format::spelling::quoted;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why an operation did not do what was asked.
+///
+/// ```
+/// use seamstore::{Error, Store};
+/// let error = Store::open("no/such/store".as_ref()).unwrap_err();
+/// assert!(matches!(error, Error::NotAStore { .. }));
+/// assert!(error.hint().is_some_and(|hint| hint.contains("--store PATH")));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -155,28 +162,28 @@ pub enum Error {
 
 impl Error {
     /// An I/O error with the file it happened on.
-    pub fn io(action: &'static str, path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
+    pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
         Self::Io { action, path: path.as_ref().to_owned(), source: source.into() }
     }
 
     /// Damage at a byte of a stored object.
-    pub fn damaged(file: impl Into<String>, offset: u64, what: impl Into<String>) -> Self {
+    pub(crate) fn damaged(file: impl Into<String>, offset: u64, what: impl Into<String>) -> Self {
         Self::Damaged { file: file.into(), offset: Some(offset), what: what.into() }
     }
 
     /// Damage that has no place: an object as a whole, or something that no object has.
-    pub fn damaged_whole(file: impl Into<String>, what: impl Into<String>) -> Self {
+    pub(crate) fn damaged_whole(file: impl Into<String>, what: impl Into<String>) -> Self {
         Self::Damaged { file: file.into(), offset: None, what: what.into() }
     }
 
     /// Something that is not there, with no near names.
-    pub fn not_found(what: impl Into<String>) -> Self {
+    pub(crate) fn not_found(what: impl Into<String>) -> Self {
         Self::NotFound { what: what.into(), near: Vec::new() }
     }
 
     /// Whether a disk has no room left: no bytes, no files, or no more of either for this user.
     #[must_use]
-    pub fn is_out_of_space(&self) -> bool {
+    pub(crate) fn is_out_of_space(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
     }
@@ -250,7 +257,7 @@ pub(crate) fn same_error(error: &io::Error) -> io::Error {
 
 /// The error and all that lies under it, on one line.
 #[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {

@@ -145,5 +145,8 @@ pub mod report {
     };
     pub use crate::engine::verify::{Damage, LostFile, VerifyReport};
     pub use crate::engine::{RebuiltIndex, SnapshotList, SnapshotSummary, UnreadableSnapshot};
+    pub use crate::index::IndexStatistics;
+    pub use crate::pack::salvage::Lost;
+    pub use crate::storage::Holder;
     pub use crate::storage::bundle::BundleFlaw;
 }

@@ -52,7 +52,13 @@ if has_hdf5; then hdf5=(--features hdf5); else echo "skipped: exports to HDF5, f
 
 step "lints"
 cargo clippy --quiet --all-targets -- -D warnings
+# As users build them: the program, whose rooms are private, and the library without the program.
+cargo clippy --quiet -- -D warnings
+cargo clippy --quiet --lib --no-default-features -- -D warnings
 [ ${#hdf5[@]} = 0 ] || cargo clippy --quiet --all-targets "${hdf5[@]}" -- -D warnings
+
+step "the public face of the library"
+python3 tests/api/check_api.py
 
 step "tests"
 log=$(mktemp) skipped=$(mktemp)
@@ -85,7 +91,7 @@ step "odd tars, read by tarfile and bsdtar"
 
 step "Xet hashes, computed by Hugging Face's client"
 "$venv/bin/python" tests/chunk/check_xet.py target/debug/store
-python_checks=$((4 + (${#hdf5[@]} != 0)))
+python_checks=$((5 + (${#hdf5[@]} != 0)))
 
 step "proofs"
 bash proofs/check.sh

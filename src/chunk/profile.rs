@@ -62,6 +62,14 @@ pub enum Warmth {
 }
 
 /// A validated chunking rule.
+///
+/// ```
+/// use seamstore::chunk::Profile;
+/// let profile: Profile = "gear-65536".parse()?;
+/// assert_eq!(profile, Profile::gear_with_average(65_536)?);
+/// assert_eq!((profile.min_bytes(), profile.max_bytes()), (32 << 10, 256 << 10));
+/// # Ok::<(), seamstore::chunk::BadProfile>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Profile {
     family: Family,
@@ -81,6 +89,11 @@ enum Family {
 const GEAR_AVERAGE: u32 = 16 << 10;
 
 /// Parameters, or a name, that make no profile.
+///
+/// ```
+/// use seamstore::chunk::{BadProfile, Profile};
+/// assert_eq!(Profile::gear_with_average(5000), Err(BadProfile::GearAverage(5000)));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadProfile {

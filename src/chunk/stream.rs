@@ -12,6 +12,14 @@ use super::profile::Profile;
 const READ_BYTES: usize = 1 << 20;
 
 /// Splits what a reader gives into chunks. It holds at most four times the longest chunk and 1 MiB.
+///
+/// ```
+/// use seamstore::chunk::{Chunker, Profile, cut_points};
+/// let data = vec![7; 100_000];
+/// let cuts = Chunker::new(data.as_slice(), &Profile::default()).cut_points()?;
+/// assert_eq!(cuts, cut_points(&data, &Profile::default()));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Chunker<R> {
     reader: R,
@@ -26,6 +34,15 @@ pub struct Chunker<R> {
 }
 
 /// One chunk of a stream.
+///
+/// ```
+/// use seamstore::chunk::{Chunker, Profile};
+/// let profile = Profile::default();
+/// let mut chunker = Chunker::new([7; 100_000].as_slice(), &profile);
+/// let chunk = chunker.next_chunk()?.expect("there are bytes");
+/// assert_eq!((chunk.offset, chunk.end(), chunk.bytes.len()), (0, 65_536, 65_536));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk<'a> {
     /// Where it begins in the stream.
@@ -51,7 +68,7 @@ impl<R: Read> Chunker<R> {
     /// The next chunk, `None` at the end of the stream.
     ///
     /// # Errors
-    /// What the reader returned; an interrupted read is tried again. After an error the chunker may be called again: it
+    /// [`io::Error`]: what the reader returned; an interrupted read is tried again. After an error the chunker may be called again: it
     /// goes on reading where it was.
     pub fn next_chunk(&mut self) -> io::Result<Option<Chunk<'_>>> {
         self.fill()?;

@@ -6,6 +6,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::UnreadableSnapshot;
 
 /// Counters that a display may read at any time, the request to stop, and snapshots that the work did without.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let control = Control::with_callback(|entries, bytes| eprintln!("{entries} entries, {bytes} bytes"));
+/// store.verify(&VerifyRequest::default(), &control)?;
+/// control.stop();
+/// assert!(control.is_stopped());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 pub struct Control {
     entries: AtomicU64,

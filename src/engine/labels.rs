@@ -26,6 +26,16 @@ pub const TYPE_KEY: &str = "type";
 const GLOB_BYTES_MAX: usize = 4 << 10;
 
 /// Which labels entries get.
+///
+/// ```
+/// use seamstore::request::{LabelRule, Labelling, NotARule};
+/// let rule: LabelRule = "*.log type=log".parse()?;
+/// assert_eq!((rule.glob(), rule.label().value()), ("*.log", "log"));
+/// assert!(matches!("*.log".parse::<LabelRule>(), Err(NotARule::NoLabel(_))));
+/// let labels = Labelling::default().rules([rule]).detect_types(true);
+/// # let _ = labels;
+/// # Ok::<(), NotARule>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Labelling {
     pub(crate) all: Vec<Label>,
@@ -62,6 +72,16 @@ impl Labelling {
 /// In the glob, `*` stands for any characters but `/`, `?` for one of them, `**/` for any directories, `[a-z]` for one of
 /// several characters, `{a,b}` for either, and `\` takes a character's meaning away. One without `/` is matched
 /// against an entry's name, one with `/` against its whole path in the snapshot.
+///
+/// ```
+/// use seamstore::request::{LabelRule, Labelling, NotARule};
+/// let rule: LabelRule = "*.log type=log".parse()?;
+/// assert_eq!((rule.glob(), rule.label().value()), ("*.log", "log"));
+/// assert!(matches!("*.log".parse::<LabelRule>(), Err(NotARule::NoLabel(_))));
+/// let labels = Labelling::default().rules([rule]).detect_types(true);
+/// # let _ = labels;
+/// # Ok::<(), NotARule>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct LabelRule {
     glob: Glob,
@@ -69,6 +89,16 @@ pub struct LabelRule {
 }
 
 /// Why something is no rule.
+///
+/// ```
+/// use seamstore::request::{LabelRule, Labelling, NotARule};
+/// let rule: LabelRule = "*.log type=log".parse()?;
+/// assert_eq!((rule.glob(), rule.label().value()), ("*.log", "log"));
+/// assert!(matches!("*.log".parse::<LabelRule>(), Err(NotARule::NoLabel(_))));
+/// let labels = Labelling::default().rules([rule]).detect_types(true);
+/// # let _ = labels;
+/// # Ok::<(), NotARule>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotARule {

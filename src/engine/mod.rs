@@ -46,6 +46,16 @@ pub use create::NewStore;
 pub use snapshots::{SnapshotList, SnapshotSummary, UnreadableSnapshot};
 
 /// What a new store is made with.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let settings = Settings::default().frames(FrameSettings::new(Codec::Lz4, 0, 64 << 10)?);
+/// let store = Store::in_memory(settings)?;
+/// assert_eq!(store.settings().frames.codec(), Codec::Lz4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct Settings {
@@ -72,6 +82,20 @@ impl Settings {
 }
 
 /// What an index was rebuilt from.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let rebuilt = store.rebuild_index()?;
+/// assert_eq!((rebuilt.statistics.chunks, rebuilt.unreadable.len()), (1, 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RebuiltIndex {
@@ -82,6 +106,22 @@ pub struct RebuiltIndex {
 }
 
 /// An open store. Clones share what is open.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// // `store` has a file `notes/first.txt`.
+/// let mut bytes = Vec::new();
+/// store.read(&GetRequest::default().path("notes/first.txt"), None, &mut bytes, "memory".as_ref(), &control)?;
+/// assert_eq!(bytes, b"found again");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Store {
     backend: Backend,
@@ -236,7 +276,7 @@ impl Store {
     /// Makes the index again from packs and recipes files.
     ///
     /// # Errors
-    /// The store cannot be listed, or the index cannot be written.
+    /// [`Error::ReadOnly`] for a bundle; [`Error::Io`] if the store cannot be listed, or the index cannot be written.
     pub fn rebuild_index(&self) -> Result<RebuiltIndex> {
         self.check_writable()?;
         let mut chunk_index = ChunkIndex::rebuild(self)?;

@@ -13,6 +13,20 @@ use crate::format::id::SnapshotId;
 use crate::format::name::ObjectName;
 
 /// What `rm` did, or in a dry run would do.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let id = store.snapshots()?[0].id;
+/// assert_eq!(store.remove(&[id.to_hex()])?.snapshots.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct RmReport {

@@ -22,6 +22,23 @@ use crate::format::name::{ObjectKind, ObjectName};
 use crate::storage::Storage;
 
 /// A snapshot, as a list of snapshots shows it.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let list = store.snapshot_list()?;
+/// for unreadable in &list.unreadable {
+///     eprintln!("{}: {}", unreadable.id, unreadable.what);
+/// }
+/// assert_eq!(list.snapshots[0].info.counts.files, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct SnapshotSummary {
@@ -32,6 +49,23 @@ pub struct SnapshotSummary {
 }
 
 /// A snapshot that cannot be read.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let list = store.snapshot_list()?;
+/// for unreadable in &list.unreadable {
+///     eprintln!("{}: {}", unreadable.id, unreadable.what);
+/// }
+/// assert_eq!(list.snapshots[0].info.counts.files, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnreadableSnapshot {
@@ -44,6 +78,23 @@ pub struct UnreadableSnapshot {
 }
 
 /// All snapshots of a store.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let list = store.snapshot_list()?;
+/// for unreadable in &list.unreadable {
+///     eprintln!("{}: {}", unreadable.id, unreadable.what);
+/// }
+/// assert_eq!(list.snapshots[0].info.counts.files, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct SnapshotList {
@@ -81,7 +132,7 @@ impl Store {
     /// The ids of all snapshots, in no particular order.
     ///
     /// # Errors
-    /// The store cannot be listed.
+    /// [`Error::Io`] if the store cannot be listed.
     pub fn snapshot_ids(&self) -> Result<Vec<SnapshotId>> {
         listed(self.storage(), ObjectKind::Snapshot, ObjectName::snapshot)
     }

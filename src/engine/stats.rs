@@ -26,6 +26,22 @@ use crate::format::name::{ObjectKind, ObjectName};
 use crate::pack::reader::read_directory;
 
 /// Everything `dedup-stats` reports. All sizes in bytes.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let stats = store.dedup_stats(&control)?;
+/// assert_eq!((stats.logical_bytes, stats.unique_bytes, stats.chunks), (11, 11, 1));
+/// assert_eq!((stats.snapshots[0].freed_bytes, stats.extensions[0].extension.as_str()), (11, "txt"));
+/// assert!(stats.metadata.snapshot_bytes > 0 && stats.chunk_histogram[0].chunks == 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct DedupStats {
@@ -70,6 +86,22 @@ pub struct DedupStats {
 }
 
 /// What records cost, against the budget of 90 bytes a chunk and 60 bytes a file.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let stats = store.dedup_stats(&control)?;
+/// assert_eq!((stats.logical_bytes, stats.unique_bytes, stats.chunks), (11, 11, 1));
+/// assert_eq!((stats.snapshots[0].freed_bytes, stats.extensions[0].extension.as_str()), (11, "txt"));
+/// assert!(stats.metadata.snapshot_bytes > 0 && stats.chunk_histogram[0].chunks == 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct MetadataStats {
@@ -88,6 +120,22 @@ pub struct MetadataStats {
 }
 
 /// One snapshot's part.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let stats = store.dedup_stats(&control)?;
+/// assert_eq!((stats.logical_bytes, stats.unique_bytes, stats.chunks), (11, 11, 1));
+/// assert_eq!((stats.snapshots[0].freed_bytes, stats.extensions[0].extension.as_str()), (11, "txt"));
+/// assert!(stats.metadata.snapshot_bytes > 0 && stats.chunk_histogram[0].chunks == 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct SnapshotStats {
@@ -110,6 +158,22 @@ pub struct SnapshotStats {
 }
 
 /// Chunks of a length.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let stats = store.dedup_stats(&control)?;
+/// assert_eq!((stats.logical_bytes, stats.unique_bytes, stats.chunks), (11, 11, 1));
+/// assert_eq!((stats.snapshots[0].freed_bytes, stats.extensions[0].extension.as_str()), (11, "txt"));
+/// assert!(stats.metadata.snapshot_bytes > 0 && stats.chunk_histogram[0].chunks == 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct HistogramBucket {
@@ -122,6 +186,22 @@ pub struct HistogramBucket {
 }
 
 /// Files of a kind, by name.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let stats = store.dedup_stats(&control)?;
+/// assert_eq!((stats.logical_bytes, stats.unique_bytes, stats.chunks), (11, 11, 1));
+/// assert_eq!((stats.snapshots[0].freed_bytes, stats.extensions[0].extension.as_str()), (11, "txt"));
+/// assert!(stats.metadata.snapshot_bytes > 0 && stats.chunk_histogram[0].chunks == 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ExtensionStats {
@@ -192,7 +272,8 @@ impl Store {
     /// Counts what every snapshot holds.
     ///
     /// # Errors
-    /// Fails if a snapshot, a recipe or a pack's directory is damaged or missing.
+    /// [`Error::Damaged`] if a recipe or a pack's directory is damaged or missing; [`Error::Io`];
+    /// [`Error::Interrupted`].
     pub fn dedup_stats(&self, control: &Control) -> Result<DedupStats> {
         self.unless_removing(|| self.count(control))
     }

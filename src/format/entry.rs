@@ -17,6 +17,14 @@ pub const PATH_BYTES_MAX: usize = 16 << 10;
 ///
 /// Paths are ordered part by part, that is by bytes with `/` before every other byte: a directory is followed at once
 /// by all that is in it. This is the order of a depth-first walk, and the order of the rows of a snapshot.
+///
+/// ```
+/// use seamstore::entry::{EntryPath, NotAnEntryPath};
+/// let path = EntryPath::new("notes/first.txt")?;
+/// assert!(path.is_within(&EntryPath::new("notes")?));
+/// assert_eq!(EntryPath::new("../outside"), Err(NotAnEntryPath));
+/// # Ok::<(), NotAnEntryPath>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct EntryPath(Vec<u8>);
 
@@ -35,6 +43,14 @@ impl PartialOrd for EntryPath {
 }
 
 /// Why some bytes are no [`EntryPath`].
+///
+/// ```
+/// use seamstore::entry::{EntryPath, NotAnEntryPath};
+/// let path = EntryPath::new("notes/first.txt")?;
+/// assert!(path.is_within(&EntryPath::new("notes")?));
+/// assert_eq!(EntryPath::new("../outside"), Err(NotAnEntryPath));
+/// # Ok::<(), NotAnEntryPath>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a path in a snapshot is relative, without empty, `.` or `..` parts and without NUL")]
 pub struct NotAnEntryPath;
@@ -167,6 +183,21 @@ impl std::fmt::Debug for EntryPath {
 }
 
 /// What kind of thing an entry is.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let snapshot = store.snapshot(&Selector::Latest)?;
+/// let folder = snapshot.find(&EntryPath::new("notes")?)?.expect("it leads to a file");
+/// assert_eq!(folder.kind, EntryKind::Directory);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum EntryKind {
@@ -187,6 +218,20 @@ pub enum EntryKind {
 }
 
 /// Where a file's bytes are.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let entry = store.snapshot(&Selector::Latest)?.find(&EntryPath::new("notes/first.txt")?)?.expect("it was added");
+/// assert_eq!(entry.content, Content::Chunk(ChunkId::of(b"found again")));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Content {
     /// No bytes: an empty file, or not a file.
@@ -200,6 +245,24 @@ pub enum Content {
 }
 
 /// One extended attribute.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let writer = store.writer(WriterOptions::default())?;
+/// let mut entry = writer.entry("notes/second.txt", EntryKind::File)?;
+/// entry.mode = 0o600;
+/// entry.xattrs = vec![Xattr { name: b"user.source".to_vec(), value: b"the example".to_vec() }];
+/// writer.add_bytes(entry, b"more".to_vec())?;
+/// writer.finish()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Xattr {
     /// Its full name, namespace included: `user.comment`.
@@ -210,6 +273,21 @@ pub struct Xattr {
 
 /// Which file on which device an entry was, and when its inode last changed: how an unchanged file is known, and how
 /// hard links are found. All zero where unknown (standard input).
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let entry = store.snapshot(&Selector::Latest)?.find(&EntryPath::new("notes/first.txt")?)?.expect("it was added");
+/// // What a program gave is on no disk.
+/// assert_eq!(entry.identity, Identity::default());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub struct Identity {
@@ -230,6 +308,24 @@ impl AsRef<Entry> for Entry {
 }
 
 /// One row of a snapshot.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let writer = store.writer(WriterOptions::default())?;
+/// let mut entry = writer.entry("notes/second.txt", EntryKind::File)?;
+/// entry.mode = 0o600;
+/// entry.xattrs = vec![Xattr { name: b"user.source".to_vec(), value: b"the example".to_vec() }];
+/// writer.add_bytes(entry, b"more".to_vec())?;
+/// writer.finish()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {

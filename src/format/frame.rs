@@ -42,6 +42,16 @@ pub const FRAME_STORED_BYTES_MAX: usize = FRAME_HEADER_BYTES + 4 * FRAME_CHUNKS_
 pub(crate) const CHECKSUM_AT: usize = 20;
 
 /// How the payload of a frame is compressed.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let settings = Settings::default().frames(FrameSettings::new(Codec::Lz4, 0, 64 << 10)?);
+/// let store = Store::in_memory(settings)?;
+/// assert_eq!(store.settings().frames.codec(), Codec::Lz4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Codec {

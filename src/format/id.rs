@@ -51,28 +51,67 @@ macro_rules! id_type {
 }
 
 /// The text is not 64 lower-case hexadecimal digits.
+///
+/// ```
+/// use seamstore::entry::{ChunkId, NotAnId};
+/// assert_eq!("12ab".parse::<ChunkId>(), Err(NotAnId));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an id: 64 lower-case hexadecimal digits expected")]
 pub struct NotAnId;
 
 id_type! {
     /// A chunk: the BLAKE3-256 of its bytes.
+///
+/// ```
+/// use seamstore::entry::ChunkId;
+/// let id = ChunkId::of(b"a chunk");
+/// assert_eq!(id.to_hex().parse(), Ok(id));
+/// ```
     ChunkId
 }
 id_type! {
     /// A pack: derived from its directory, which names its chunks and their places.
+///
+/// ```
+/// use seamstore::entry::PackId;
+/// let id: PackId = "00ff".repeat(16).parse()?;
+/// assert_eq!(id.to_hex(), "00ff".repeat(16));
+/// # Ok::<(), seamstore::entry::NotAnId>(())
+/// ```
     PackId
 }
 id_type! {
     /// A file's content: derived from its list of (chunk id, length).
+///
+/// ```
+/// use seamstore::entry::RecipeId;
+/// let id: RecipeId = "00ff".repeat(16).parse()?;
+/// assert_eq!(id.to_hex(), "00ff".repeat(16));
+/// # Ok::<(), seamstore::entry::NotAnId>(())
+/// ```
     RecipeId
 }
 id_type! {
     /// A catalog file of recipes: derived from all its bytes.
+///
+/// ```
+/// use seamstore::entry::RecipesFileId;
+/// let id: RecipesFileId = "00ff".repeat(16).parse()?;
+/// assert_eq!(id.to_hex(), "00ff".repeat(16));
+/// # Ok::<(), seamstore::entry::NotAnId>(())
+/// ```
     RecipesFileId
 }
 id_type! {
     /// A snapshot: derived from all bytes of its catalog file.
+///
+/// ```
+/// use seamstore::entry::SnapshotId;
+/// let id: SnapshotId = "00ff".repeat(16).parse()?;
+/// assert_eq!(id.to_hex(), "00ff".repeat(16));
+/// # Ok::<(), seamstore::entry::NotAnId>(())
+/// ```
     SnapshotId
 }
 

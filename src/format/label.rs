@@ -18,6 +18,15 @@ pub const LABEL_KEY_BYTES_MAX: usize = 64;
 pub const LABEL_VALUE_BYTES_MAX: usize = 1024;
 
 /// One `key=value`.
+///
+/// ```
+/// use seamstore::entry::{Label, LabelFilter, Labels};
+/// let labels: Labels = [Label::new("split", "train")?, "source=camera".parse()?].into_iter().collect();
+/// assert_eq!(labels.get("split"), Some("train"));
+/// let filter: LabelFilter = ["split=train".parse()?].into_iter().collect();
+/// assert!(filter.takes(&labels));
+/// # Ok::<(), seamstore::entry::NotALabel>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Label {
     key: Arc<str>,
@@ -25,6 +34,11 @@ pub struct Label {
 }
 
 /// Why something is no label.
+///
+/// ```
+/// use seamstore::entry::{Label, NotALabel};
+/// assert!(matches!(Label::new("", "value"), Err(NotALabel::NoKey(_))));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotALabel {
@@ -146,6 +160,15 @@ pub fn check_value(key: &str, value: &str) -> Result<(), NotALabel> {
 }
 
 /// The labels of one entry, ascending by key. Clones share them.
+///
+/// ```
+/// use seamstore::entry::{Label, LabelFilter, Labels};
+/// let labels: Labels = [Label::new("split", "train")?, "source=camera".parse()?].into_iter().collect();
+/// assert_eq!(labels.get("split"), Some("train"));
+/// let filter: LabelFilter = ["split=train".parse()?].into_iter().collect();
+/// assert!(filter.takes(&labels));
+/// # Ok::<(), seamstore::entry::NotALabel>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Labels(Option<Arc<[Label]>>);
 
@@ -199,6 +222,15 @@ impl FromIterator<Label> for Labels {
 }
 
 /// Which entries are wanted, by label: for every key named here, one of the values named for it.
+///
+/// ```
+/// use seamstore::entry::{Label, LabelFilter, Labels};
+/// let labels: Labels = [Label::new("split", "train")?, "source=camera".parse()?].into_iter().collect();
+/// assert_eq!(labels.get("split"), Some("train"));
+/// let filter: LabelFilter = ["split=train".parse()?].into_iter().collect();
+/// assert!(filter.takes(&labels));
+/// # Ok::<(), seamstore::entry::NotALabel>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LabelFilter(BTreeMap<Arc<str>, Vec<Arc<str>>>);
 

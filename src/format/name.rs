@@ -13,6 +13,13 @@
 use super::id::{CondemnedId, PackId, RecipesFileId, SnapshotId};
 
 /// The name of an immutable object.
+///
+/// ```
+/// use seamstore::entry::{ObjectKind, ObjectName};
+/// let name = ObjectName::from_path("store.json").expect("it is the configuration");
+/// assert_eq!((name, name.kind()), (ObjectName::Config, None));
+/// assert_ne!(ObjectKind::Pack, ObjectKind::Recipes);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectName {
     /// The store's identity and settings.
@@ -28,6 +35,13 @@ pub enum ObjectName {
 }
 
 /// A kind of object, for listing.
+///
+/// ```
+/// use seamstore::entry::{ObjectKind, ObjectName};
+/// let name = ObjectName::from_path("store.json").expect("it is the configuration");
+/// assert_eq!((name, name.kind()), (ObjectName::Config, None));
+/// assert_ne!(ObjectKind::Pack, ObjectKind::Recipes);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectKind {
     /// Packs.

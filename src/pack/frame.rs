@@ -18,6 +18,16 @@ use crate::format::{CHUNK_BYTES_MAX, FRAME_RAW_BYTES_MAX};
 pub use crate::format::frame::{Codec, Filter};
 
 /// How frames are made: part of a store's settings. Reading needs none of it, every frame says how it was made.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let settings = Settings::default().frames(FrameSettings::new(Codec::Lz4, 0, 64 << 10)?);
+/// let store = Store::in_memory(settings)?;
+/// assert_eq!(store.settings().frames.codec(), Codec::Lz4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameSettings {
     codec: Codec,

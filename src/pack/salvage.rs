@@ -43,7 +43,24 @@ pub struct SalvagedFrame<'a> {
 }
 
 /// A stretch of a pack that holds no intact frame.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let report = store.repair(&RepairRequest::default().dry_run(true), &control)?;
+/// for Lost { bytes, why, .. } in report.packs.iter().flat_map(|pack| &pack.lost) {
+///     eprintln!("bytes {} to {}: {why}", bytes.start, bytes.end);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lost {
     /// Which bytes of the pack.
     pub bytes: Range<u64>,

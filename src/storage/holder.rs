@@ -4,7 +4,27 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Who has a lease, as far as the lease says.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let request = GcRequest::default().dry_run(true).max_waste(0.0);
+/// let report = store.gc(&request, &control, &|holders: &[Holder]| {
+///     for holder in holders {
+///         eprintln!("waiting for process {:?} of {:?}", holder.process, holder.host);
+///     }
+/// })?;
+/// assert_eq!((report.snapshots, report.freed_bytes()), (1, 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Holder {
     /// The lease.
     pub lease: PathBuf,

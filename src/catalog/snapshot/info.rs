@@ -6,6 +6,22 @@ use crate::error::{Error, Result};
 use crate::format::id::{SnapshotId, checksum};
 
 /// What a snapshot says of itself. As JSON, its fields have the names they have here.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let snapshot = store.snapshot(&Selector::Latest)?;
+/// let (info, counts) = (snapshot.info(), snapshot.info().counts);
+/// assert_eq!((counts.files, counts.directories, counts.logical_bytes), (1, 1, 11));
+/// assert!(info.tags.is_empty() && info.program.starts_with("seamstore "));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SnapshotInfo {
@@ -44,6 +60,22 @@ pub struct SnapshotInfo {
 }
 
 /// What the rows of a snapshot add up to.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let snapshot = store.snapshot(&Selector::Latest)?;
+/// let (info, counts) = (snapshot.info(), snapshot.info().counts);
+/// assert_eq!((counts.files, counts.directories, counts.logical_bytes), (1, 1, 11));
+/// assert!(info.tags.is_empty() && info.program.starts_with("seamstore "));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Counts {
@@ -61,6 +93,21 @@ pub struct Counts {
 
 /// A path as it was given: bytes. As JSON a string, or where it is not UTF-8
 /// `{"lossy": "caf\ufffd", "hex": "636166e9"}`.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let snapshot = store.snapshot(&Selector::Latest)?;
+/// // A writer is not given paths on disk.
+/// assert_eq!(snapshot.info().roots, [Root(b"".to_vec())][1..]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct Root(pub Vec<u8>);
 

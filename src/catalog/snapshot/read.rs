@@ -25,6 +25,21 @@ pub(super) fn info_of(table: &TableFile<'_>) -> Result<SnapshotInfo> {
 }
 
 /// An open snapshot.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let snapshot = store.snapshot(&Selector::Latest)?;
+/// let paths: Vec<_> = snapshot.entries().map(|entry| Ok(entry?.path)).collect::<seamstore::Result<_>>()?;
+/// assert_eq!(paths, [EntryPath::new("notes")?, EntryPath::new("notes/first.txt")?]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Snapshot<'s> {
     id: SnapshotId,
@@ -82,6 +97,9 @@ impl<'s> Snapshot<'s> {
     }
 
     /// The entry at a path.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if rows that were intact when the snapshot was opened are not any more; [`Error::Io`].
     pub fn find(&self, path: &EntryPath) -> Result<Option<Entry>> {
         let place = self.lower_bound(path)?;
         match self.rows_from(place).next().transpose()? {
@@ -97,6 +115,9 @@ impl<'s> Snapshot<'s> {
     }
 
     /// The entry at a path, if there is one, and all below it, in order.
+    ///
+    /// # Errors
+    /// As [`Snapshot::find`].
     pub fn within(&self, path: &EntryPath) -> Result<Entries<'_, 's>> {
         let mut entries = self.rows_from(self.lower_bound(path)?);
         entries.within = Some(path.clone());
@@ -176,6 +197,24 @@ struct RowPosition {
 }
 
 /// Entries of a snapshot, in order.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let snapshot = store.snapshot(&Selector::Latest)?;
+/// let mut bytes = 0;
+/// for entry in snapshot.entries() {
+///     bytes += entry?.size;
+/// }
+/// assert_eq!(bytes, 11);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Entries<'a, 's> {
     snapshot: &'a Snapshot<'s>,

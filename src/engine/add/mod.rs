@@ -62,6 +62,23 @@ use crate::ingest::{self, Metadata, Walk, WalkOptions, Walked};
 use crate::storage::Storage;
 
 /// What to add, and how.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// # let folder = tempfile::tempdir()?;
+/// # let tree = folder.path().to_owned();
+/// let request = AddRequest::default().paths([tree]).tags(["nightly"]).memory_bytes(64 << 20);
+/// let report = store.add(&request, &control)?;
+/// assert!(report.problems.is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct AddRequest {
     pub(crate) paths: Vec<PathBuf>,

@@ -12,6 +12,24 @@ use crate::format::id::SnapshotId;
 use crate::ingest::{Changed, Notice, WalkedEntry, has_vanished};
 
 /// Something that an add could not keep as it is.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// // `added` is what `Writer::finish` or `Store::add` returned.
+/// assert_eq!((added.totals.files, added.totals.new_bytes), (1, 11));
+/// assert!(added.snapshot.is_some() && added.clock.is_none());
+/// for problem in &added.problems {
+///     eprintln!("{} {}", problem.path.display(), problem.sentence());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Problem {
@@ -83,6 +101,24 @@ impl Problem {
 }
 
 /// What an add did.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// // `added` is what `Writer::finish` or `Store::add` returned.
+/// assert_eq!((added.totals.files, added.totals.new_bytes), (1, 11));
+/// assert!(added.snapshot.is_some() && added.clock.is_none());
+/// for problem in &added.problems {
+///     eprintln!("{} {}", problem.path.display(), problem.sentence());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct AddReport {
@@ -103,6 +139,24 @@ pub struct AddReport {
 }
 
 /// A snapshot that is later than the clock.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// // `added` is what `Writer::finish` or `Store::add` returned.
+/// assert_eq!((added.totals.files, added.totals.new_bytes), (1, 11));
+/// assert!(added.snapshot.is_some() && added.clock.is_none());
+/// for problem in &added.problems {
+///     eprintln!("{} {}", problem.path.display(), problem.sentence());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClockBehind {
@@ -124,6 +178,24 @@ impl AddTotals {
 }
 
 /// Counts of one add.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// // `added` is what `Writer::finish` or `Store::add` returned.
+/// assert_eq!((added.totals.files, added.totals.new_bytes), (1, 11));
+/// assert!(added.snapshot.is_some() && added.clock.is_none());
+/// for problem in &added.problems {
+///     eprintln!("{} {}", problem.path.display(), problem.sentence());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct AddTotals {

@@ -41,6 +41,20 @@ const GATE_SHARE: usize = 4;
 const ENTRY_BYTES: usize = 1 << 10;
 
 /// How to write.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let options = WriterOptions::default().threads(2).tags(["from a pipeline"]);
+/// store.writer(options)?.finish()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct WriterOptions {
     pub(crate) memory_bytes: usize,
@@ -103,6 +117,21 @@ impl Default for WriterOptions {
 ///
 /// Dropped without [`Writer::finish`], it makes no snapshot, and waits until its threads are gone. Packs that were
 /// written by then are in nobody's way: the next add that needs their chunks uses them, gc removes them.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let writer = store.writer(WriterOptions::default())?;
+/// writer.add(writer.entry("notes/second.txt", EntryKind::File)?, "read from anywhere".as_bytes())?;
+/// assert_eq!(writer.finish()?.totals.files, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Writer {
     queue: Sender<WriterMessage>,

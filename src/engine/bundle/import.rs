@@ -28,6 +28,24 @@ use crate::storage::disk::{Disk, SystemDisk};
 use crate::storage::{Session, Storage};
 
 /// What was imported.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let folder = tempfile::tempdir()?;
+/// let (bundle, copy) = (folder.path().join("all.bundle"), folder.path().join("copy"));
+/// let report = store.export_bundle(&BundleExport::default().snapshots([Selector::Latest]), &bundle, &control)?;
+/// assert_eq!((report.generation, report.new_snapshots), (1, 1));
+/// let report = Store::import_bundle(&copy, &bundle, &control)?;
+/// assert!(report.made_store && report.damaged.is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BundleImportReport {

@@ -13,6 +13,22 @@ use crate::format::entry::EntryPath;
 use crate::format::label::LabelFilter;
 
 /// What to export.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let mut tar = Vec::new();
+/// let request = ExportRequest::default().path("notes").threads(1);
+/// let report = store.export_tar(&request, &mut tar, "memory".as_ref(), &control)?;
+/// assert_eq!((report.entries, report.written_bytes), (2, tar.len() as u64));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct ExportRequest {
     pub(crate) path: PathBuf,
@@ -64,6 +80,22 @@ impl ExportRequest {
 }
 
 /// What an export did.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let mut tar = Vec::new();
+/// let request = ExportRequest::default().path("notes").threads(1);
+/// let report = store.export_tar(&request, &mut tar, "memory".as_ref(), &control)?;
+/// assert_eq!((report.entries, report.written_bytes), (2, tar.len() as u64));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExportReport {
@@ -80,6 +112,13 @@ pub struct ExportReport {
 }
 
 /// How an HDF5 file has what is exported to it. `docs/exports.md` has every array of each.
+///
+/// ```
+/// use seamstore::request::{Hdf5Layout, Hdf5Options};
+/// let options = Hdf5Options::default().layout(Hdf5Layout::Shredder).compress(6);
+/// assert_eq!(Hdf5Layout::Shredder.word(), "shredder");
+/// # let _ = options;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Hdf5Layout {
@@ -104,6 +143,13 @@ impl Hdf5Layout {
 }
 
 /// What an HDF5 file is to be.
+///
+/// ```
+/// use seamstore::request::{Hdf5Layout, Hdf5Options};
+/// let options = Hdf5Options::default().layout(Hdf5Layout::Shredder).compress(6);
+/// assert_eq!(Hdf5Layout::Shredder.word(), "shredder");
+/// # let _ = options;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hdf5Options {
     pub(crate) layout: Hdf5Layout,

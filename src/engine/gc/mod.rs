@@ -69,6 +69,25 @@ use crate::storage::{Holder, Storage};
 pub(super) use record::filler;
 
 /// How gc goes about it.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let request = GcRequest::default().dry_run(true).max_waste(0.0);
+/// let report = store.gc(&request, &control, &|holders: &[Holder]| {
+///     for holder in holders {
+///         eprintln!("waiting for process {:?} of {:?}", holder.process, holder.host);
+///     }
+/// })?;
+/// assert_eq!((report.snapshots, report.freed_bytes()), (1, 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct GcRequest {
     pub(crate) dry_run: bool,
@@ -114,6 +133,25 @@ impl Default for GcRequest {
 }
 
 /// What gc did, or in a dry run would do.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let request = GcRequest::default().dry_run(true).max_waste(0.0);
+/// let report = store.gc(&request, &control, &|holders: &[Holder]| {
+///     for holder in holders {
+///         eprintln!("waiting for process {:?} of {:?}", holder.process, holder.host);
+///     }
+/// })?;
+/// assert_eq!((report.snapshots, report.freed_bytes()), (1, 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct GcReport {

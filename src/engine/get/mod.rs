@@ -49,6 +49,25 @@ use crate::restore::Destination;
 const OPEN_FILES: (usize, usize) = (16, 1 << 16);
 
 /// What to get, and where to.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let folder = tempfile::tempdir()?;
+/// let request = GetRequest::default().path("notes").snapshot(Selector::Latest);
+/// let report = store.get(&request, &folder.path().join("copy"), &control)?;
+/// for loss in &report.losses {
+///     eprintln!("{:?}: {}", loss.path, loss.what);
+/// }
+/// assert_eq!((report.files, report.bytes), (1, 11));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct GetRequest {
     pub(crate) path: PathBuf,
@@ -124,6 +143,25 @@ pub const MEMORY_BYTES_DEFAULT: usize = 256 << 20;
 pub const MEMORY_BYTES_MIN: usize = 32 << 20;
 
 /// What a restore did.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let folder = tempfile::tempdir()?;
+/// let request = GetRequest::default().path("notes").snapshot(Selector::Latest);
+/// let report = store.get(&request, &folder.path().join("copy"), &control)?;
+/// for loss in &report.losses {
+///     eprintln!("{:?}: {}", loss.path, loss.what);
+/// }
+/// assert_eq!((report.files, report.bytes), (1, 11));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GetReport {
@@ -144,6 +182,25 @@ pub struct GetReport {
 }
 
 /// An entry that could not be restored.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let folder = tempfile::tempdir()?;
+/// let request = GetRequest::default().path("notes").snapshot(Selector::Latest);
+/// let report = store.get(&request, &folder.path().join("copy"), &control)?;
+/// for loss in &report.losses {
+///     eprintln!("{:?}: {}", loss.path, loss.what);
+/// }
+/// assert_eq!((report.files, report.bytes), (1, 11));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Loss {

@@ -23,6 +23,20 @@ const NEAR_NAMES: usize = 3;
 const NEAR_SEARCH_MAX: usize = 1_000_000;
 
 /// Which snapshot.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let newest = store.snapshot(&Selector::Latest)?.id();
+/// assert_eq!(store.snapshot(&Selector::Id(newest.to_hex()[..8].to_owned()))?.id(), newest);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Selector {

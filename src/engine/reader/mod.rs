@@ -40,6 +40,21 @@ use crate::format::id::{ChunkId, PackId, SnapshotId};
 use crate::format::name::{ObjectKind, ObjectName};
 
 /// How a reader works.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let options = ReaderOptions::default().cache_bytes(64 << 20);
+/// let reader = store.reader_with(&Selector::Latest, options)?;
+/// assert_eq!(reader.read("notes/first.txt")?, b"found again");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReaderOptions {
     pub(crate) table_bytes: usize,

@@ -8,6 +8,23 @@ use crate::format::name::ObjectName;
 use crate::storage::Storage;
 
 /// What became of a damaged recipes file.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let report = store.repair(&RepairRequest::default().dry_run(true), &control)?;
+/// for pack in &report.packs {
+///     eprintln!("{}: {} chunks are intact", pack.pack, pack.chunks);
+/// }
+/// assert!(report.is_whole() && report.recipes.is_empty() && report.snapshots.is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RepairedRecipes {

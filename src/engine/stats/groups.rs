@@ -20,6 +20,21 @@ use crate::format::name::{ObjectKind, ObjectName};
 use crate::pack::reader::read_directory;
 
 /// What files cost, grouped by labels. All sizes in bytes.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let stats = store.group_stats(&["split".to_owned()], &control)?;
+/// // No file has such a label.
+/// assert_eq!((stats.groups[0].values[0].as_deref(), stats.groups[0].own.bytes), (None, 11));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct GroupStats {
@@ -30,6 +45,21 @@ pub struct GroupStats {
 }
 
 /// The files of all snapshots whose labels have the same values.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let stats = store.group_stats(&["split".to_owned()], &control)?;
+/// // No file has such a label.
+/// assert_eq!((stats.groups[0].values[0].as_deref(), stats.groups[0].own.bytes), (None, 11));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct GroupPart {
@@ -46,6 +76,21 @@ pub struct GroupPart {
 }
 
 /// Some distinct chunks.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let stats = store.group_stats(&["split".to_owned()], &control)?;
+/// // No file has such a label.
+/// assert_eq!((stats.groups[0].values[0].as_deref(), stats.groups[0].own.bytes), (None, 11));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct GroupChunks {
@@ -129,7 +174,8 @@ impl Store {
     /// Counts what the files of all snapshots cost, grouped by the values of labels with these keys.
     ///
     /// # Errors
-    /// Fails if a snapshot, a recipe or a pack's directory is damaged or missing.
+    /// [`Error::Damaged`](crate::Error::Damaged) if a snapshot, a recipe or a pack's directory is damaged or missing;
+    /// [`Error::Io`](crate::Error::Io); [`Error::Interrupted`](crate::Error::Interrupted).
     pub fn group_stats(&self, by: &[String], control: &Control) -> Result<GroupStats> {
         self.unless_removing(|| self.count_groups(by, control))
     }

@@ -39,6 +39,26 @@ use crate::storage::{Listed, Storage};
 pub const LOST_FILES_MAX: usize = 100_000;
 
 /// How much of a store is read.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let report = store.verify(&VerifyRequest::default().depth(Depth::Full), &control)?;
+/// for damage in &report.damages {
+///     eprintln!("{}: {}", damage.object.path(), damage.what);
+/// }
+/// for file in &report.lost {
+///     eprintln!("{:?} of {} has lost {} bytes", file.path, file.snapshot, file.lost_bytes);
+/// }
+/// assert!(report.is_whole());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[non_exhaustive]
 pub enum Depth {
@@ -65,6 +85,26 @@ impl Depth {
 }
 
 /// What to verify, and how.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let report = store.verify(&VerifyRequest::default().depth(Depth::Full), &control)?;
+/// for damage in &report.damages {
+///     eprintln!("{}: {}", damage.object.path(), damage.what);
+/// }
+/// for file in &report.lost {
+///     eprintln!("{:?} of {} has lost {} bytes", file.path, file.snapshot, file.lost_bytes);
+/// }
+/// assert!(report.is_whole());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct VerifyRequest {
     pub(crate) depth: Depth,
@@ -95,6 +135,26 @@ impl VerifyRequest {
 }
 
 /// A stretch of an object that is not what was written.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let report = store.verify(&VerifyRequest::default().depth(Depth::Full), &control)?;
+/// for damage in &report.damages {
+///     eprintln!("{}: {}", damage.object.path(), damage.what);
+/// }
+/// for file in &report.lost {
+///     eprintln!("{:?} of {} has lost {} bytes", file.path, file.snapshot, file.lost_bytes);
+/// }
+/// assert!(report.is_whole());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Damage {
@@ -111,6 +171,26 @@ pub struct Damage {
 }
 
 /// A file that cannot be had whole.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let report = store.verify(&VerifyRequest::default().depth(Depth::Full), &control)?;
+/// for damage in &report.damages {
+///     eprintln!("{}: {}", damage.object.path(), damage.what);
+/// }
+/// for file in &report.lost {
+///     eprintln!("{:?} of {} has lost {} bytes", file.path, file.snapshot, file.lost_bytes);
+/// }
+/// assert!(report.is_whole());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LostFile {
@@ -130,6 +210,26 @@ pub struct LostFile {
 }
 
 /// What was looked at, and what was found.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// let report = store.verify(&VerifyRequest::default().depth(Depth::Full), &control)?;
+/// for damage in &report.damages {
+///     eprintln!("{}: {}", damage.object.path(), damage.what);
+/// }
+/// for file in &report.lost {
+///     eprintln!("{:?} of {} has lost {} bytes", file.path, file.snapshot, file.lost_bytes);
+/// }
+/// assert!(report.is_whole());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerifyReport {

@@ -22,6 +22,20 @@ use crate::format::bundle::{BUNDLE_HEADER_BYTES, HEAD_BYTES, ObjectPlace, aligne
 use crate::format::name::{ObjectKind, ObjectName};
 
 /// Something in a bundle that is not as it was written, or does not belong there, but for objects' bytes.
+///
+/// ```
+/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Store::in_memory(Settings::default())?;
+/// # let writer = store.writer(WriterOptions::default().threads(1))?;
+/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
+/// # let added = writer.finish()?;
+/// # let control = Control::default();
+/// // Only a bundle has flaws of its own.
+/// assert_eq!(store.bundle_flaws(), []);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BundleFlaw {

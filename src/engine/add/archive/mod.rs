@@ -36,6 +36,12 @@ pub(in crate::engine) fn framing() -> Framing {
 }
 
 /// What becomes of archives.
+///
+/// ```
+/// use seamstore::request::{AddRequest, Archives};
+/// let as_plain_files = AddRequest::default().archives(Archives::default().recognise(false));
+/// # let _ = as_plain_files;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Archives {
     pub(crate) recognise: bool,
