@@ -24,9 +24,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use super::keyspace::{Batch, OpenRun};
 use super::merge::{Failure, Plan};
-use super::run::{Owner, Place, Run, StoreKey};
-use super::side::{Batch, OpenRun};
+use super::run::{Run, Source, StoreKey, Value};
 use crate::storage::disk::{Disk, ReadFile, WriteFile, is_trusted};
 use crate::storage::scratch::nameless;
 
@@ -54,7 +54,7 @@ pub(super) struct Files {
     store: StoreKey,
     disk: Arc<dyn Disk>,
     keep: bool,
-    place: AtomicU8,
+    target: AtomicU8,
 }
 
 impl Files {
@@ -66,13 +66,13 @@ impl Files {
             Err(e) => e.kind() == io::ErrorKind::NotFound,
         });
         let keep = keep && folder.is_some();
-        let place = AtomicU8::new(if keep { NAMED } else { NAMELESS });
-        Self { folder: folder.map(Path::to_owned), scratch: scratch.to_owned(), store, disk, keep, place }
+        let target = AtomicU8::new(if keep { NAMED } else { NAMELESS });
+        Self { folder: folder.map(Path::to_owned), scratch: scratch.to_owned(), store, disk, keep, target }
     }
 
     /// Whether all that was written has a name.
     pub(super) fn is_kept(&self) -> bool {
-        self.place.load(Ordering::Relaxed) == NAMED
+        self.target.load(Ordering::Relaxed) == NAMED
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -89,12 +89,12 @@ impl Files {
         names.and_then(Result::ok).into_iter().flatten().filter_map(|name| name.into_string().ok()).collect()
     }
 
-    /// The runs of a kind, with their names and owners.
-    pub(super) fn runs<P: Place>(&self) -> Vec<(String, Run<P>, Vec<Owner>)> {
-        let mut runs: Vec<(String, Run<P>, Vec<Owner>)> = Vec::new();
+    /// The runs of a kind, with their names and sources.
+    pub(super) fn runs<V: Value>(&self) -> Vec<(String, Run<V>, Vec<Source>)> {
+        let mut runs: Vec<(String, Run<V>, Vec<Source>)> = Vec::new();
         for _ in 0..LISTINGS_MAX {
             let mut names = self.names();
-            names.retain(|name| name.ends_with(P::EXTENSION));
+            names.retain(|name| name.ends_with(V::EXTENSION));
             names.truncate(RUNS_MAX);
             runs.retain(|(name, ..)| names.contains(name));
             let mut is_gone = false;
@@ -112,7 +112,7 @@ impl Files {
                 // What belongs to somebody else is not read.
                 let Ok(Some(bytes)) = file.own_bytes() else { continue };
                 match Run::open(file, bytes, &self.store) {
-                    Ok((run, owners)) => runs.push((name, run, owners)),
+                    Ok((run, sources)) => runs.push((name, run, sources)),
                     Err(_) => self.remove(&name),
                 }
             }
@@ -140,27 +140,27 @@ impl Files {
     }
 
     /// Which runs a new one may be merged with: those beside which it will be, while there is room for both.
-    pub(super) fn mergeable<P: Place>(&self) -> impl Fn(&OpenRun<P>) -> bool + use<P> {
-        let place = self.place.load(Ordering::Relaxed);
-        let there: HashSet<String> = if place == NAMED { self.names().into_iter().collect() } else { HashSet::new() };
+    pub(super) fn mergeable<V: Value>(&self) -> impl Fn(&OpenRun<V>) -> bool + use<V> {
+        let target = self.target.load(Ordering::Relaxed);
+        let there: HashSet<String> = if target == NAMED { self.names().into_iter().collect() } else { HashSet::new() };
         let room =
-            rustix::fs::statvfs(if place == NAMED { self.folder.as_ref() } else { None }.unwrap_or(&self.scratch))
+            rustix::fs::statvfs(if target == NAMED { self.folder.as_ref() } else { None }.unwrap_or(&self.scratch))
                 .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
         move |run| match &run.name {
             // One that is gone was merged by another process.
-            Some(name) => place == NAMED && there.contains(name) && run.run.bytes < room / 4,
-            None => place == NAMELESS && run.run.bytes < room / 4,
+            Some(name) => target == NAMED && there.contains(name) && run.run.bytes < room / 4,
+            None => target == NAMELESS && run.run.bytes < room / 4,
         }
     }
 
-    /// Writes a run; returns it with its name and the numbers of its owners. `None` if nothing of it counts.
+    /// Writes a run; returns it with its name and the numbers of its sources. `None` if nothing of it counts.
     ///
     /// # Errors
     /// A run that was to be merged cannot be used; or nothing can be written.
-    pub(super) fn write<P: Place>(&self, batch: &Batch<P>) -> Result<Option<Written<P>>, Failure> {
+    pub(super) fn write<V: Value>(&self, batch: &Batch<V>) -> Result<Option<Written<V>>, Failure> {
         let tag = RandomState::new().hash_one(std::process::id());
-        let place = self.place.load(Ordering::Relaxed);
-        let written = batch.write((self.store, tag), |plan| match place {
+        let target = self.target.load(Ordering::Relaxed);
+        let written = batch.write((self.store, tag), |plan| match target {
             NAMED => self.write_named(plan),
             NAMELESS => self.write_nameless(plan).map(|file| (None, file)),
             _ => Memory::write(plan).map(|file| (None, file)),
@@ -171,21 +171,21 @@ impl Files {
             let (run, _) = Run::open(file, bytes, &self.store).map_err(io::Error::other)?;
             Ok(Some((run, name, numbers)))
         });
-        if matches!(written, Err(Failure::Output(_))) && batch.merged.is_empty() && place < MEMORY {
-            self.place.store(place + 1, Ordering::Relaxed);
+        if matches!(written, Err(Failure::Output(_))) && batch.merged.is_empty() && target < MEMORY {
+            self.target.store(target + 1, Ordering::Relaxed);
             return self.write(batch);
         }
         written
     }
 
-    fn write_named<P: Place>(&self, plan: &Plan<'_, P>) -> Result<(Option<String>, Arc<dyn ReadFile>), Failure> {
+    fn write_named<V: Value>(&self, plan: &Plan<'_, V>) -> Result<(Option<String>, Arc<dyn ReadFile>), Failure> {
         let folder = self.folder.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         match self.disk.make_dir(folder) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e.into()),
             _ => {}
         }
         let temporary = self.path(&format!("{:016x}.tmp", plan.tag));
-        let name = format!("{:016x}{}", plan.tag, P::EXTENSION);
+        let name = format!("{:016x}{}", plan.tag, V::EXTENSION);
         let mut file = self.disk.create(&temporary)?;
         let named = self.fill(&mut *file, plan).and_then(|()| {
             self.disk.rename_over(&temporary, &self.path(&name))?;
@@ -202,20 +202,20 @@ impl Files {
         }
     }
 
-    fn fill<P: Place>(&self, file: &mut dyn WriteFile, plan: &Plan<'_, P>) -> Result<(), Failure> {
+    fn fill<V: Value>(&self, file: &mut dyn WriteFile, plan: &Plan<'_, V>) -> Result<(), Failure> {
         plan.write(&mut Output { file, written: 0, begun: 0 })?;
         Ok(file.sync()?)
     }
 
-    fn write_nameless<P: Place>(&self, plan: &Plan<'_, P>) -> Result<Arc<dyn ReadFile>, Failure> {
+    fn write_nameless<V: Value>(&self, plan: &Plan<'_, V>) -> Result<Arc<dyn ReadFile>, Failure> {
         let mut file: File = nameless(&self.scratch).or_else(|_| nameless(&std::env::temp_dir()))?;
         plan.write(&mut file)?;
         Ok(Arc::new(file))
     }
 }
 
-/// A run, its name, and the numbers of its owners.
-pub(super) type Written<P> = (Run<P>, Option<String>, Vec<u32>);
+/// A run, its name, and the numbers of its sources.
+pub(super) type Written<V> = (Run<V>, Option<String>, Vec<u32>);
 
 /// A file, written front to back.
 struct Output<'f> {
@@ -246,7 +246,7 @@ impl Write for Output<'_> {
 struct Memory(Vec<u8>);
 
 impl Memory {
-    fn write<P: Place>(plan: &Plan<'_, P>) -> Result<Arc<dyn ReadFile>, Failure> {
+    fn write<V: Value>(plan: &Plan<'_, V>) -> Result<Arc<dyn ReadFile>, Failure> {
         let mut bytes = Vec::new();
         plan.write(&mut bytes)?;
         Ok(Arc::new(Self(bytes)))

@@ -1,13 +1,13 @@
-//! How does a run come to be? Sorted sources in, one sorted file out, front to back.
+//! How does a run come to be? Sorted inputs in, one sorted file out, front to back.
 //!
-//! Memory: for each source some 300 KiB, and for the output one group's filter and its pages.
+//! Memory: for each input some 300 KiB, and for the output one group's filter and its pages.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
 use std::io::{self, Write};
 
 use super::filter::{GroupFilter, Shape};
-use super::run::{Entry, Footer, Owner, PAGE_BYTES, Place, RUN_BYTES_MAX, Run, SEAL_BYTES, StoreKey, Sweep, seal};
+use super::run::{Entry, Footer, PAGE_BYTES, RUN_BYTES_MAX, Run, SEAL_BYTES, Source, StoreKey, Sweep, Value, seal};
 
 /// Bytes that are gathered before they are written.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -15,18 +15,18 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// Entries of one prefix that are compared with each other. Of more, which only a forged run has, some may stay twice.
 const SAME_PREFIX_MAX: usize = 4096;
 
-/// A run to be merged, and what its owners are in the new one: `u32::MAX` for those that are gone.
+/// A run to be merged, and what its sources are in the new one: `u32::MAX` for those that are gone.
 #[derive(Debug)]
-pub(super) struct Source<'r, P> {
-    pub(super) run: &'r Run<P>,
-    pub(super) owners: Vec<u32>,
+pub(super) struct MergeInput<'r, V> {
+    pub(super) run: &'r Run<V>,
+    pub(super) sources: Vec<u32>,
 }
 
 /// Why a run was not written.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// A source cannot be used, the one at this position, and why.
-    Source(usize, String),
+    /// A input cannot be used, the one at this position, and why.
+    Input(usize, String),
     /// The new file cannot be written.
     Output(io::Error),
 }
@@ -39,26 +39,26 @@ impl From<io::Error> for Failure {
 
 /// What a new run is made of.
 #[derive(Debug)]
-pub(super) struct Plan<'r, P> {
+pub(super) struct Plan<'r, V> {
     pub(super) store: StoreKey,
     pub(super) tag: u64,
     pub(super) shape: Shape,
-    /// All owners of the new run.
-    pub(super) owners: Vec<Owner>,
-    pub(super) sources: Vec<Source<'r, P>>,
+    /// All sources of the new run.
+    pub(super) sources: Vec<Source>,
+    pub(super) inputs: Vec<MergeInput<'r, V>>,
     /// New entries, sorted.
-    pub(super) batch: &'r [Entry<P>],
+    pub(super) batch: &'r [Entry<V>],
 }
 
-impl<P: Place> Plan<'_, P> {
+impl<V: Value> Plan<'_, V> {
     /// Writes the run.
     ///
     /// # Errors
-    /// A source is damaged, or the output fails: what was written is then of no use.
+    /// A input is damaged, or the output fails: what was written is then of no use.
     pub(super) fn write(&self, out: &mut dyn Write) -> Result<(), Failure> {
         let mut writer = RunWriter::new(out, self.shape, self.tag);
-        // Entries of one prefix are gathered, because sources number owners differently.
-        let mut same: Vec<Entry<P>> = Vec::new();
+        // Entries of one prefix are gathered, because inputs number sources differently.
+        let mut same: Vec<Entry<V>> = Vec::new();
         self.merged(&mut |entry| {
             if same.first().is_some_and(|first| first.prefix != entry.prefix) || same.len() >= SAME_PREFIX_MAX {
                 writer.put_all(&mut same)?;
@@ -67,29 +67,29 @@ impl<P: Place> Plan<'_, P> {
             Ok(())
         })?;
         writer.put_all(&mut same)?;
-        Ok(writer.finish(P::KIND, self.store, &self.owners)?)
+        Ok(writer.finish(V::KIND, self.store, &self.sources)?)
     }
 
     /// All entries, ascending by prefix.
-    fn merged(&self, take: &mut dyn FnMut(Entry<P>) -> io::Result<()>) -> Result<(), Failure> {
-        let mut sweeps: Vec<_> = self.sources.iter().map(|source| (Sweep::new(source.run), &source.owners)).collect();
+    fn merged(&self, take: &mut dyn FnMut(Entry<V>) -> io::Result<()>) -> Result<(), Failure> {
+        let mut sweeps: Vec<_> = self.inputs.iter().map(|input| (Sweep::new(input.run), &input.sources)).collect();
         let mut batch = self.batch.iter().copied();
-        let mut next = |source: usize| match sweeps.get_mut(source) {
-            Some((sweep, owners)) => sweep
-                .next(&|owner| owners.get(owner as usize).copied().filter(|owner| *owner != u32::MAX))
-                .map_err(|why| Failure::Source(source, why)),
+        let mut next = |input: usize| match sweeps.get_mut(input) {
+            Some((sweep, sources)) => sweep
+                .next(&|source| sources.get(source as usize).copied().filter(|source| *source != u32::MAX))
+                .map_err(|why| Failure::Input(input, why)),
             None => Ok(batch.next()),
         };
-        let mut heap = BinaryHeap::with_capacity(self.sources.len() + 1);
-        for source in 0..=self.sources.len() {
-            if let Some(entry) = next(source)? {
-                heap.push(Reverse((entry, source)));
+        let mut heap = BinaryHeap::with_capacity(self.inputs.len() + 1);
+        for input in 0..=self.inputs.len() {
+            if let Some(entry) = next(input)? {
+                heap.push(Reverse((entry, input)));
             }
         }
         while let Some(mut top) = heap.peek_mut() {
-            let Reverse((entry, source)) = *top;
-            match next(source)? {
-                Some(following) => *top = Reverse((following, source)),
+            let Reverse((entry, input)) = *top;
+            match next(input)? {
+                Some(following) => *top = Reverse((following, input)),
                 None => {
                     PeekMut::pop(top);
                 }
@@ -136,7 +136,7 @@ impl<'o> RunWriter<'o> {
     }
 
     /// Appends these entries, which have one prefix, each once, and empties the list.
-    fn put_all<P: Place>(&mut self, same: &mut Vec<Entry<P>>) -> io::Result<()> {
+    fn put_all<V: Value>(&mut self, same: &mut Vec<Entry<V>>) -> io::Result<()> {
         if same.len() > 1 {
             same.sort_unstable();
             same.dedup();
@@ -147,16 +147,16 @@ impl<'o> RunWriter<'o> {
         Ok(())
     }
 
-    fn put<P: Place>(&mut self, entry: &Entry<P>) -> io::Result<()> {
-        let place = self.shape.place(entry.prefix);
-        while self.groups.len() < place.group {
+    fn put<V: Value>(&mut self, entry: &Entry<V>) -> io::Result<()> {
+        let position = self.shape.position(entry.prefix);
+        while self.groups.len() < position.group {
             self.end_group()?;
         }
         if self.page == self.buffer.len() {
             self.fences.push(entry.prefix);
         }
         entry.put(&mut self.buffer);
-        self.filter.insert(place);
+        self.filter.insert(position);
         self.group_entries = self.group_entries.checked_add(1).ok_or(io::ErrorKind::FileTooLarge)?;
         if self.buffer.len() - self.page == PAGE_BYTES - SEAL_BYTES {
             self.end_page()?;
@@ -194,18 +194,18 @@ impl<'o> RunWriter<'o> {
         Ok(())
     }
 
-    fn finish(mut self, kind: u8, store: StoreKey, owners: &[Owner]) -> io::Result<()> {
+    fn finish(mut self, kind: u8, store: StoreKey, sources: &[Source]) -> io::Result<()> {
         while (self.groups.len() as u64) < self.shape.groups() {
             self.end_group()?;
         }
         self.flush()?;
         self.buffer.extend(self.groups.iter().flat_map(|entries| entries.to_le_bytes()));
-        for owner in owners {
-            self.buffer.extend_from_slice(&owner.id);
-            self.buffer.extend_from_slice(&owner.entries.to_le_bytes());
+        for source in sources {
+            self.buffer.extend_from_slice(&source.id);
+            self.buffer.extend_from_slice(&source.entries.to_le_bytes());
         }
-        let owners = u32::try_from(owners.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        let footer = Footer { kind, owners, store, tag: self.tag, entries: self.entries, shape: self.shape };
+        let sources = u32::try_from(sources.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let footer = Footer { kind, sources, store, tag: self.tag, entries: self.entries, shape: self.shape };
         footer.put(&mut self.buffer);
         self.flush()
     }

@@ -8,7 +8,7 @@
 //! A look-up asks, in this order:
 //!
 //! 1. the directory of the pack hit last ([`cache`]): neighbours follow each other;
-//! 2. what was added and is in no run yet ([`side`]), and the filters of the runs ([`filter`]): an id that is new ends
+//! 2. what was added and is in no run yet ([`keyspace`]), and the filters of the runs ([`filter`]): an id that is new ends
 //!    here;
 //! 3. the directories of a few packs hit lately: versions of the same data lie in several;
 //! 4. the runs themselves: one page;
@@ -23,9 +23,9 @@
 mod cache;
 mod files;
 mod filter;
+mod keyspace;
 mod merge;
 mod run;
-mod side;
 #[cfg(test)]
 mod tests;
 
@@ -40,10 +40,10 @@ use crate::format::name::ObjectName;
 use crate::storage::disk::{Disk, SystemDisk};
 use cache::{Directories, Known};
 use files::Files;
+use keyspace::{Damage, Keyspace, State};
 use merge::Failure;
-use run::Place;
 pub use run::StoreKey;
-use side::{Damage, Side, State};
+use run::Value;
 
 /// How an index is opened.
 #[derive(Debug, Clone)]
@@ -145,7 +145,7 @@ pub type LoadDirectory<'a> = &'a dyn Fn(&PackId) -> Result<Arc<Directory>>;
 /// Reads which recipes are in a recipes file, and where.
 pub type LoadRecipes<'a> = &'a dyn Fn(&RecipesFileId) -> Result<Vec<(RecipeId, RecipeRow)>>;
 
-impl Place for () {
+impl Value for () {
     const KIND: u8 = 0;
     const EXTENSION: &'static str = ".chunks";
     const BYTES: usize = 0;
@@ -155,7 +155,7 @@ impl Place for () {
     fn get(_: &[u8]) -> Self {}
 }
 
-impl Place for RecipeRow {
+impl Value for RecipeRow {
     const KIND: u8 = 1;
     const EXTENSION: &'static str = ".recipes";
     const BYTES: usize = 8;
@@ -175,8 +175,8 @@ impl Place for RecipeRow {
 #[derive(Debug)]
 pub struct Index {
     files: Files,
-    chunks: Side<()>,
-    recipes: Side<RecipeRow>,
+    chunks: Keyspace<()>,
+    recipes: Keyspace<RecipeRow>,
     directories: Directories,
 }
 
@@ -188,8 +188,8 @@ impl Index {
         let disk = Arc::clone(&options.disk);
         let files = Files::new(options.folder.as_deref(), &options.scratch, options.store, disk, options.keep);
         files.sweep();
-        let chunks = Side::new(files.runs(), &mut |name| files.remove(name));
-        let recipes = Side::new(files.runs(), &mut |name| files.remove(name));
+        let chunks = Keyspace::new(files.runs(), &mut |name| files.remove(name));
+        let recipes = Keyspace::new(files.runs(), &mut |name| files.remove(name));
         Self { files, chunks, recipes, directories: Directories::new(options.directory_cache_bytes) }
     }
 
@@ -361,23 +361,23 @@ impl Index {
 
     /// Notes that a run cannot be used. It is dropped when the index is next reconciled: not before, or what it covers
     /// would not be found until then.
-    fn damaged<P: Place>(&self, side: &Side<P>, (run, why): Damage<P>) -> Error {
-        let name = side.suspect(run);
+    fn damaged<V: Value>(&self, keyspace: &Keyspace<V>, (run, why): Damage<V>) -> Error {
+        let name = keyspace.suspect(run);
         Error::Index { path: self.files.describe(name.as_deref()), why }
     }
 
     /// Writes what was collected as a run. Others can look things up meanwhile.
-    fn flush<P: Place>(&self, side: &Side<P>) -> Result<()> {
-        let _writing = side.writing.lock().unwrap_or_else(PoisonError::into_inner);
+    fn flush<V: Value>(&self, keyspace: &Keyspace<V>) -> Result<()> {
+        let _writing = keyspace.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let may_merge = self.files.mergeable();
-        let Some(mut batch) = side.write().begin(&may_merge) else { return Ok(()) };
+        let Some(mut batch) = keyspace.write().begin(&may_merge) else { return Ok(()) };
         let mut outcome = Ok(());
         let written = loop {
             match self.files.write(&batch) {
                 Ok(written) => break written,
-                Err(Failure::Source(position, why)) => {
+                Err(Failure::Input(position, why)) => {
                     for run in batch.merged.iter().skip(position).take(1) {
-                        outcome = Err(self.damaged(side, (Arc::clone(run), why.clone())));
+                        outcome = Err(self.damaged(keyspace, (Arc::clone(run), why.clone())));
                     }
                 }
                 Err(Failure::Output(e)) if batch.merged.is_empty() => {
@@ -390,7 +390,7 @@ impl Index {
             batch.merged.clear();
         };
         let name = written.as_ref().and_then(|(_, name, _)| name.clone());
-        side.write().finish(&batch, written);
+        keyspace.write().finish(&batch, written);
         // What is not in the folder yet takes the place of nothing that is.
         let is_replaced = name.is_some() || self.files.is_kept();
         for run in batch.merged.iter().filter(|_| is_replaced) {
@@ -404,9 +404,9 @@ impl Index {
     pub fn statistics(&self) -> IndexStatistics {
         let (chunks, recipes) = (self.chunks.read().counts(), self.recipes.read().counts());
         IndexStatistics {
-            packs: chunks.owners,
+            packs: chunks.sources,
             chunks: chunks.entries,
-            recipes_files: recipes.owners,
+            recipes_files: recipes.sources,
             recipes: recipes.entries,
             runs: chunks.runs + recipes.runs,
             file_bytes: chunks.bytes + recipes.bytes,
@@ -433,14 +433,14 @@ fn prefix(id: &[u8; 32]) -> u64 {
 }
 
 /// What of the listed is not known, and what of the known is not listed.
-fn difference<'a, P: Place>(
-    state: &State<P>,
+fn difference<'a, V: Value>(
+    state: &State<V>,
     listed: impl ExactSizeIterator<Item = &'a [u8; 32]> + Clone,
 ) -> (Vec<[u8; 32]>, Vec<[u8; 32]>) {
     let unknown: Vec<[u8; 32]> = listed.clone().filter(|id| !state.knows(id)).copied().collect();
-    if listed.len() - unknown.len() == state.owners().len() {
+    if listed.len() - unknown.len() == state.sources().len() {
         return (unknown, Vec::new());
     }
     let listed: HashSet<&[u8; 32]> = listed.collect();
-    (unknown, state.owners().filter(|id| !listed.contains(id)).copied().collect())
+    (unknown, state.sources().filter(|id| !listed.contains(id)).copied().collect())
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 
-use super::side::BATCH_ENTRIES;
+use super::keyspace::BATCH_ENTRIES;
 use super::*;
 use crate::format::directory::ChunkEntry;
 
