@@ -78,7 +78,7 @@ impl<'s> ChunkIndex<'s> {
         Self::open_with(store.storage(), &store.index_options(false), PendingDeletes::default())
     }
 
-    /// Opens the index to add to a store, and brings it up to date: as if what is condemned were not there, because an add
+    /// Opens the index to add to a store, and brings it up to date: as if what is pending deletion were not there, because an add
     /// may not rely on it.
     ///
     /// # Errors
@@ -209,7 +209,7 @@ impl<'s> ChunkIndex<'s> {
     }
 
     /// Whether all that a content consists of is there to stay. A row of an older snapshot may be taken over only then:
-    /// that snapshot may have been removed, and what it alone reached been condemned.
+    /// that snapshot may have been removed, and what it alone reached be pending deletion.
     pub(super) fn keeps(&self, content: Content, size: u64) -> Result<bool> {
         if self.pending_deletes.is_empty() {
             return Ok(true);

@@ -3,7 +3,7 @@
 //! ```text
 //! packs        headers, directories, trailers; every frame's bytes; every chunk's     (how far: [`Depth`])
 //! catalog      every recipes file and snapshot against its name, every recipe against its id
-//! condemned    what an interrupted gc is yet to delete: the record against its name
+//! condemned/   what an interrupted gc is yet to delete: the record against its name
 //! references   every chunk that a recipe or a snapshot names, every recipe that a snapshot names
 //! ```
 //!

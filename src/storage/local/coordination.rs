@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::LocalStorage;
 use super::lease::{Alone, ExclusiveLock, Lease};
 use crate::error::{Error, Result};
-use crate::format::id::{CondemnedId, SnapshotId};
+use crate::format::id::{PendingDeletesId, SnapshotId};
 use crate::format::name::{ObjectKind, ObjectName};
 use crate::format::pending_deletes::{PENDING_DELETES_BYTES_MAX, PendingDeletes};
 use crate::storage::coordination::{Collection, Coordination, Pending, Session};
@@ -113,7 +113,7 @@ pub(crate) fn read_record(storage: &dyn Storage, record: &Listed) -> Result<Pend
     }
     let mut bytes = vec![0; record.bytes as usize];
     storage.read_at(&name, 0, &mut bytes)?;
-    let found = ObjectName::PendingDeletes(CondemnedId::of(&bytes));
+    let found = ObjectName::PendingDeletes(PendingDeletesId::of(&bytes));
     if found != name {
         let what = format!("expected bytes that hash to its name, found {found}; `store gc` removes it");
         return Err(Error::damaged_whole(name.path(), what));
@@ -200,7 +200,7 @@ impl Collection for LocalCollection {
             return Ok(());
         }
         let bytes = pending_deletes.encode();
-        let record = ObjectName::PendingDeletes(CondemnedId::of(&bytes));
+        let record = ObjectName::PendingDeletes(PendingDeletesId::of(&bytes));
         self.waits = match self.storage.put_if_absent(&record, &bytes) {
             Ok(_) => {
                 self.records.push(record);
