@@ -261,7 +261,7 @@ fn what_an_add_came_to_need_is_spared() {
     assert!(shelf.gc(&no_wait()).pending_deletes > 0);
     // An add that began before the record was written does not see it.
     let records = store.storage().list(ObjectKind::PendingDeletes).unwrap();
-    let record = crate::storage::local::read_record(store.storage(), &records[0]).unwrap();
+    let record = crate::storage::coordination::read_pending_deletes(store.storage(), &records[0]).unwrap();
     store.storage().delete(&records[0].name).unwrap();
     let again = shelf.add(name);
     store.storage().put_if_absent(&records[0].name, &record.encode()).unwrap();

@@ -32,7 +32,7 @@ use crate::format::entry::EntryPath;
 use crate::format::id::{PackId, RecipesFileId, SnapshotId};
 use crate::format::name::{ObjectKind, ObjectName};
 use crate::storage::bundle::BundleFlaw;
-use crate::storage::local::read_record;
+use crate::storage::coordination::read_pending_deletes;
 use crate::storage::{Listed, Storage};
 
 /// How many lost files are listed; the rest are counted.
@@ -269,7 +269,7 @@ fn find(storage: &dyn Storage, depth: Depth, control: &Control) -> Result<Findin
     };
     references::check(storage, &listing, &packs, catalog, &shared, &mut report)?;
     for listed in &listing.pending_deletes {
-        if let Err(error) = read_record(storage, listed) {
+        if let Err(error) = read_pending_deletes(storage, listed) {
             report.damages.extend(shared.judge(listed.name, error));
         }
         shared.count(1, listed.bytes);
