@@ -250,10 +250,10 @@ impl<'s> ChunkIndex<'s> {
 
     /// Whether a chunk is in the store. Before anything that is to last names it, [`Self::settle_packs`].
     pub(super) fn contains(&self, id: &ChunkId) -> Result<bool> {
-        match self.ask_index(|index| index.pack_of(id, &|pack| self.load_directory(pack))) {
+        match self.ask_index(|index| index.find(id, &|pack| self.load_directory(pack))) {
             // In a pack that cannot be read: it counts as new, and adding it again heals what lost it.
             Err(Error::Damaged { .. } | Error::NotFound { .. }) => Ok(false),
-            found => Ok(found?.is_some_and(|pack| {
+            found => Ok(found?.is_some_and(|Location { pack, .. }| {
                 let [folder, ..] = pack.0;
                 if let Some(relied) = self.relied.get(usize::from(folder)) {
                     let _ = relied.set(pack);

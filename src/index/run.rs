@@ -58,8 +58,6 @@ pub(super) const SEAL_BYTES: usize = 16;
 /// Runs that would be longer are not merged.
 pub(super) const RUN_BYTES_MAX: u64 = 16 << 30;
 const TABLES_BYTES_MAX: u64 = 256 << 20;
-/// Entry pages that a sweep reads at once.
-const SWEEP_PAGES: usize = 32;
 
 /// What keeps the runs of one store apart from those of another.
 pub type StoreKey = [u8; 16];
@@ -170,11 +168,11 @@ fn sum_of(bytes: &[u8]) -> [u8; 16] {
     blake3::hash(bytes).as_bytes().first_chunk().copied().unwrap_or_default()
 }
 
-/// Ends the page that begins at `start` in `out` and will be at `offset` in the file.
-pub(super) fn seal(out: &mut Vec<u8>, start: usize, tag: u64, offset: u64) {
-    out.extend_from_slice(&tag.wrapping_add(offset).to_le_bytes());
-    let [sum @ .., _, _, _, _, _, _, _, _] = sum_of(out.get(start..).unwrap_or_default());
-    out.extend_from_slice(&sum);
+/// Ends a page that will be at `offset` in the file.
+pub(super) fn seal(page: &mut Vec<u8>, tag: u64, offset: u64) {
+    page.extend_from_slice(&tag.wrapping_add(offset).to_le_bytes());
+    let [sum @ .., _, _, _, _, _, _, _, _] = sum_of(page);
+    page.extend_from_slice(&sum);
 }
 
 /// A group, as the run's tables describe it.
@@ -319,13 +317,9 @@ impl<V: Value> Run<V> {
         Ok(group.filter.get_or_init(|| Loaded { filter: GroupFilter::get(filter), fences }))
     }
 
-    /// Fills `buffer` with a page and returns what it has before its seal.
-    fn read_page<'b>(&self, offset: u64, buffer: &'b mut [u8]) -> Result<&'b [u8], String> {
-        read_exact(&*self.file, offset, buffer)?;
-        self.unseal(offset, buffer)
-    }
-
-    fn unseal<'b>(&self, offset: u64, page: &'b [u8]) -> Result<&'b [u8], String> {
+    /// Fills `page` with a page and returns what it has before its seal.
+    fn read_page<'b>(&self, offset: u64, page: &'b mut [u8]) -> Result<&'b [u8], String> {
+        read_exact(&*self.file, offset, page)?;
         let wrong = || format!("the page at byte {offset} has a wrong checksum");
         let (checked, sum) = page.split_last_chunk::<8>().ok_or_else(wrong)?;
         let (content, tag) = checked.split_last_chunk::<8>().ok_or_else(wrong)?;
@@ -333,48 +327,44 @@ impl<V: Value> Run<V> {
         if is_whole { Ok(content) } else { Err(wrong()) }
     }
 
-    /// Appends the (source, value) of every entry with this prefix to `found`, whatever the filter says.
+    /// Reads an entry page, and appends the entries.
+    fn read_entries(&self, group: &Group, page: usize, entries: &mut Vec<Entry<V>>) -> Result<(), String> {
+        let (offset, bytes) = group.page::<V>(page);
+        let mut buffer = [0; PAGE_BYTES];
+        let content = self.read_page(offset, buffer.get_mut(..bytes).unwrap_or_default())?;
+        entries.extend(content.chunks_exact(Entry::<V>::BYTES).filter_map(Entry::get));
+        Ok(())
+    }
+
+    /// Appends the (source, value) of every entry with this prefix to `found`.
     ///
     /// # Errors
     /// Why the run cannot be used.
     pub(super) fn find(&self, prefix: u64, found: &mut Vec<(u32, V)>) -> Result<(), String> {
-        let number = self.shape.position(prefix).group;
-        let Some(group) = self.groups.get(number) else { return Ok(()) };
-        let fences = &self.loaded(number, group)?.fences;
+        let position = self.shape.position(prefix);
+        let Some(group) = self.groups.get(position.group) else { return Ok(()) };
+        let loaded = self.loaded(position.group, group)?;
+        if !loaded.filter.may_contain(position) {
+            return Ok(());
+        }
         // Entries with this prefix may begin in the page before the first one that begins with it.
-        let first = fences.partition_point(|fence| *fence < prefix).saturating_sub(1);
-        let mut buffer = [0; PAGE_BYTES];
-        for page in (first..fences.len()).take_while(|page| fences.get(*page).is_some_and(|fence| *fence <= prefix)) {
-            let (offset, bytes) = group.page::<V>(page);
-            let content = self.read_page(offset, buffer.get_mut(..bytes).unwrap_or_default())?;
-            let entry = |i: usize| content.get(i * Entry::<V>::BYTES..).and_then(Entry::<V>::get);
-            let (mut low, mut high) = (0, content.len() / Entry::<V>::BYTES);
-            while low < high {
-                let middle = low.midpoint(high);
-                if entry(middle).is_some_and(|entry| entry.prefix < prefix) {
-                    low = middle + 1;
-                } else {
-                    high = middle;
-                }
-            }
-            while let Some(entry) = entry(low).filter(|entry| entry.prefix == prefix) {
-                let pair = (entry.source, entry.value);
-                if found.last() != Some(&pair) {
-                    found.push(pair);
-                }
-                low += 1;
-            }
+        let first = loaded.fences.partition_point(|fence| *fence < prefix).saturating_sub(1);
+        let fences = loaded.fences.iter().enumerate().skip(first);
+        let mut entries = Vec::with_capacity(Entry::<V>::PER_PAGE);
+        for (page, _) in fences.take_while(|(_, fence)| **fence <= prefix) {
+            entries.clear();
+            self.read_entries(group, page, &mut entries)?;
+            let same = entries.iter().filter(|entry| entry.prefix == prefix);
+            found.extend(same.map(|entry| (entry.source, entry.value)));
+            found.dedup();
         }
         Ok(())
     }
 
-    /// Bytes of memory that the filter and the fences take when all was read, and as far as it was.
-    pub(super) fn filter_memory(&self) -> (u64, u64) {
-        let bytes = |(number, group): (usize, &Group)| {
-            let bytes = (self.shape.blocks_in(number) * BLOCK_BYTES + group.pages::<V>() * 8) as u64;
-            (bytes, if group.filter.get().is_some() { bytes } else { 0 })
-        };
-        self.groups.iter().enumerate().map(bytes).fold((0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1))
+    /// Bytes of memory that the filter and the fences take, as far as they were read.
+    pub(super) fn filter_memory(&self) -> u64 {
+        let loaded = self.groups.iter().enumerate().filter(|(_, group)| group.filter.get().is_some());
+        loaded.map(|(number, group)| self.filter_bytes(number, group.pages::<V>())).sum()
     }
 }
 
@@ -395,57 +385,49 @@ fn read_exact(file: &dyn ReadFile, offset: u64, buffer: &mut [u8]) -> Result<(),
 /// Reads a run front to back.
 pub(super) struct Sweep<'r, V> {
     run: &'r Run<V>,
+    /// What its sources become; entries of a source that becomes `None` are left out.
+    sources: &'r [Option<u32>],
     group: usize,
     page: usize,
-    /// What was read and not returned yet, and how much of it was.
+    /// The entries of the page before, and how many of them were returned.
     entries: Vec<Entry<V>>,
-    next: usize,
+    returned: usize,
     last: u64,
-    bytes: Vec<u8>,
 }
 
 impl<'r, V: Value> Sweep<'r, V> {
-    pub(super) fn new(run: &'r Run<V>) -> Self {
-        Self { run, group: 0, page: 0, entries: Vec::new(), next: 0, last: 0, bytes: Vec::new() }
+    pub(super) fn new(run: &'r Run<V>, sources: &'r [Option<u32>]) -> Self {
+        Self { run, sources, group: 0, page: 0, entries: Vec::new(), returned: 0, last: 0 }
     }
 
-    /// The next entry. Entries ascend by prefix; their sources are changed by `source`, and left out where it says `None`.
+    /// The next entry. Entries ascend by prefix.
     ///
     /// # Errors
     /// Why the run cannot be used.
-    pub(super) fn next(&mut self, source: &impl Fn(u32) -> Option<u32>) -> Result<Option<Entry<V>>, String> {
-        while self.next == self.entries.len() {
-            let Some(group) = self.run.groups.get(self.group) else { return Ok(None) };
-            self.entries.clear();
-            self.next = 0;
-            self.read(group, source)?;
-        }
-        self.next += 1;
-        Ok(self.entries.get(self.next - 1).copied())
-    }
-
-    /// Reads the next pages of a group.
-    fn read(&mut self, group: &Group, source: &impl Fn(u32) -> Option<u32>) -> Result<(), String> {
-        let pages = (group.pages::<V>() - self.page).min(SWEEP_PAGES);
-        if pages == 0 {
-            (self.group, self.page) = (self.group + 1, 0);
-            return Ok(());
-        }
-        let (start, _) = group.page::<V>(self.page);
-        let (last, last_bytes) = group.page::<V>(self.page + pages - 1);
-        self.bytes.resize((last - start) as usize + last_bytes, 0);
-        read_exact(&*self.run.file, start, &mut self.bytes)?;
-        for (page, offset) in self.bytes.chunks(PAGE_BYTES).zip((start..).step_by(PAGE_BYTES)) {
-            for bytes in self.run.unseal(offset, page)?.chunks_exact(Entry::<V>::BYTES) {
-                let Some(entry) = Entry::<V>::get(bytes) else { continue };
+    pub(super) fn next(&mut self) -> Result<Option<Entry<V>>, String> {
+        loop {
+            while let Some(entry) = self.entries.get(self.returned) {
+                self.returned += 1;
                 if entry.prefix < self.last || self.run.shape.position(entry.prefix).group != self.group {
-                    return Err(format!("the page at byte {offset} has entries that belong elsewhere"));
+                    return Err(format!(
+                        "page {} of group {} has entries that belong elsewhere",
+                        self.page, self.group
+                    ));
                 }
                 self.last = entry.prefix;
-                self.entries.extend(source(entry.source).map(|source| Entry { source, ..entry }));
+                if let Some(source) = self.sources.get(entry.source as usize).copied().flatten() {
+                    return Ok(Some(Entry { source, ..*entry }));
+                }
+            }
+            let Some(group) = self.run.groups.get(self.group) else { return Ok(None) };
+            self.entries.clear();
+            self.returned = 0;
+            if self.page < group.pages::<V>() {
+                self.run.read_entries(group, self.page, &mut self.entries)?;
+                self.page += 1;
+            } else {
+                (self.group, self.page) = (self.group + 1, 0);
             }
         }
-        self.page += pages;
-        Ok(())
     }
 }
