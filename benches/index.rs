@@ -122,7 +122,7 @@ impl Bench {
         println!("{counts:?}");
         println!(
             "memory           {:8.2} bytes a chunk of filter; resident {} MB ({rss_before} before opening), peak {peak} MB; directories {} MB",
-            counts.loaded_filter_bytes as f64 / chunks as f64,
+            counts.filter_bytes as f64 / chunks as f64,
             rss,
             directory_cache_bytes >> 20,
         );
@@ -150,7 +150,7 @@ impl Bench {
         self.loading.set(Duration::ZERO);
         self.loads.set(0);
         let start = now();
-        let found = ids.iter().filter(|id| index.pack_of(id, load).unwrap().is_some()).count();
+        let found = ids.iter().filter(|id| index.find(id, load).unwrap().is_some()).count();
         let time = (now() - start) - self.loading.get();
         assert!(!known && found == 0 || known && found >= ids.len() / 2);
         let each = time.as_secs_f64() / ids.len() as f64;

@@ -109,7 +109,7 @@ fn index(c: &mut Criterion) {
     group.throughput(Throughput::Elements(CHUNKS));
     for (name, ids) in [("known chunks", &known), ("new chunks", &unknown)] {
         group.bench_function(format!("look up {name}"), |b| {
-            b.iter(|| ids.iter().filter(|id| index.pack_of(id, &load).unwrap().is_some()).count());
+            b.iter(|| ids.iter().filter(|id| index.find(id, &load).unwrap().is_some()).count());
         });
     }
 }

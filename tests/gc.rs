@@ -68,7 +68,7 @@ fn removing_and_collecting_says_what_it_frees() {
 }
 
 #[test]
-fn a_gc_waits_for_an_add_that_may_rely_on_what_it_condemned() {
+fn a_gc_waits_for_an_add_that_may_rely_on_what_it_announced() {
     let sandbox = Sandbox::new();
     let bytes = noise(1, 3_000_000);
     let old = sandbox.write("old/file", &bytes);
@@ -86,7 +86,7 @@ fn a_gc_waits_for_an_add_that_may_rely_on_what_it_condemned() {
     assert_eq!(sandbox.records(), 1);
     assert!(sandbox.error(1, ["gc"]).contains("is in use by another process"));
     assert!(collecting.try_wait().unwrap().is_none(), "it does not wait");
-    // One that begins now knows, and stores anew what is condemned.
+    // One that begins now knows, and stores anew what is pending deletion.
     let stored = sandbox.json(["add", "--reread", "old"]);
     assert_eq!(stored["new_bytes"], bytes.len());
     let adding_id = adding.id();

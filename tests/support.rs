@@ -111,7 +111,7 @@ impl Sandbox {
         std::fs::read_dir(self.path(".store/leases")).map_or(0, Iterator::count)
     }
 
-    /// Records of what is condemned.
+    /// Pending-delete lists.
     pub(crate) fn records(&self) -> usize {
         std::fs::read_dir(self.path(".store/condemned")).map_or(0, Iterator::count)
     }

@@ -60,6 +60,29 @@ fn a_whole_store_is_said_to_be_whole() {
     sandbox.expect(1, ["--store", "none", "verify"]);
 }
 
+/// A snapshot and a recipes file are named after the hash of all their bytes, which says of no byte that it is wrong.
+#[test]
+fn no_byte_is_blamed_where_only_the_hash_of_all_is_wrong() {
+    let sandbox = Sandbox::new();
+    let [_, _, snapshot] = store(&sandbox);
+    // A byte of the magic at the beginning, which is not looked at but by the hash.
+    flip(&snapshot, 7);
+    let name = snapshot.strip_prefix(sandbox.path(".store")).unwrap().display().to_string();
+    let text = sandbox.expect(4, ["verify"]);
+    let line = text.lines().find(|line| line.starts_with("damaged: ")).unwrap();
+    assert!(line.starts_with(&format!("damaged: {name}: the file is named after the hash")), "{line}");
+    let damages = &json(&sandbox, 4, &["verify"])["damages"];
+    assert_eq!((&damages[0]["object"], &damages[0]["offset"]), (&name.as_str().into(), &Value::Null), "{damages}");
+    let error = sandbox.error(4, ["get", "tree", "-o", "copy"]);
+    assert!(error.contains(" is damaged: the file is named after the hash"), "{error}");
+    // Values of store.json that do not make its checksum.
+    let config = sandbox.path(".store/store.json");
+    let changed = std::fs::read_to_string(&config).unwrap().replace("\"format\"", "\"Format\"");
+    std::fs::write(&config, changed).unwrap();
+    let error = sandbox.error(4, ["snapshots"]);
+    assert!(error.contains("store.json is damaged: "), "{error}");
+}
+
 #[test]
 fn damage_is_named_with_the_files_it_costs_then_repaired_then_healed() {
     let sandbox = Sandbox::new();

@@ -146,7 +146,7 @@ impl Members {
             Ok(Self { names, batches, starts, archive })
         };
         read().map_err(|error| match error {
-            Error::Damaged { what, .. } => damaged(what),
+            Error::Damaged { offset, what, .. } => Error::Damaged { file: table_of(&archive), offset, what },
             other => other,
         })
     }
@@ -185,8 +185,13 @@ impl Members {
     }
 }
 
+/// How messages name the table of an archive. Offsets in it are from its own start.
+fn table_of(archive: &RecipeId) -> String {
+    format!("the table of archive {archive}")
+}
+
 fn damaged(archive: &RecipeId, what: String) -> Error {
-    Error::damaged(format!("the table of archive {archive}"), 0, what)
+    Error::damaged_whole(table_of(archive), what)
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ mod tests {
             assert!(decode_objects(index[..at].to_vec()).is_err(), "{at} bytes");
         }
         let odd =
-            ObjectPlace { name: ObjectName::PendingDeletes(crate::format::id::CondemnedId([1; 32])), ..places[0] };
+            ObjectPlace { name: ObjectName::PendingDeletes(crate::format::id::PendingDeletesId([1; 32])), ..places[0] };
         assert!(decode_objects(encode_objects(&[odd]).unwrap()).is_err());
     }
 }

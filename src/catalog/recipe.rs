@@ -207,7 +207,7 @@ pub struct Recipes {
     file: ObjectName,
     batch: u32,
     /// Where the batch begins in the file.
-    offset: u64,
+    offset: Option<u64>,
 }
 
 impl Recipes {
@@ -220,7 +220,8 @@ impl Recipes {
     /// The recipe in a row: its id and its pieces, which hash to that id.
     pub fn recipe(&self, row: u32) -> Result<(RecipeId, Vec<Piece>)> {
         self.columns.recipe(row as usize).map_err(|what| {
-            Error::damaged(self.file.path(), self.offset, format!("record batch {}: {what}", self.batch))
+            let what = format!("record batch {}: {what}", self.batch);
+            Error::Damaged { file: self.file.path(), offset: self.offset, what }
         })
     }
 }

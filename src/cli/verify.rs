@@ -49,7 +49,7 @@ pub(super) struct JsonLost<'a> {
 #[derive(Serialize)]
 pub(super) struct JsonDamage<'a> {
     object: String,
-    offset: u64,
+    offset: Option<u64>,
     bytes: u64,
     chunks: u64,
     what: &'a str,
@@ -158,7 +158,8 @@ fn text_of(report: &VerifyReport) -> String {
             (bytes, 0) => format!(" ({})", size::count(*bytes, "byte")),
             (bytes, chunks) => format!(" ({} with {})", size::count(*bytes, "byte"), size::count(*chunks, "chunk")),
         };
-        text.push_str(&format!("damaged: {object} at byte {offset}{extent}: {what}\n"));
+        let place = offset.map_or_else(String::new, |offset| format!(" at byte {offset}"));
+        text.push_str(&format!("damaged: {object}{place}{extent}: {what}\n"));
     }
     for BundleFlaw { offset, what } in &report.bundle_damages {
         text.push_str(&format!("damaged: the bundle at byte {offset}: {what}\n"));

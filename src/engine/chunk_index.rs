@@ -78,7 +78,7 @@ impl<'s> ChunkIndex<'s> {
         Self::open_with(store.storage(), &store.index_options(false), PendingDeletes::default())
     }
 
-    /// Opens the index to add to a store, and brings it up to date: as if what is condemned were not there, because an add
+    /// Opens the index to add to a store, and brings it up to date: as if what is pending deletion were not there, because an add
     /// may not rely on it.
     ///
     /// # Errors
@@ -209,7 +209,7 @@ impl<'s> ChunkIndex<'s> {
     }
 
     /// Whether all that a content consists of is there to stay. A row of an older snapshot may be taken over only then:
-    /// that snapshot may have been removed, and what it alone reached been condemned.
+    /// that snapshot may have been removed, and what it alone reached be pending deletion.
     pub(super) fn keeps(&self, content: Content, size: u64) -> Result<bool> {
         if self.pending_deletes.is_empty() {
             return Ok(true);
@@ -250,10 +250,10 @@ impl<'s> ChunkIndex<'s> {
 
     /// Whether a chunk is in the store. Before anything that is to last names it, [`Self::settle_packs`].
     pub(super) fn contains(&self, id: &ChunkId) -> Result<bool> {
-        match self.ask_index(|index| index.pack_of(id, &|pack| self.load_directory(pack))) {
+        match self.ask_index(|index| index.find(id, &|pack| self.load_directory(pack))) {
             // In a pack that cannot be read: it counts as new, and adding it again heals what lost it.
             Err(Error::Damaged { .. } | Error::NotFound { .. }) => Ok(false),
-            found => Ok(found?.is_some_and(|pack| {
+            found => Ok(found?.is_some_and(|Location { pack, .. }| {
                 let [folder, ..] = pack.0;
                 if let Some(relied) = self.relied.get(usize::from(folder)) {
                     let _ = relied.set(pack);

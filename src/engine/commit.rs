@@ -12,7 +12,7 @@
 //!
 //! Each step takes what the step before gives and nothing else gives, so no other order compiles.
 //!
-//! What is used of the disk ([`crate::storage::local`] keeps it): bytes that were synced stay; a name in a directory that
+//! What is used of the disk (the storage of a folder keeps it): bytes that were synced stay; a name in a directory that
 //! was synced stays; a name never shows bytes that were not synced first, because a file is synced before it is named and
 //! never written to afterwards. Directories between the root and an object are synced, parent first, before the object
 //! is named. A sync that fails ends the add: no later one is trusted in its place (invariant 9).

@@ -166,12 +166,12 @@ impl Store {
             Err(error) => return Err(error),
         };
         if size > StoreConfig::BYTES_MAX {
-            return Err(Error::damaged("store.json", 0, format!("it has {size} bytes, far more than it can need")));
+            return Err(Error::damaged_whole("store.json", format!("it has {size} bytes, far more than it can need")));
         }
         let mut bytes = vec![0; size as usize];
         storage.read_at(&ObjectName::Config, 0, &mut bytes)?;
         let config = StoreConfig::parse(&bytes)?;
-        let bad = |what: String| Error::damaged("store.json", 0, what);
+        let bad = |what: String| Error::damaged_whole("store.json", what);
         let profile = config.profile.parse().map_err(|e| bad(format!("its profile: {e}")))?;
         let codec = config.codec.parse().map_err(|e| bad(format!("its codec: {e}")))?;
         let frames = FrameSettings::new(codec, config.level, config.frame_bytes as usize)

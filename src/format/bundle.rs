@@ -137,7 +137,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// The head at a byte of a bundle. The caller has no record of what gc condemned: that is of no use in a bundle.
+    /// The head at a byte of a bundle. The caller has no pending-delete list: that is of no use in a bundle.
     #[must_use]
     pub fn encode(&self, bundle: BundleId, at: u64) -> [u8; HEAD_BYTES as usize] {
         let (kind, id): (u32, [u8; 32]) = match self.record {

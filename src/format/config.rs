@@ -88,7 +88,9 @@ impl StoreConfig {
         let damaged = |e: &serde_json::Error| {
             let line_start: usize =
                 bytes.split_inclusive(|b| *b == b'\n').take(e.line().saturating_sub(1)).map(<[u8]>::len).sum();
-            Error::damaged(FILE, (line_start + e.column().saturating_sub(1)) as u64, e.to_string())
+            // Of values that do not fit, the line is not known: it is 0.
+            let offset = (e.line() > 0).then(|| (line_start + e.column().saturating_sub(1)) as u64);
+            Error::Damaged { file: FILE.to_owned(), offset, what: e.to_string() }
         };
         let head: Version = serde_json::from_slice::<serde_json::Value>(bytes)
             .and_then(serde_json::from_value)
@@ -103,15 +105,16 @@ impl StoreConfig {
         let config: Self = serde_json::from_slice(bytes).map_err(|e| damaged(&e))?;
         let expected = config.expected_checksum();
         if config.format != FORMAT_NAME || config.checksum != expected {
-            return Err(Error::damaged(
+            return Err(Error::damaged_whole(
                 FILE,
-                0,
                 format!("its checksum is {:?}, its values make {expected:?}", config.checksum),
             ));
         }
         // One spelling only, so that no byte can change unnoticed.
-        if config.to_bytes() != bytes {
-            return Err(Error::damaged(FILE, 0, "its layout is not the one it was written in"));
+        let written = config.to_bytes();
+        if written != bytes {
+            let same = written.iter().zip(bytes).take_while(|(written, found)| written == found).count();
+            return Err(Error::damaged(FILE, same as u64, "its layout is not the one it was written in"));
         }
         Ok(config)
     }
@@ -139,6 +142,28 @@ mod tests {
                 let mut flipped = bytes.clone();
                 flipped[at] ^= 1 << bit;
                 assert!(StoreConfig::parse(&flipped).is_err(), "byte {at} bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn damage_is_said_to_be_at_a_byte_only_where_the_byte_is_known() {
+        let text = String::from_utf8(sample().to_bytes()).unwrap();
+        let at = |part: &str| Some(text.find(part).unwrap() as u64);
+        let cases = [
+            // A value does not fit: the parser does not say where.
+            (text.replace("\"version\": 1", "\"version\": true"), None),
+            // Any of the values may be the wrong one.
+            (text.replace("262144", "262145"), None),
+            (text.replace("{\n", "{\n "), Some(4)),
+            (text.replace("\"zstd\"", "?"), at("\"zstd\"")),
+            (String::new(), Some(0)),
+        ];
+        for (changed, expected) in cases {
+            assert_ne!(changed, text);
+            match StoreConfig::parse(changed.as_bytes()) {
+                Err(Error::Damaged { offset, .. }) => assert_eq!(offset, expected, "{changed}"),
+                other => panic!("{changed}: {other:?}"),
             }
         }
     }

@@ -117,7 +117,7 @@ id_type! {
 
 id_type! {
     /// A record of what gc is about to delete: derived from all its bytes.
-    CondemnedId
+    PendingDeletesId
 }
 
 impl ChunkId {
@@ -159,7 +159,7 @@ impl SnapshotId {
     }
 }
 
-impl CondemnedId {
+impl PendingDeletesId {
     /// The id of the record with these bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {

@@ -10,7 +10,7 @@
 //! `index/`, `tmp/`, `leases/` and `gc.lock` are no objects: a cache, what is being written, who is adding, and who
 //! collects.
 
-use super::id::{CondemnedId, PackId, RecipesFileId, SnapshotId};
+use super::id::{PackId, PendingDeletesId, RecipesFileId, SnapshotId};
 
 /// The name of an immutable object.
 ///
@@ -31,7 +31,7 @@ pub enum ObjectName {
     /// A catalog file of one snapshot.
     Snapshot(SnapshotId),
     /// What gc is about to delete.
-    PendingDeletes(CondemnedId),
+    PendingDeletes(PendingDeletesId),
 }
 
 /// A kind of object, for listing.
@@ -150,7 +150,7 @@ mod tests {
             ObjectName::Pack(PackId([0xab; 32])),
             ObjectName::Recipes(RecipesFileId([1; 32])),
             ObjectName::Snapshot(SnapshotId([2; 32])),
-            ObjectName::PendingDeletes(CondemnedId([3; 32])),
+            ObjectName::PendingDeletes(PendingDeletesId([3; 32])),
         ] {
             assert_eq!(ObjectName::from_path(&name.path()), Some(name));
         }

@@ -63,7 +63,7 @@ impl PendingDeletes {
         }
     }
 
-    /// Lists a pack or a recipes file; nothing else is ever condemned.
+    /// Lists a pack or a recipes file; nothing else is ever pending deletion.
     pub fn insert(&mut self, name: ObjectName) {
         match name {
             ObjectName::Pack(id) => drop(self.packs.insert(id)),
@@ -72,7 +72,7 @@ impl PendingDeletes {
         }
     }
 
-    /// The record's bytes. The caller lists at most [`CONDEMNED_MAX`] objects.
+    /// The record's bytes. The caller lists at most [`PENDING_DELETES_MAX`] objects.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER_BYTES + 32 * self.len());
@@ -94,7 +94,7 @@ impl PendingDeletes {
         let short =
             || ParseError::new(bytes.len(), format!("expected {HEADER_BYTES} bytes of header, found {}", bytes.len()));
         if array_at(bytes, 0) != Some(MAGIC) {
-            return Err(ParseError::new(0, "expected the magic of a condemned record, found something else"));
+            return Err(ParseError::new(0, "expected the magic of a pending-delete list, found something else"));
         }
         let number = |at| u32_at(bytes, at).ok_or_else(short);
         if number(8)? != FORMAT_VERSION || number(20)? != 0 {

@@ -5,16 +5,20 @@
 //! with a hash table from id to ordinal, and the latest few are asked before the tables are. Invariant: the bytes held
 //! stay below the limit (but one directory is always kept); answers compare whole ids.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::{LoadDirectory, Location};
+use crate::error::Result;
 
 use crate::format::directory::{ChunkEntry, Directory, FrameEntry};
 use crate::format::id::{ChunkId, PackId};
 
 /// How many packs are asked before the run files are. Interleaved versions of one tree hit a few packs in turn.
 const RECENT: usize = 16;
+
+/// A directory counts as this many bytes at least.
+const KNOWN_BYTES_MIN: usize = 16 << 10;
 
 /// A hash of an id: even if the ids were chosen by somebody who wants them to collide, they do not.
 #[derive(Debug, Clone, Copy)]
@@ -45,14 +49,13 @@ impl Keys {
 /// A directory with a hash table over its chunks.
 #[derive(Debug)]
 pub(super) struct Known {
-    pub(super) pack: PackId,
-    pub(super) directory: Arc<Directory>,
+    directory: Arc<Directory>,
     /// Open addressing: 0, or the key's high half, then the ordinal plus one.
     slots: Box<[u64]>,
 }
 
 impl Known {
-    fn new(pack: PackId, directory: Arc<Directory>, keys: &Keys) -> Self {
+    fn new(directory: Arc<Directory>, keys: &Keys) -> Self {
         let places = (directory.chunks.len() * 4 / 3 + 1).next_power_of_two();
         let mut slots = vec![0; places].into_boxed_slice();
         for (ordinal, chunk) in (1u64..).zip(&directory.chunks).take(u32::MAX as usize) {
@@ -66,11 +69,11 @@ impl Known {
                 at = (at + 1) & (places - 1);
             }
         }
-        Self { pack, directory, slots }
+        Self { directory, slots }
     }
 
-    /// The ordinal of a chunk.
-    pub(super) fn find(&self, key: Key, id: &ChunkId) -> Option<u32> {
+    /// Where a chunk is, if it is in this pack.
+    fn find(&self, pack: PackId, key: Key, id: &ChunkId) -> Option<Location> {
         let mask = self.slots.len() - 1;
         let mut at = key.0 as usize & mask;
         loop {
@@ -79,19 +82,21 @@ impl Known {
                 return None;
             }
             if slot >> 32 == key.0 >> 32 {
-                let ordinal = slot as u32 - 1;
-                if self.directory.chunks.get(ordinal as usize).is_some_and(|chunk| chunk.id == *id) {
-                    return Some(ordinal);
+                let chunk = slot as u32 - 1;
+                if self.directory.chunks.get(chunk as usize).is_some_and(|chunk| chunk.id == *id) {
+                    return Some(Location { pack, directory: Arc::clone(&self.directory), chunk });
                 }
             }
             at = (at + 1) & mask;
         }
     }
 
+    /// Bytes it takes. Not less than some, because a look-up goes through all that are kept.
     fn bytes(&self) -> usize {
-        size_of_val::<[u64]>(&self.slots)
+        let bytes = size_of_val::<[u64]>(&self.slots)
             + self.directory.chunks.capacity() * size_of::<ChunkEntry>()
-            + self.directory.frames.capacity() * size_of::<FrameEntry>()
+            + self.directory.frames.capacity() * size_of::<FrameEntry>();
+        bytes.max(KNOWN_BYTES_MIN)
     }
 }
 
@@ -100,116 +105,123 @@ impl Known {
 pub(super) struct Directories {
     keys: Keys,
     bytes_max: usize,
-    clock: AtomicU64,
-    held: RwLock<HeldLock>,
+    held: RwLock<Held>,
 }
 
 #[derive(Debug, Default)]
-struct HeldLock {
-    /// The latest hit first.
-    recent: Vec<Arc<Known>>,
-    all: HashMap<PackId, (Arc<Known>, AtomicU64)>,
+struct Held {
+    /// The latest hit first, and then, behind [`RECENT`], the others.
+    all: Vec<(PackId, Arc<Known>)>,
     bytes: usize,
 }
 
 impl Directories {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { keys: Keys::new(), bytes_max, clock: AtomicU64::new(0), held: RwLock::default() }
+        Self { keys: Keys::new(), bytes_max, held: RwLock::default() }
     }
 
     pub(super) fn key(&self, id: &ChunkId) -> Key {
         self.keys.key(id)
     }
 
+    fn read(&self) -> RwLockReadGuard<'_, Held> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Held> {
+        self.held.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The chunk in the pack hit last.
     #[inline]
-    pub(super) fn find_latest(&self, key: Key, id: &ChunkId) -> Option<(Arc<Known>, u32)> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        let known = held.recent.first()?;
-        let chunk = known.find(key, id)?;
-        Some((Arc::clone(known), chunk))
+    pub(super) fn find_latest(&self, key: Key, id: &ChunkId) -> Option<Location> {
+        let held = self.read();
+        let (pack, known) = held.all.first()?;
+        known.find(*pack, key, id)
     }
 
     /// The chunk in one of the packs hit lately.
-    pub(super) fn find_recent(&self, key: Key, id: &ChunkId) -> Option<(Arc<Known>, u32)> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        let (position, known, chunk) = held
-            .recent
-            .iter()
-            .enumerate()
-            .find_map(|(position, known)| Some((position, known, known.find(key, id)?)))?;
-        let known = Arc::clone(known);
-        drop(held);
-        if position > 0 {
-            self.hit(&known);
-        }
-        Some((known, chunk))
+    pub(super) fn find_recent(&self, key: Key, id: &ChunkId) -> Option<Location> {
+        let recent = |held: &Held| held.all.iter().take(RECENT).find_map(|(pack, known)| known.find(*pack, key, id));
+        let found = recent(&self.read())?;
+        self.write().hit(&found.pack);
+        Some(found)
     }
 
-    /// A pack's directory, if it is kept.
-    pub(super) fn get(&self, pack: &PackId) -> Option<Arc<Known>> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        let (known, used) = held.all.get(pack)?;
-        used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
-        Some(Arc::clone(known))
+    /// Whether a pack's directory is kept.
+    pub(super) fn has(&self, pack: &PackId) -> bool {
+        self.read().position(pack).is_some()
+    }
+
+    /// The chunk in a pack, whose directory is read if it is not kept.
+    ///
+    /// # Errors
+    /// Those of `load`.
+    pub(super) fn find_in(
+        &self,
+        pack: PackId,
+        key: Key,
+        id: &ChunkId,
+        load: LoadDirectory<'_>,
+    ) -> Result<Option<Location>> {
+        let kept = self.read().get(&pack);
+        let known = match kept {
+            Some(known) => known,
+            None => self.insert(pack, load(&pack)?),
+        };
+        let found = known.find(pack, key, id);
+        if found.is_some() {
+            self.write().hit(&pack);
+        }
+        Ok(found)
     }
 
     /// Keeps a directory, letting those go that were not used for longest.
     pub(super) fn insert(&self, pack: PackId, directory: Arc<Directory>) -> Arc<Known> {
-        let known = Arc::new(Known::new(pack, directory, &self.keys));
-        let now = self.clock.fetch_add(1, Ordering::Relaxed);
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let known = Arc::new(Known::new(directory, &self.keys));
+        let mut held = self.write();
         held.remove(&pack);
-        while held.bytes + known.bytes() > self.bytes_max {
-            let used = |slot: &(Arc<Known>, AtomicU64)| slot.1.load(Ordering::Relaxed);
-            let Some(oldest) = held.all.iter().min_by_key(|(_, slot)| used(slot)).map(|(pack, _)| *pack) else {
-                break;
-            };
-            held.remove(&oldest);
+        while held.bytes + known.bytes() > self.bytes_max
+            && let Some((_, oldest)) = held.all.pop()
+        {
+            held.bytes -= oldest.bytes();
         }
         held.bytes += known.bytes();
-        held.all.insert(pack, (Arc::clone(&known), AtomicU64::new(now)));
+        let position = held.all.len().min(RECENT);
+        held.all.insert(position, (pack, Arc::clone(&known)));
         known
-    }
-
-    /// Puts a directory before the others.
-    pub(super) fn hit(&self, known: &Arc<Known>) {
-        let now = self.clock.fetch_add(1, Ordering::Relaxed);
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        match held.all.get(&known.pack) {
-            Some((_, used)) => used.store(now, Ordering::Relaxed),
-            // It was let go meanwhile.
-            None => return,
-        }
-        match held.recent.iter().position(|recent| recent.pack == known.pack) {
-            Some(position) => {
-                if let Some(front) = held.recent.get_mut(..=position) {
-                    front.rotate_right(1);
-                }
-            }
-            None => {
-                held.recent.truncate(RECENT - 1);
-                held.recent.insert(0, Arc::clone(known));
-            }
-        }
     }
 
     /// Forgets a pack.
     pub(super) fn remove(&self, pack: &PackId) {
-        self.held.write().unwrap_or_else(PoisonError::into_inner).remove(pack);
+        self.write().remove(pack);
     }
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).bytes
+        self.read().bytes
     }
 }
 
-impl HeldLock {
+impl Held {
+    fn position(&self, pack: &PackId) -> Option<usize> {
+        self.all.iter().position(|(held, _)| held == pack)
+    }
+
+    fn get(&self, pack: &PackId) -> Option<Arc<Known>> {
+        self.all.get(self.position(pack)?).map(|(_, known)| Arc::clone(known))
+    }
+
+    /// Puts a directory before the others, if it was not let go meanwhile.
+    fn hit(&mut self, pack: &PackId) {
+        if let Some(before) = self.position(pack).and_then(|position| self.all.get_mut(..=position)) {
+            before.rotate_right(1);
+        }
+    }
+
     fn remove(&mut self, pack: &PackId) {
-        if let Some((known, _)) = self.all.remove(pack) {
-            self.bytes -= known.bytes();
-            self.recent.retain(|recent| recent.pack != *pack);
+        if let Some(position) = self.position(pack) {
+            self.bytes -= self.all.remove(position).1.bytes();
         }
     }
 }
@@ -231,13 +243,14 @@ mod tests {
             ChunkId(id)
         };
         let chunks = (1..200).map(|number| ChunkEntry { id: id(number), length: 1 }).collect();
-        let known = Known::new(PackId([0; 32]), Arc::new(Directory { frames: Vec::new(), chunks }), &keys);
+        let known = Known::new(Arc::new(Directory { frames: Vec::new(), chunks }), &keys);
         for number in 1..=255 {
             assert_eq!(keys.key(&id(number)).0, 0);
             let expected = (number < 200).then(|| u32::from(number) - 1);
-            assert_eq!(known.find(keys.key(&id(number)), &id(number)), expected);
+            let found = known.find(PackId([0; 32]), keys.key(&id(number)), &id(number));
+            assert_eq!(found.map(|found| found.chunk), expected);
         }
-        let empty = Known::new(PackId([0; 32]), Arc::default(), &keys);
-        assert_eq!(empty.find(keys.key(&id(1)), &id(1)), None);
+        let empty = Known::new(Arc::default(), &keys);
+        assert!(empty.find(PackId([0; 32]), keys.key(&id(1)), &id(1)).is_none());
     }
 }

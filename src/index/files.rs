@@ -13,21 +13,20 @@
 //! or runs that are not needed. No name is given twice, so that removing one removes what was looked at.
 //!
 //! Invariant: what fails here costs time and nothing else. A run that cannot be written in the folder goes to a file
-//! without a name, and if that fails too, into memory.
+//! without a name, and if that fails too, its entries stay in memory.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::keyspace::OpenRun;
 use super::merge::{Failure, Plan};
-use super::run::{Owner, Place, Run, StoreKey};
-use super::side::{Batch, OpenRun};
-use crate::storage::disk::{Disk, ReadFile, WriteFile, is_trusted};
+use super::run::{StoreKey, Value};
+use crate::storage::disk::{Disk, ReadFile, is_trusted, write_all};
 use crate::storage::scratch::nameless;
 
 /// Runs of a kind that are looked at. There are some twenty; more only where many processes wrote at once.
@@ -35,14 +34,6 @@ const RUNS_MAX: usize = 256;
 
 /// This often a folder is listed again in which a run was gone before it was opened.
 const LISTINGS_MAX: usize = 4;
-
-/// Bytes that are written before the disk is asked to begin with them.
-const WRITEBACK_BYTES: u64 = 8 << 20;
-
-/// Where new runs go: the first of these that has not failed.
-const NAMED: u8 = 0;
-const NAMELESS: u8 = 1;
-const MEMORY: u8 = 2;
 
 /// The files of an index.
 #[derive(Debug)]
@@ -53,8 +44,8 @@ pub(super) struct Files {
     scratch: PathBuf,
     store: StoreKey,
     disk: Arc<dyn Disk>,
-    keep: bool,
-    place: AtomicU8,
+    /// Whether runs are written to the folder: until that fails.
+    keep: AtomicBool,
 }
 
 impl Files {
@@ -65,14 +56,13 @@ impl Files {
             Ok(found) => found.is_dir() && is_trusted(found.uid()),
             Err(e) => e.kind() == io::ErrorKind::NotFound,
         });
-        let keep = keep && folder.is_some();
-        let place = AtomicU8::new(if keep { NAMED } else { NAMELESS });
-        Self { folder: folder.map(Path::to_owned), scratch: scratch.to_owned(), store, disk, keep, place }
+        let keep = AtomicBool::new(keep && folder.is_some());
+        Self { folder: folder.map(Path::to_owned), scratch: scratch.to_owned(), store, disk, keep }
     }
 
-    /// Whether all that was written has a name.
+    /// Whether what is written is kept, and was so far.
     pub(super) fn is_kept(&self) -> bool {
-        self.place.load(Ordering::Relaxed) == NAMED
+        self.keep.load(Ordering::Relaxed)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -89,31 +79,16 @@ impl Files {
         names.and_then(Result::ok).into_iter().flatten().filter_map(|name| name.into_string().ok()).collect()
     }
 
-    /// The runs of a kind, with their names and owners.
-    pub(super) fn runs<P: Place>(&self) -> Vec<(String, Run<P>, Vec<Owner>)> {
-        let mut runs: Vec<(String, Run<P>, Vec<Owner>)> = Vec::new();
+    /// The runs of a kind.
+    pub(super) fn runs<V: Value>(&self) -> Vec<OpenRun<V>> {
+        let mut runs = Vec::new();
         for _ in 0..LISTINGS_MAX {
-            let mut names = self.names();
-            names.retain(|name| name.ends_with(P::EXTENSION));
-            names.truncate(RUNS_MAX);
-            runs.retain(|(name, ..)| names.contains(name));
+            runs.clear();
             let mut is_gone = false;
-            for name in names {
-                if runs.iter().any(|(known, ..)| *known == name) {
-                    continue;
-                }
-                let file = match self.disk.open(&self.path(&name)) {
-                    Ok(file) => file,
-                    Err(e) => {
-                        is_gone |= e.kind() == io::ErrorKind::NotFound;
-                        continue;
-                    }
-                };
-                // What belongs to somebody else is not read.
-                let Ok(Some(bytes)) = file.own_bytes() else { continue };
-                match Run::open(file, bytes, &self.store) {
-                    Ok((run, owners)) => runs.push((name, run, owners)),
-                    Err(_) => self.remove(&name),
+            for name in self.names().into_iter().filter(|name| name.ends_with(V::EXTENSION)).take(RUNS_MAX) {
+                match self.disk.open(&self.path(&name)) {
+                    Ok(file) => runs.extend(self.found(name, file)),
+                    Err(e) => is_gone |= e.kind() == io::ErrorKind::NotFound,
                 }
             }
             if !is_gone {
@@ -123,9 +98,25 @@ impl Files {
         runs
     }
 
+    /// The run in a file of the folder. One that is no run of this store is removed; what belongs to another user is
+    /// not read.
+    fn found<V: Value>(&self, name: String, file: Arc<dyn ReadFile>) -> Option<OpenRun<V>> {
+        let bytes = file.own_bytes().ok().flatten()?;
+        match OpenRun::open(file, bytes, &self.store, Some(name.clone())) {
+            Ok(mut run) => {
+                run.found = true;
+                Some(run)
+            }
+            Err(_) => {
+                self.remove(&name);
+                None
+            }
+        }
+    }
+
     /// Removes what processes that are gone were writing.
     pub(super) fn sweep(&self) {
-        if self.keep {
+        if self.is_kept() {
             for name in self.names().iter().filter(|name| name.ends_with(".tmp")) {
                 let _ = self.disk.remove_unlocked(&self.path(name));
             }
@@ -134,132 +125,62 @@ impl Files {
 
     /// Removes a run, if files may be changed. One that is gone already, or cannot be removed, is not needed anyway.
     pub(super) fn remove(&self, name: &str) {
-        if self.keep {
+        if self.is_kept() {
             let _ = self.disk.remove(&self.path(name));
         }
     }
 
-    /// Which runs a new one may be merged with: those beside which it will be, while there is room for both.
-    pub(super) fn mergeable<P: Place>(&self) -> impl Fn(&OpenRun<P>) -> bool + use<P> {
-        let place = self.place.load(Ordering::Relaxed);
-        let there: HashSet<String> = if place == NAMED { self.names().into_iter().collect() } else { HashSet::new() };
-        let room =
-            rustix::fs::statvfs(if place == NAMED { self.folder.as_ref() } else { None }.unwrap_or(&self.scratch))
-                .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-        move |run| match &run.name {
-            // One that is gone was merged by another process.
-            Some(name) => place == NAMED && there.contains(name) && run.run.bytes < room / 4,
-            None => place == NAMELESS && run.run.bytes < room / 4,
-        }
+    /// Whether a new run may be merged with this one: it will be beside it, and there is room for both.
+    pub(super) fn may_merge<V>(&self, run: &OpenRun<V>) -> bool {
+        let folder = self.folder.as_ref().filter(|_| self.is_kept()).unwrap_or(&self.scratch);
+        let room = rustix::fs::statvfs(folder).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        (self.is_kept() || run.name.is_none()) && run.run.bytes < room / 4
     }
 
-    /// Writes a run; returns it with its name and the numbers of its owners. `None` if nothing of it counts.
+    /// Writes a run.
     ///
     /// # Errors
     /// A run that was to be merged cannot be used; or nothing can be written.
-    pub(super) fn write<P: Place>(&self, batch: &Batch<P>) -> Result<Option<Written<P>>, Failure> {
+    pub(super) fn write<V: Value>(&self, plan: &Plan<'_, V>) -> Result<OpenRun<V>, Failure> {
         let tag = RandomState::new().hash_one(std::process::id());
-        let place = self.place.load(Ordering::Relaxed);
-        let written = batch.write((self.store, tag), |plan| match place {
-            NAMED => self.write_named(plan),
-            NAMELESS => self.write_nameless(plan).map(|file| (None, file)),
-            _ => Memory::write(plan).map(|file| (None, file)),
-        });
-        let written = written.and_then(|written| {
-            let Some(((name, file), numbers)) = written else { return Ok(None) };
-            let bytes = file.own_bytes()?.unwrap_or_default();
-            let (run, _) = Run::open(file, bytes, &self.store).map_err(io::Error::other)?;
-            Ok(Some((run, name, numbers)))
-        });
-        if matches!(written, Err(Failure::Output(_))) && batch.merged.is_empty() && place < MEMORY {
-            self.place.store(place + 1, Ordering::Relaxed);
-            return self.write(batch);
+        if self.is_kept() {
+            match self.write_named(plan, tag) {
+                Err(Failure::Output) if plan.inputs.is_empty() => self.keep.store(false, Ordering::Relaxed),
+                written => return written,
+            }
         }
-        written
+        let mut file: File = nameless(&self.scratch).or_else(|_| nameless(&std::env::temp_dir()))?;
+        plan.write(self.store, tag, &mut |bytes| file.write_all(bytes))?;
+        self.open(Arc::new(file), None)
     }
 
-    fn write_named<P: Place>(&self, plan: &Plan<'_, P>) -> Result<(Option<String>, Arc<dyn ReadFile>), Failure> {
-        let folder = self.folder.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    fn write_named<V: Value>(&self, plan: &Plan<'_, V>, tag: u64) -> Result<OpenRun<V>, Failure> {
+        let folder = self.folder.as_ref().ok_or(Failure::Output)?;
         match self.disk.make_dir(folder) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e.into()),
             _ => {}
         }
-        let temporary = self.path(&format!("{:016x}.tmp", plan.tag));
-        let name = format!("{:016x}{}", plan.tag, P::EXTENSION);
+        let name = format!("{tag:016x}{}", V::EXTENSION);
+        let (temporary, path) = (self.path(&format!("{tag:016x}.tmp")), self.path(&name));
         let mut file = self.disk.create(&temporary)?;
-        let named = self.fill(&mut *file, plan).and_then(|()| {
-            self.disk.rename_over(&temporary, &self.path(&name))?;
-            Ok(self.disk.open(&self.path(&name))?)
-        });
-        match named {
-            Ok(file) => Ok((Some(name), file)),
-            Err(e) => {
-                // One of the two is there. A sweep gets what cannot be removed now.
-                let _ = self.disk.remove(&temporary);
-                let _ = self.disk.remove(&self.path(&name));
-                Err(e)
-            }
+        let write = || {
+            plan.write(self.store, tag, &mut |bytes| write_all(&mut *file, bytes))?;
+            file.sync()?;
+            self.disk.rename_over(&temporary, &path)?;
+            self.open(self.disk.open(&path)?, Some(name))
+        };
+        let written = write();
+        if written.is_err() {
+            // One of the two is there. A sweep gets what cannot be removed now.
+            let _ = self.disk.remove(&temporary);
+            let _ = self.disk.remove(&path);
         }
+        written
     }
 
-    fn fill<P: Place>(&self, file: &mut dyn WriteFile, plan: &Plan<'_, P>) -> Result<(), Failure> {
-        plan.write(&mut Output { file, written: 0, begun: 0 })?;
-        Ok(file.sync()?)
-    }
-
-    fn write_nameless<P: Place>(&self, plan: &Plan<'_, P>) -> Result<Arc<dyn ReadFile>, Failure> {
-        let mut file: File = nameless(&self.scratch).or_else(|_| nameless(&std::env::temp_dir()))?;
-        plan.write(&mut file)?;
-        Ok(Arc::new(file))
-    }
-}
-
-/// A run, its name, and the numbers of its owners.
-pub(super) type Written<P> = (Run<P>, Option<String>, Vec<u32>);
-
-/// A file, written front to back.
-struct Output<'f> {
-    file: &'f mut dyn WriteFile,
-    written: u64,
-    begun: u64,
-}
-
-impl Write for Output<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
-        self.written += count as u64;
-        let waiting = self.written - self.begun;
-        if waiting >= WRITEBACK_BYTES {
-            self.file.start_writeback(self.begun, waiting);
-            self.begun = self.written;
-        }
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A run where no disk takes it.
-#[derive(Debug)]
-struct Memory(Vec<u8>);
-
-impl Memory {
-    fn write<P: Place>(plan: &Plan<'_, P>) -> Result<Arc<dyn ReadFile>, Failure> {
-        let mut bytes = Vec::new();
-        plan.write(&mut bytes)?;
-        Ok(Arc::new(Self(bytes)))
-    }
-}
-
-impl ReadFile for Memory {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let rest = usize::try_from(offset).ok().and_then(|offset| self.0.get(offset..));
-        rest.unwrap_or_default().read(buffer)
-    }
-
-    fn own_bytes(&self) -> io::Result<Option<u64>> {
-        Ok(Some(self.0.len() as u64))
+    /// Opens a run that was written.
+    fn open<V: Value>(&self, file: Arc<dyn ReadFile>, name: Option<String>) -> Result<OpenRun<V>, Failure> {
+        let bytes = file.own_bytes()?.unwrap_or_default();
+        OpenRun::open(file, bytes, &self.store, name).map_err(|_| Failure::Output)
     }
 }

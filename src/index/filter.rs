@@ -29,7 +29,7 @@ pub(super) struct Block([u64; BLOCK_WORDS]);
 
 /// Where the bits of an id are in a filter.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Position {
     pub(super) group: usize,
     block: usize,
     bits: u64,
@@ -59,11 +59,11 @@ impl Shape {
     }
 
     #[inline]
-    pub(super) fn place(self, prefix: u64) -> Place {
+    pub(super) fn position(self, prefix: u64) -> Position {
         let block = ((u128::from(prefix) * u128::from(self.blocks)) >> 64) as u64;
         // The highest bits selected the block; the multiplication brings the others up.
         let bits = (prefix ^ (prefix >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Place { group: (block / GROUP_BLOCKS) as usize, block: (block % GROUP_BLOCKS) as usize, bits }
+        Position { group: (block / GROUP_BLOCKS) as usize, block: (block % GROUP_BLOCKS) as usize, bits }
     }
 }
 
@@ -85,9 +85,9 @@ impl GroupFilter {
         Self(vec![Block::default(); blocks])
     }
 
-    pub(super) fn insert(&mut self, place: Place) {
-        let Some(block) = self.0.get_mut(place.block) else { return };
-        for (word, bit) in probes(place.bits) {
+    pub(super) fn insert(&mut self, position: Position) {
+        let Some(block) = self.0.get_mut(position.block) else { return };
+        for (word, bit) in probes(position.bits) {
             if let Some(word) = block.0.get_mut(word) {
                 *word |= bit;
             }
@@ -96,11 +96,11 @@ impl GroupFilter {
 
     /// Whether an entry with this prefix may be in the run.
     #[inline]
-    pub(super) fn may_contain(&self, place: Place) -> bool {
-        let Some(block) = self.0.get(place.block) else { return true };
+    pub(super) fn may_contain(&self, position: Position) -> bool {
+        let Some(block) = self.0.get(position.block) else { return true };
         // All six bits are looked at, so that there is one branch, which nearly always goes the same way: the processor
         // then fetches the blocks of several runs at once.
-        let missing = probes(place.bits)
+        let missing = probes(position.bits)
             .fold(0, |missing, (word, bit)| missing | block.0.get(word).map_or(0, |word| !word & bit));
         missing == 0
     }
@@ -152,8 +152,8 @@ mod tests {
                 (0..shape.groups() as usize).map(|group| GroupFilter::new(shape.blocks_in(group))).collect();
             assert_eq!(groups.iter().map(|group| group.0.len() as u64).sum::<u64>(), shape.blocks);
             for prefix in prefixes(1, count) {
-                let place = shape.place(prefix);
-                groups[place.group].insert(place);
+                let position = shape.position(prefix);
+                groups[position.group].insert(position);
             }
             let groups: Vec<_> = groups
                 .iter()
@@ -164,8 +164,8 @@ mod tests {
                 })
                 .collect();
             let ask = |prefix: u64| {
-                let place = shape.place(prefix);
-                groups[place.group].may_contain(place)
+                let position = shape.position(prefix);
+                groups[position.group].may_contain(position)
             };
             assert!(prefixes(1, count).all(ask), "{count}");
             let passed = prefixes(2, 100_000).filter(|prefix| ask(*prefix)).count();

@@ -1,212 +1,170 @@
-//! How does a run come to be? Sorted sources in, one sorted file out, front to back.
+//! How does a run come to be? Sorted inputs in, one sorted file out, front to back.
 //!
-//! Memory: for each source some 300 KiB, and for the output one group's filter and its pages.
+//! Memory: for each input a page, and for the output a buffer, one group's filter and its pages.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
-use std::io::{self, Write};
+use std::io;
 
 use super::filter::{GroupFilter, Shape};
-use super::run::{Entry, Footer, Owner, PAGE_BYTES, Place, RUN_BYTES_MAX, Run, SEAL_BYTES, StoreKey, Sweep, seal};
+use super::run::{Entry, Footer, PAGE_BYTES, RUN_BYTES_MAX, Run, SEAL_BYTES, Source, StoreKey, Sweep, Value, seal};
 
 /// Bytes that are gathered before they are written.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Entries of one prefix that are compared with each other. Of more, which only a forged run has, some may stay twice.
-const SAME_PREFIX_MAX: usize = 4096;
-
-/// A run to be merged, and what its owners are in the new one: `u32::MAX` for those that are gone.
+/// A run to be merged, and what its sources are in the new one: `None` for those whose entries are not taken from it.
 #[derive(Debug)]
-pub(super) struct Source<'r, P> {
-    pub(super) run: &'r Run<P>,
-    pub(super) owners: Vec<u32>,
+pub(super) struct MergeInput<'r, V> {
+    pub(super) run: &'r Run<V>,
+    pub(super) sources: Vec<Option<u32>>,
 }
 
 /// Why a run was not written.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// A source cannot be used, the one at this position, and why.
-    Source(usize, String),
+    /// An input cannot be used, the one at this position, and why.
+    Input(usize, String),
     /// The new file cannot be written.
-    Output(io::Error),
+    Output,
 }
 
 impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::Output(error)
+    fn from(_: io::Error) -> Self {
+        Self::Output
     }
 }
 
 /// What a new run is made of.
 #[derive(Debug)]
-pub(super) struct Plan<'r, P> {
-    pub(super) store: StoreKey,
-    pub(super) tag: u64,
+pub(super) struct Plan<'r, V> {
     pub(super) shape: Shape,
-    /// All owners of the new run.
-    pub(super) owners: Vec<Owner>,
-    pub(super) sources: Vec<Source<'r, P>>,
+    /// All sources of the new run.
+    pub(super) sources: Vec<Source>,
+    pub(super) inputs: Vec<MergeInput<'r, V>>,
     /// New entries, sorted.
-    pub(super) batch: &'r [Entry<P>],
+    pub(super) entries: Vec<Entry<V>>,
 }
 
-impl<P: Place> Plan<'_, P> {
+/// Takes the bytes of a file, front to back.
+pub(super) type Output<'o> = &'o mut dyn FnMut(&[u8]) -> io::Result<()>;
+
+impl<V: Value> Plan<'_, V> {
     /// Writes the run.
     ///
     /// # Errors
-    /// A source is damaged, or the output fails: what was written is then of no use.
-    pub(super) fn write(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        let mut writer = RunWriter::new(out, self.shape, self.tag);
-        // Entries of one prefix are gathered, because sources number owners differently.
-        let mut same: Vec<Entry<P>> = Vec::new();
-        self.merged(&mut |entry| {
-            if same.first().is_some_and(|first| first.prefix != entry.prefix) || same.len() >= SAME_PREFIX_MAX {
-                writer.put_all(&mut same)?;
-            }
-            same.push(entry);
-            Ok(())
-        })?;
-        writer.put_all(&mut same)?;
-        Ok(writer.finish(P::KIND, self.store, &self.owners)?)
-    }
-
-    /// All entries, ascending by prefix.
-    fn merged(&self, take: &mut dyn FnMut(Entry<P>) -> io::Result<()>) -> Result<(), Failure> {
-        let mut sweeps: Vec<_> = self.sources.iter().map(|source| (Sweep::new(source.run), &source.owners)).collect();
-        let mut batch = self.batch.iter().copied();
-        let mut next = |source: usize| match sweeps.get_mut(source) {
-            Some((sweep, owners)) => sweep
-                .next(&|owner| owners.get(owner as usize).copied().filter(|owner| *owner != u32::MAX))
-                .map_err(|why| Failure::Source(source, why)),
-            None => Ok(batch.next()),
+    /// An input is damaged, or the output fails: what was written is then of no use.
+    pub(super) fn write(&self, store: StoreKey, tag: u64, out: Output<'_>) -> Result<(), Failure> {
+        let mut writer = RunWriter {
+            out,
+            shape: self.shape,
+            tag,
+            offset: 0,
+            buffer: Vec::with_capacity(BUFFER_BYTES + 4 * PAGE_BYTES),
+            page: Vec::with_capacity(PAGE_BYTES),
+            filter: GroupFilter::new(self.shape.blocks_in(0)),
+            fences: Vec::new(),
+            group_entries: 0,
+            groups: Vec::new(),
         };
-        let mut heap = BinaryHeap::with_capacity(self.sources.len() + 1);
-        for source in 0..=self.sources.len() {
-            if let Some(entry) = next(source)? {
-                heap.push(Reverse((entry, source)));
-            }
+        let mut sweeps: Vec<_> = self.inputs.iter().map(|input| Sweep::new(input.run, &input.sources)).collect();
+        let mut entries = self.entries.iter().copied();
+        let mut next = |input: usize| match sweeps.get_mut(input) {
+            Some(sweep) => sweep.next().map_err(|why| Failure::Input(input, why)),
+            None => Ok(entries.next()),
+        };
+        let mut heap = BinaryHeap::with_capacity(self.inputs.len() + 1);
+        for input in 0..=self.inputs.len() {
+            heap.extend(next(input)?.map(|entry| Reverse((entry, input))));
         }
         while let Some(mut top) = heap.peek_mut() {
-            let Reverse((entry, source)) = *top;
-            match next(source)? {
-                Some(following) => *top = Reverse((following, source)),
+            let Reverse((entry, input)) = *top;
+            match next(input)? {
+                Some(following) => *top = Reverse((following, input)),
                 None => {
                     PeekMut::pop(top);
                 }
             }
-            take(entry)?;
+            writer.put(&entry)?;
         }
-        Ok(())
+        Ok(writer.finish(V::KIND, store, &self.sources)?)
     }
 }
 
 /// Writes a run from its entries in ascending order.
 struct RunWriter<'o> {
-    out: &'o mut dyn Write,
+    out: Output<'o>,
     shape: Shape,
     tag: u64,
-    /// Where `buffer` begins in the file.
+    /// Where the page begins in the file.
     offset: u64,
+    /// Pages that are done and not written.
     buffer: Vec<u8>,
-    /// Where the entry page begins in `buffer`.
-    page: usize,
+    page: Vec<u8>,
     filter: GroupFilter,
+    /// The first prefix of each entry page of the group.
     fences: Vec<u64>,
     group_entries: u32,
     /// The number of entries of each group that is done.
     groups: Vec<u32>,
-    entries: u64,
 }
 
-impl<'o> RunWriter<'o> {
-    fn new(out: &'o mut dyn Write, shape: Shape, tag: u64) -> Self {
-        Self {
-            out,
-            shape,
-            tag,
-            offset: 0,
-            buffer: Vec::with_capacity(BUFFER_BYTES + PAGE_BYTES),
-            page: 0,
-            filter: GroupFilter::new(shape.blocks_in(0)),
-            fences: Vec::new(),
-            group_entries: 0,
-            groups: Vec::new(),
-            entries: 0,
-        }
-    }
-
-    /// Appends these entries, which have one prefix, each once, and empties the list.
-    fn put_all<P: Place>(&mut self, same: &mut Vec<Entry<P>>) -> io::Result<()> {
-        if same.len() > 1 {
-            same.sort_unstable();
-            same.dedup();
-        }
-        for entry in same.drain(..) {
-            self.put(&entry)?;
-        }
-        Ok(())
-    }
-
-    fn put<P: Place>(&mut self, entry: &Entry<P>) -> io::Result<()> {
-        let place = self.shape.place(entry.prefix);
-        while self.groups.len() < place.group {
+impl RunWriter<'_> {
+    fn put<V: Value>(&mut self, entry: &Entry<V>) -> io::Result<()> {
+        let position = self.shape.position(entry.prefix);
+        while self.groups.len() < position.group {
             self.end_group()?;
         }
-        if self.page == self.buffer.len() {
+        if self.page.is_empty() {
             self.fences.push(entry.prefix);
         }
-        entry.put(&mut self.buffer);
-        self.filter.insert(place);
+        entry.put(&mut self.page);
+        self.filter.insert(position);
         self.group_entries = self.group_entries.checked_add(1).ok_or(io::ErrorKind::FileTooLarge)?;
-        if self.buffer.len() - self.page == PAGE_BYTES - SEAL_BYTES {
-            self.end_page()?;
-        }
-        Ok(())
+        if self.page.len() == PAGE_BYTES - SEAL_BYTES { self.end_page() } else { Ok(()) }
     }
 
     /// Ends the page that was begun, if one was.
     fn end_page(&mut self) -> io::Result<()> {
-        if self.page < self.buffer.len() {
-            seal(&mut self.buffer, self.page, self.tag, self.offset + self.page as u64);
+        if !self.page.is_empty() {
+            seal(&mut self.page, self.tag, self.offset);
+            self.offset += self.page.len() as u64;
+            self.buffer.append(&mut self.page);
         }
-        if self.buffer.len() >= BUFFER_BYTES {
-            self.flush()?;
-        }
-        self.page = self.buffer.len();
-        Ok(())
+        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.out.write_all(&self.buffer)?;
-        self.offset += self.buffer.len() as u64;
+        if self.offset > RUN_BYTES_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        (self.out)(&self.buffer)?;
         self.buffer.clear();
-        if self.offset > RUN_BYTES_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(()) }
+        Ok(())
     }
 
     fn end_group(&mut self) -> io::Result<()> {
         self.end_page()?;
-        self.filter.put(&mut self.buffer);
-        self.buffer.extend(self.fences.drain(..).flat_map(u64::to_le_bytes));
+        self.filter.put(&mut self.page);
+        self.page.extend(self.fences.drain(..).flat_map(u64::to_le_bytes));
         self.end_page()?;
-        self.groups.push(self.group_entries);
-        self.entries += u64::from(std::mem::take(&mut self.group_entries));
+        self.groups.push(std::mem::take(&mut self.group_entries));
         self.filter = GroupFilter::new(self.shape.blocks_in(self.groups.len()));
         Ok(())
     }
 
-    fn finish(mut self, kind: u8, store: StoreKey, owners: &[Owner]) -> io::Result<()> {
+    fn finish(mut self, kind: u8, store: StoreKey, sources: &[Source]) -> io::Result<()> {
         while (self.groups.len() as u64) < self.shape.groups() {
             self.end_group()?;
         }
         self.flush()?;
         self.buffer.extend(self.groups.iter().flat_map(|entries| entries.to_le_bytes()));
-        for owner in owners {
-            self.buffer.extend_from_slice(&owner.id);
-            self.buffer.extend_from_slice(&owner.entries.to_le_bytes());
+        for source in sources {
+            self.buffer.extend_from_slice(&source.id);
+            self.buffer.extend_from_slice(&source.entries.to_le_bytes());
         }
-        let owners = u32::try_from(owners.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        let footer = Footer { kind, owners, store, tag: self.tag, entries: self.entries, shape: self.shape };
-        footer.put(&mut self.buffer);
+        let entries = self.groups.iter().map(|entries| u64::from(*entries)).sum();
+        let sources = u32::try_from(sources.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        Footer { kind, sources, store, tag: self.tag, entries, shape: self.shape }.put(&mut self.buffer);
         self.flush()
     }
 }

@@ -8,7 +8,7 @@
 //! A look-up asks, in this order:
 //!
 //! 1. the directory of the pack hit last ([`cache`]): neighbours follow each other;
-//! 2. what was added and is in no run yet ([`side`]), and the filters of the runs ([`filter`]): an id that is new ends
+//! 2. what was added and is in no run yet ([`keyspace`]), and the filters of the runs ([`filter`]): an id that is new ends
 //!    here;
 //! 3. the directories of a few packs hit lately: versions of the same data lie in several;
 //! 4. the runs themselves: one page;
@@ -23,9 +23,9 @@
 mod cache;
 mod files;
 mod filter;
+mod keyspace;
 mod merge;
 mod run;
-mod side;
 #[cfg(test)]
 mod tests;
 
@@ -38,12 +38,12 @@ use crate::format::directory::Directory;
 use crate::format::id::{ChunkId, PackId, RecipeId, RecipesFileId};
 use crate::format::name::ObjectName;
 use crate::storage::disk::{Disk, SystemDisk};
-use cache::{Directories, Known};
+use cache::Directories;
 use files::Files;
+use keyspace::{Damage, Keyspace};
 use merge::Failure;
-use run::Place;
 pub use run::StoreKey;
-use side::{Damage, Side, State};
+use run::Value;
 
 /// How an index is opened.
 #[derive(Debug, Clone)]
@@ -146,10 +146,8 @@ pub struct IndexStatistics {
     pub runs: u64,
     /// Bytes of the files they are in.
     pub file_bytes: u64,
-    /// Bytes the filters take in memory when all of them were needed.
+    /// Bytes of filters in memory: of those that were needed.
     pub filter_bytes: u64,
-    /// Bytes they take now.
-    pub loaded_filter_bytes: u64,
     /// Bytes of pack directories in memory.
     pub directory_cache_bytes: u64,
 }
@@ -160,7 +158,7 @@ pub type LoadDirectory<'a> = &'a dyn Fn(&PackId) -> Result<Arc<Directory>>;
 /// Reads which recipes are in a recipes file, and where.
 pub type LoadRecipes<'a> = &'a dyn Fn(&RecipesFileId) -> Result<Vec<(RecipeId, RecipeRow)>>;
 
-impl Place for () {
+impl Value for () {
     const KIND: u8 = 0;
     const EXTENSION: &'static str = ".chunks";
     const BYTES: usize = 0;
@@ -170,7 +168,7 @@ impl Place for () {
     fn get(_: &[u8]) -> Self {}
 }
 
-impl Place for RecipeRow {
+impl Value for RecipeRow {
     const KIND: u8 = 1;
     const EXTENSION: &'static str = ".recipes";
     const BYTES: usize = 8;
@@ -190,8 +188,8 @@ impl Place for RecipeRow {
 #[derive(Debug)]
 pub struct Index {
     files: Files,
-    chunks: Side<()>,
-    recipes: Side<RecipeRow>,
+    chunks: Keyspace<()>,
+    recipes: Keyspace<RecipeRow>,
     directories: Directories,
 }
 
@@ -203,8 +201,8 @@ impl Index {
         let disk = Arc::clone(&options.disk);
         let files = Files::new(options.folder.as_deref(), &options.scratch, options.store, disk, options.keep);
         files.sweep();
-        let chunks = Side::new(files.runs(), &mut |name| files.remove(name));
-        let recipes = Side::new(files.runs(), &mut |name| files.remove(name));
+        let chunks = Keyspace::new(files.runs(), &|name| files.remove(name));
+        let recipes = Keyspace::new(files.runs(), &|name| files.remove(name));
         Self { files, chunks, recipes, directories: Directories::new(options.directory_cache_bytes) }
     }
 
@@ -222,18 +220,8 @@ impl Index {
         load_directory: LoadDirectory<'_>,
         load_recipes: LoadRecipes<'_>,
     ) -> Result<Reconciled> {
-        self.chunks.drop_suspects(&|name| self.files.remove(name));
-        self.recipes.drop_suspects(&|name| self.files.remove(name));
         let mut done = Reconciled::default();
-        let (unknown_packs, gone_packs) = difference(&self.chunks.read(), packs.iter().map(|pack| &pack.0));
-        let (unknown_files, gone_files) = difference(&self.recipes.read(), recipes_files.iter().map(|file| &file.0));
-        for pack in gone_packs {
-            done.dropped += u64::from(self.remove_pack(&PackId(pack)));
-        }
-        for file in gone_files {
-            done.dropped += u64::from(self.recipes.write().remove(&file));
-        }
-        for pack in unknown_packs.into_iter().map(PackId) {
+        for pack in self.settle(&self.chunks, packs.iter().map(|pack| &pack.0), &mut done).into_iter().map(PackId) {
             match load_directory(&pack) {
                 Ok(directory) => {
                     self.add_entries(pack, &directory)?;
@@ -242,7 +230,8 @@ impl Index {
                 Err(e) => done.unreadable.push((ObjectName::Pack(pack), e)),
             }
         }
-        for file in unknown_files.into_iter().map(RecipesFileId) {
+        let files = recipes_files.iter().map(|file| &file.0);
+        for file in self.settle(&self.recipes, files, &mut done).into_iter().map(RecipesFileId) {
             match load_recipes(&file) {
                 Ok(recipes) => {
                     self.add_recipes(file, &recipes)?;
@@ -254,12 +243,34 @@ impl Index {
         Ok(done)
     }
 
+    /// Forgets what is not listed; returns what is listed and not known.
+    fn settle<'a, V: Value>(
+        &self,
+        keyspace: &Keyspace<V>,
+        listed: impl ExactSizeIterator<Item = &'a [u8; 32]> + Clone,
+        done: &mut Reconciled,
+    ) -> Vec<[u8; 32]> {
+        let mut state = keyspace.write();
+        state.drop_suspects().iter().for_each(|name| self.files.remove(name));
+        let unknown: Vec<[u8; 32]> = listed.clone().filter(|id| !state.knows(id)).copied().collect();
+        if listed.len() - unknown.len() < state.sources().len() {
+            let listed: HashSet<&[u8; 32]> = listed.collect();
+            let gone: Vec<[u8; 32]> = state.sources().filter(|id| !listed.contains(id)).copied().collect();
+            for id in &gone {
+                state.remove(id);
+                self.directories.remove(&PackId(*id));
+            }
+            done.dropped += gone.len() as u64;
+        }
+        unknown
+    }
+
     /// Makes what other processes wrote be dropped at the next [`Index::reconcile`], which then adds it again from the
     /// store. A file that was forged can leave out what it says it has, and nothing else shows that. Says whether there
     /// was such a file.
     pub fn distrust(&self) -> bool {
         // Both, in any case.
-        self.chunks.suspect_found() | self.recipes.suspect_found()
+        self.chunks.read().suspect_found() | self.recipes.read().suspect_found()
     }
 
     /// Adds a pack: its chunks are found from now on. Does nothing if it is known.
@@ -299,19 +310,6 @@ impl Index {
     /// [`Error::Index`] if a file of the index turns out to be damaged: reconcile, and ask again. The error of `load`, if
     /// it failed for a pack that may have the chunk and no other has it.
     pub fn find(&self, id: &ChunkId, load: LoadDirectory<'_>) -> Result<Option<Location>> {
-        let found = self.find_known(id, load)?;
-        Ok(found.map(|(known, chunk)| Location { pack: known.pack, directory: Arc::clone(&known.directory), chunk }))
-    }
-
-    /// As [`Index::find`]: which pack has a chunk.
-    ///
-    /// # Errors
-    /// As [`Index::find`].
-    pub fn pack_of(&self, id: &ChunkId, load: LoadDirectory<'_>) -> Result<Option<PackId>> {
-        Ok(self.find_known(id, load)?.map(|(known, _)| known.pack))
-    }
-
-    fn find_known(&self, id: &ChunkId, load: LoadDirectory<'_>) -> Result<Option<(Arc<Known>, u32)>> {
         let key = self.directories.key(id);
         if let Some(found) = self.directories.find_latest(key, id) {
             return Ok(Some(found));
@@ -319,43 +317,26 @@ impl Index {
         let prefix = prefix(&id.0);
         let candidates = {
             let state = self.chunks.read();
-            let Some(hints) = state.hints(prefix).map_err(|damage| self.damaged(&self.chunks, damage))? else {
+            if !state.may_contain(prefix).map_err(|damage| self.damaged(damage))? {
                 return Ok(None);
-            };
+            }
             if let Some(found) = self.directories.find_recent(key, id) {
                 return Ok(Some(found));
             }
-            state.find(prefix, hints).map_err(|damage| self.damaged(&self.chunks, damage))?
+            state.find(prefix).map_err(|damage| self.damaged(damage))?
         };
-        let mut found = None;
-        let mut loads = Vec::new();
-        for pack in candidates.into_iter().map(|(pack, ())| PackId(pack)) {
-            match self.directories.get(&pack) {
-                Some(known) => found = found.or_else(|| known.find(key, id).map(|chunk| (known, chunk))),
-                None => loads.push(pack),
-            }
-        }
+        let mut packs: Vec<PackId> = candidates.into_iter().map(|(pack, ())| PackId(pack)).collect();
+        // Those whose directory is in memory first.
+        packs.sort_by_cached_key(|pack| !self.directories.has(pack));
         let mut failure = None;
-        for pack in loads {
-            if found.is_some() {
-                break;
-            }
-            match load(&pack) {
-                Ok(directory) => {
-                    let known = self.directories.insert(pack, directory);
-                    found = known.find(key, id).map(|chunk| (known, chunk));
-                }
+        for pack in packs {
+            match self.directories.find_in(pack, key, id, load) {
+                Ok(None) => {}
+                Ok(found) => return Ok(found),
                 Err(e) => failure = Some(e),
             }
         }
-        match (found, failure) {
-            (Some((known, chunk)), _) => {
-                self.directories.hit(&known);
-                Ok(Some((known, chunk)))
-            }
-            (None, Some(e)) => Err(e),
-            (None, None) => Ok(None),
-        }
+        failure.map_or(Ok(None), Err)
     }
 
     /// The rows that may hold a recipe: nearly always one, if it is in a file that is known. Who reads a row compares
@@ -364,53 +345,47 @@ impl Index {
     /// # Errors
     /// [`Error::Index`] if a file of the index turns out to be damaged: reconcile, and ask again.
     pub fn find_recipe(&self, id: &RecipeId) -> Result<Vec<(RecipesFileId, RecipeRow)>> {
-        let prefix = prefix(&id.0);
-        let state = self.recipes.read();
-        let found = match state.hints(prefix) {
-            Ok(Some(hints)) => state.find(prefix, hints),
-            found => found.map(|_| Vec::new()),
-        };
-        let found = found.map_err(|damage| self.damaged(&self.recipes, damage))?;
+        let found = self.recipes.read().find(prefix(&id.0)).map_err(|damage| self.damaged(damage))?;
         Ok(found.into_iter().map(|(file, row)| (RecipesFileId(file), row)).collect())
     }
 
-    /// Notes that a run cannot be used. It is dropped when the index is next reconciled: not before, or what it covers
-    /// would not be found until then.
-    fn damaged<P: Place>(&self, side: &Side<P>, (run, why): Damage<P>) -> Error {
-        let name = side.suspect(run);
+    /// A run cannot be used. It is dropped when the index is next reconciled: not before, or what it covers would not be
+    /// found until then.
+    fn damaged(&self, Damage { name, why }: Damage) -> Error {
         Error::Index { path: self.files.describe(name.as_deref()), why }
     }
 
     /// Writes what was collected as a run. Others can look things up meanwhile.
-    fn flush<P: Place>(&self, side: &Side<P>) -> Result<()> {
-        let _writing = side.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let may_merge = self.files.mergeable();
-        let Some(mut batch) = side.write().begin(&may_merge) else { return Ok(()) };
+    fn flush<V: Value>(&self, keyspace: &Keyspace<V>) -> Result<()> {
+        let _writing = keyspace.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = keyspace.write().begin(&|run| self.files.may_merge(run));
+        let Some((batch, mut merged)) = begun else { return Ok(()) };
         let mut outcome = Ok(());
         let written = loop {
-            match self.files.write(&batch) {
-                Ok(written) => break written,
-                Err(Failure::Source(position, why)) => {
-                    for run in batch.merged.iter().skip(position).take(1) {
-                        outcome = Err(self.damaged(side, (Arc::clone(run), why.clone())));
-                    }
+            let entries = batch.sorted();
+            let plan = keyspace.read().plan(&batch, entries, &merged);
+            if plan.sources.is_empty() {
+                break None;
+            }
+            match self.files.write(&plan) {
+                Ok(mut run) => {
+                    // What it has of a run that was found is no truer than that one.
+                    run.found = merged.iter().any(|run| run.found);
+                    break Some(run);
                 }
-                Err(Failure::Output(e)) if batch.merged.is_empty() => {
-                    let path = self.files.describe(None);
-                    return Err(Error::Index { path, why: e.to_string() });
+                // The batch stays in memory.
+                Err(Failure::Output) if merged.is_empty() => return outcome,
+                Err(Failure::Output) => {}
+                Err(Failure::Input(position, why)) => {
+                    let damage = merged.get(position).map(|run| run.damaged(why));
+                    outcome = damage.map_or(Ok(()), |damage| Err(self.damaged(damage)));
                 }
-                Err(Failure::Output(_)) => {}
             }
             // Without merging, nothing but the output is left to fail.
-            batch.merged.clear();
+            merged.clear();
         };
-        let name = written.as_ref().and_then(|(_, name, _)| name.clone());
-        side.write().finish(&batch, written);
-        // What is not in the folder yet takes the place of nothing that is.
-        let is_replaced = name.is_some() || self.files.is_kept();
-        for run in batch.merged.iter().filter(|_| is_replaced) {
-            run.name.iter().for_each(|name| self.files.remove(name));
-        }
+        keyspace.write().finish(&batch, &merged, written);
+        merged.iter().filter_map(|run| run.name.as_ref()).for_each(|name| self.files.remove(name));
         outcome
     }
 
@@ -419,14 +394,13 @@ impl Index {
     pub fn statistics(&self) -> IndexStatistics {
         let (chunks, recipes) = (self.chunks.read().counts(), self.recipes.read().counts());
         IndexStatistics {
-            packs: chunks.owners,
+            packs: chunks.sources,
             chunks: chunks.entries,
-            recipes_files: recipes.owners,
+            recipes_files: recipes.sources,
             recipes: recipes.entries,
             runs: chunks.runs + recipes.runs,
             file_bytes: chunks.bytes + recipes.bytes,
             filter_bytes: chunks.filter_bytes + recipes.filter_bytes,
-            loaded_filter_bytes: chunks.loaded_filter_bytes + recipes.loaded_filter_bytes,
             directory_cache_bytes: self.directories.bytes() as u64,
         }
     }
@@ -445,17 +419,4 @@ impl Index {
 /// The first 8 bytes of an id.
 fn prefix(id: &[u8; 32]) -> u64 {
     id.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
-}
-
-/// What of the listed is not known, and what of the known is not listed.
-fn difference<'a, P: Place>(
-    state: &State<P>,
-    listed: impl ExactSizeIterator<Item = &'a [u8; 32]> + Clone,
-) -> (Vec<[u8; 32]>, Vec<[u8; 32]>) {
-    let unknown: Vec<[u8; 32]> = listed.clone().filter(|id| !state.knows(id)).copied().collect();
-    if listed.len() - unknown.len() == state.owners().len() {
-        return (unknown, Vec::new());
-    }
-    let listed: HashSet<&[u8; 32]> = listed.collect();
-    (unknown, state.owners().filter(|id| !listed.contains(id)).copied().collect())
 }

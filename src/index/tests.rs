@@ -6,12 +6,13 @@ mod processes;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 
-use super::side::BATCH_ENTRIES;
+use super::keyspace::{BATCH_ENTRIES, State};
+use super::run::Source;
 use super::*;
 use crate::format::directory::ChunkEntry;
 
@@ -96,6 +97,13 @@ fn kept(folder: &Path) -> IndexOptions {
         keep: true,
         ..IndexOptions::default()
     }
+}
+
+/// The index in a folder, brought up to date with the store.
+fn open_added(folder: &Path, store: &Store) -> Index {
+    let index = Index::open(&kept(folder));
+    store.reconcile(&index).unwrap();
+    index
 }
 
 /// Bytes of all files in a folder.
@@ -208,6 +216,34 @@ fn a_pack_that_cannot_be_read_is_reported_and_the_rest_is_found() {
     assert_eq!(found.pack, twin);
 }
 
+/// A batch is begun, and its run cannot be written: it stays, and what is collected later is found beside it.
+#[test]
+fn what_could_not_be_written_is_still_found() {
+    let keyspace = Keyspace::<()>::new(Vec::new(), &|_| ());
+    let mut state = keyspace.write();
+    assert!(!state.add([1; 32], [(7, ()), (8, ())].into_iter()));
+    assert!(state.begin(&|_| true).is_some());
+    assert!(state.begin(&|_| true).is_none(), "there is nothing new");
+    state.add([2; 32], [(7, ())].into_iter());
+    assert_eq!(state.find(7).unwrap(), [([1; 32], ()), ([2; 32], ())]);
+    assert!(state.drop_suspects().is_empty());
+    assert!(state.knows(&[1; 32]) && state.may_contain(8).unwrap() && !state.may_contain(9).unwrap());
+    assert!(state.remove(&[1; 32]));
+    assert_eq!(state.find(7).unwrap(), [([2; 32], ())]);
+    assert_eq!(state.find(8).unwrap(), []);
+}
+
+/// Two runs that list one pack with different numbers of entries, as only a forged one does.
+#[test]
+fn sources_that_are_listed_with_different_numbers_are_counted_once() {
+    let mut state = State::<()>::default();
+    state.learn(&Source { id: [1; 32], entries: 5 });
+    state.learn(&Source { id: [1; 32], entries: 1000 });
+    assert_eq!(state.counts().entries, 5);
+    assert!(state.remove(&[1; 32]));
+    assert_eq!(state.counts().entries, 0);
+}
+
 #[test]
 fn prefixes_that_clash_give_no_wrong_answer() {
     let folder = tempfile::tempdir().unwrap();
@@ -283,7 +319,7 @@ fn many_batches_stay_few_runs_and_little_memory() {
     store.reconcile(&index).unwrap();
     index.close();
     let index = Index::open(&kept(&path));
-    assert_eq!(index.statistics().loaded_filter_bytes, 0, "opening reads no filter");
+    assert_eq!(index.statistics().filter_bytes, 0, "opening reads no filter");
     for (pack, directory) in &store.packs {
         for ordinal in [0, 1777, 3999] {
             let found = store.find(&index, &directory.chunks[ordinal].id).unwrap();

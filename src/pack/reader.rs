@@ -50,7 +50,7 @@ pub(super) fn read_trailer(storage: &dyn Storage, pack: PackId, pack_bytes: u64)
     let name = ObjectName::Pack(pack);
     if pack_bytes < (PACK_HEADER_BYTES + PACK_TRAILER_BYTES) as u64 {
         let what = format!("expected a pack of 88 bytes or more, found {pack_bytes}");
-        return Err(Error::damaged(name.path(), 0, what));
+        return Err(Error::damaged_whole(name.path(), what));
     }
     let tail_at = pack_bytes.saturating_sub(TAIL_BYTES);
     let mut tail = vec![0; (pack_bytes - tail_at) as usize];

@@ -19,9 +19,9 @@ use std::fmt::Debug;
 
 use super::{Holder, Listed, Storage};
 use crate::error::{Error, Result};
-use crate::format::id::SnapshotId;
+use crate::format::id::{PendingDeletesId, SnapshotId};
 use crate::format::name::ObjectName;
-use crate::format::pending_deletes::PendingDeletes;
+use crate::format::pending_deletes::{PENDING_DELETES_BYTES_MAX, PendingDeletes};
 
 /// Decides who may rely on what, for one store.
 pub trait Coordination: Send + Sync + Debug {
@@ -84,6 +84,26 @@ impl Pending {
     pub fn known(self) -> Result<PendingDeletes> {
         self.unreadable.into_iter().next().map_or(Ok(self.pending_deletes), |(_, error)| Err(error))
     }
+}
+
+/// Reads a pending-delete list that was listed.
+///
+/// # Errors
+/// [`Error::Damaged`] if it is not what was written; the storage's.
+pub(crate) fn read_pending_deletes(storage: &dyn Storage, listed: &Listed) -> Result<PendingDeletes> {
+    let name = listed.name;
+    if listed.bytes > PENDING_DELETES_BYTES_MAX {
+        let what = format!("expected at most {PENDING_DELETES_BYTES_MAX} bytes, found {}", listed.bytes);
+        return Err(Error::damaged_whole(name.path(), what));
+    }
+    let mut bytes = vec![0; listed.bytes as usize];
+    storage.read_at(&name, 0, &mut bytes)?;
+    let found = ObjectName::PendingDeletes(PendingDeletesId::of(&bytes));
+    if found != name {
+        let what = format!("expected bytes that hash to its name, found {found}; `store gc` removes it");
+        return Err(Error::damaged_whole(name.path(), what));
+    }
+    PendingDeletes::parse(&bytes).map_err(|flaw| flaw.in_object(&name, 0))
 }
 
 /// A change of a store, under a lease. Dropped, the lease ends; what was written and not committed is found again by the

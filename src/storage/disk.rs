@@ -116,7 +116,7 @@ pub trait ReadFile: Send + Sync + Debug {
 }
 
 /// Appends all of the bytes to a file.
-pub(super) fn write_all(file: &mut dyn WriteFile, mut bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_all(file: &mut dyn WriteFile, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

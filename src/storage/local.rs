@@ -27,7 +27,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-pub(crate) use self::coordination::read_record;
 use self::writer::LocalWriter;
 #[cfg(test)]
 use super::disk::SystemDisk;

@@ -105,20 +105,20 @@ impl ForgedStore {
     }
 }
 
-/// A pack or recipes file, and the prefix and place of each of its entries.
-type Owner = ([u8; 32], Vec<(u64, Vec<u8>)>);
+/// A pack or recipes file, and the prefix and value of each of its entries.
+type Source = ([u8; 32], Vec<(u64, Vec<u8>)>);
 
-/// A run of these owners, each with its (prefix, place) pairs, in which the script may change everything. Says whether
+/// A run of these sources, each with its (prefix, value) pairs, in which the script may change everything. Says whether
 /// it did.
-fn forge(script: &mut Script<'_>, kind: u8, owners: &[Owner]) -> (Vec<u8>, bool) {
+fn forge(script: &mut Script<'_>, kind: u8, sources: &[Source]) -> (Vec<u8>, bool) {
     let entry_bytes = 12 + 8 * usize::from(kind);
     let per_page = 4080 / entry_bytes;
     let blocks = [1u64, 3, 256, 600][script.below(4)];
     let tag = script.word();
     let mut honest = true;
     let mut entries: Vec<(u64, u32, Vec<u8>)> = Vec::new();
-    for (number, (_, pairs)) in owners.iter().enumerate() {
-        entries.extend(pairs.iter().map(|(prefix, place)| (*prefix, number as u32, place.clone())));
+    for (number, (_, pairs)) in sources.iter().enumerate() {
+        entries.extend(pairs.iter().map(|(prefix, value)| (*prefix, number as u32, value.clone())));
     }
     entries.sort();
     entries.dedup();
@@ -157,8 +157,8 @@ fn forge(script: &mut Script<'_>, kind: u8, owners: &[Owner]) -> (Vec<u8>, bool)
         let mut fences: Vec<u64> = Vec::new();
         for page in group.chunks(per_page) {
             fences.push(page[0].0);
-            let bytes = page.iter().flat_map(|(prefix, owner, place)| {
-                [&prefix.to_le_bytes()[..], &owner.to_le_bytes()[..], place].concat()
+            let bytes = page.iter().flat_map(|(prefix, source, value)| {
+                [&prefix.to_le_bytes()[..], &source.to_le_bytes()[..], value].concat()
             });
             seal(bytes.collect(), &mut file);
         }
@@ -178,7 +178,7 @@ fn forge(script: &mut Script<'_>, kind: u8, owners: &[Owner]) -> (Vec<u8>, bool)
         sizes.push(size);
     }
     let mut tables: Vec<u8> = sizes.iter().flat_map(|size| size.to_le_bytes()).collect();
-    for (id, pairs) in owners {
+    for (id, pairs) in sources {
         tables.extend(id);
         let count = script.number32(pairs.len() as u64);
         honest &= count as usize == pairs.len();
@@ -187,8 +187,8 @@ fn forge(script: &mut Script<'_>, kind: u8, owners: &[Owner]) -> (Vec<u8>, bool)
     let mut footer = b"SEAMRUN1".to_vec();
     footer.extend([kind, 8, 0, 0]);
     let numbers =
-        [script.number(owners.len() as u64) & 0xffff_ffff, script.number(entries.len() as u64), script.number(blocks)];
-    honest &= numbers == [owners.len() as u64, entries.len() as u64, blocks];
+        [script.number(sources.len() as u64) & 0xffff_ffff, script.number(entries.len() as u64), script.number(blocks)];
+    honest &= numbers == [sources.len() as u64, entries.len() as u64, blocks];
     footer.extend((numbers[0] as u32).to_le_bytes());
     footer.extend(STORE);
     [tag, numbers[1], numbers[2], 0].iter().for_each(|number| footer.extend(number.to_le_bytes()));
@@ -214,7 +214,7 @@ pub fn index(input: &[u8]) {
     let mut covered = BTreeSet::new();
     let runs = 1 + script.below(4);
     for number in 0..runs {
-        let (mut packs, mut files): (Vec<Owner>, Vec<Owner>) = Default::default();
+        let (mut packs, mut files): (Vec<Source>, Vec<Source>) = Default::default();
         for (pack, directory) in &forged.packs {
             if number == 0 || script.byte() & 1 == 1 {
                 packs.push((pack.0, directory.chunks.iter().map(|c| (prefix(&c.id.0), Vec::new())).collect()));
@@ -223,8 +223,8 @@ pub fn index(input: &[u8]) {
         }
         for (file, rows) in &forged.files {
             if number == 0 || script.byte() & 1 == 1 {
-                let place = |row: &RecipeRow| [row.batch.to_le_bytes(), row.row.to_le_bytes()].concat();
-                files.push((file.0, rows.iter().map(|(id, row)| (prefix(&id.0), place(row))).collect()));
+                let value = |row: &RecipeRow| [row.batch.to_le_bytes(), row.row.to_le_bytes()].concat();
+                files.push((file.0, rows.iter().map(|(id, row)| (prefix(&id.0), value(row))).collect()));
                 covered.insert(file.0);
             }
         }
@@ -232,8 +232,8 @@ pub fn index(input: &[u8]) {
             // A pack that is not in the store.
             packs.push((id(script.word()), vec![(prefix(&id(5)), Vec::new())]));
         }
-        for (kind, owners, end) in [(0, &packs, "chunks"), (1, &files, "recipes")] {
-            let (bytes, is_honest) = forge(&mut script, kind, owners);
+        for (kind, sources, end) in [(0, &packs, "chunks"), (1, &files, "recipes")] {
+            let (bytes, is_honest) = forge(&mut script, kind, sources);
             honest &= is_honest;
             std::fs::write(path.join(format!("{number:016x}.{end}")), bytes).unwrap();
         }

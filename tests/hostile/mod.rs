@@ -22,7 +22,7 @@ pub const TARGETS: [Target; 8] = [
     ("frame", frame::frame),
     ("pack", pack::pack),
     ("config", records::config),
-    ("condemned", records::pending_deletes),
+    ("pending_deletes", records::pending_deletes),
     ("recipes", catalog::recipes),
     ("snapshot", catalog::snapshot),
     ("store", store::store),
@@ -75,7 +75,7 @@ mod tests {
         random_frames 0
         random_packs 1
         random_configs 2
-        random_condemned_records 3
+        random_pending_deletes 3
         random_recipes_files 4
         random_snapshots 5
         random_stores 6

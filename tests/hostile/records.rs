@@ -1,4 +1,4 @@
-//! `store.json` and condemned records.
+//! `store.json` and pending-delete lists.
 
 use seamstore::chunk::{Profile, cut_points};
 use seamstore::internals::format::config::StoreConfig;
@@ -71,7 +71,7 @@ fn check_cuts(profile: &Profile, data: &[u8]) {
     assert_eq!(start, data.len() as u64);
 }
 
-/// The target of condemned records: what is taken is what would be written.
+/// The target of pending-delete lists: what is taken is what would be written.
 pub fn pending_deletes(input: &[u8]) {
     let mut script = Script::new(input);
     let bytes = if script.byte() & 1 == 0 {

@@ -217,13 +217,14 @@ impl<'s> TableFile<'s> {
     }
 
     /// Where a batch begins in the file, in bytes; 0 for one that is not there.
-    pub(in crate::catalog) fn batch_offset(&self, batch: usize) -> u64 {
-        self.batches.get(batch).map_or(0, |b| b.offset)
+    pub(in crate::catalog) fn batch_offset(&self, batch: usize) -> Option<u64> {
+        self.batches.get(batch).map(|b| b.offset)
     }
 
     /// Damage found in what a batch says.
     pub(in crate::catalog) fn damaged_batch(&self, batch: usize, what: impl std::fmt::Display) -> Error {
-        Error::damaged(self.name.path(), self.batch_offset(batch), format!("record batch {batch}: {what}"))
+        let (file, offset) = (self.name.path(), self.batch_offset(batch));
+        Error::Damaged { file, offset, what: format!("record batch {batch}: {what}") }
     }
 
     /// A batch; with `columns`, only those, in the order of the table.
@@ -285,7 +286,7 @@ pub(super) fn check_hash(name: &ObjectName, found: [u8; 32], expected: [u8; 32])
         return Ok(());
     }
     let found = crate::format::id::ChunkId(found);
-    Err(Error::damaged(name.path(), 0, format!("the file is named after the hash of its bytes, which is {found}")))
+    Err(Error::damaged_whole(name.path(), format!("the file is named after the hash of its bytes, which is {found}")))
 }
 
 fn check_kind(
@@ -307,14 +308,16 @@ fn check_kind(
 
 fn footer_bytes(name: &ObjectName, file_bytes: u64, tail: &[u8]) -> Result<u64> {
     let bad = |offset, what: String| Err(Error::damaged(name.path(), offset, what));
+    let short =
+        || Error::damaged_whole(name.path(), format!("the file has {file_bytes} bytes, too few for an Arrow file"));
     let Some((rest, magic)) = tail.split_last_chunk::<6>() else {
-        return bad(0, format!("the file has {file_bytes} bytes, too few for an Arrow file"));
+        return Err(short());
     };
     if *magic != MAGIC {
         return bad(file_bytes - 6, format!("the file does not end with ARROW1 but with {magic:02x?}"));
     }
     let Some((_, length)) = rest.split_last_chunk::<4>() else {
-        return bad(0, format!("the file has {file_bytes} bytes, too few for an Arrow file"));
+        return Err(short());
     };
     let length = u64::from(u32::from_le_bytes(*length));
     if length > HEADER_BYTES_MAX || length + END_BYTES > file_bytes {

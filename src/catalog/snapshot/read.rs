@@ -21,7 +21,7 @@ pub fn read_info(storage: &dyn Storage, id: SnapshotId) -> Result<SnapshotInfo> 
 pub(super) fn info_of(table: &TableFile<'_>) -> Result<SnapshotInfo> {
     let value = |key| table.metadata().get(key).map(String::as_str).unwrap_or_default();
     SnapshotInfo::from_json(value(KEY_INFO), value(KEY_INFO_CHECK))
-        .map_err(|what| Error::damaged(table.name().path(), 0, what))
+        .map_err(|what| Error::damaged_whole(table.name().path(), what))
 }
 
 /// An open snapshot.
@@ -60,7 +60,7 @@ impl<'s> Snapshot<'s> {
         let trust = Trust::Whole(CatalogHasher::snapshot, id.0);
         let table = TableFile::open(storage, ObjectName::Snapshot(id), Table::Snapshot, trust)?;
         let names = Names::new(&table.dictionaries()?, table.label_keys());
-        let names = names.map_err(|what| Error::damaged(table.name().path(), 0, format!("dictionaries: {what}")))?;
+        let names = names.map_err(|what| Error::damaged_whole(table.name().path(), format!("dictionaries: {what}")))?;
         let info = info_of(&table)?;
         let firsts = Mutex::new(vec![None; table.batch_count()]);
         Ok(Self { id, table, names, info, firsts, last: Mutex::new(None) })

@@ -29,7 +29,7 @@ impl<'s> SalvagedRows<'s> {
     pub fn open(storage: &'s dyn Storage, id: SnapshotId) -> Result<Self> {
         let table = TableFile::open(storage, ObjectName::Snapshot(id), Table::Snapshot, Trust::Footer)?;
         let names = Names::new(&table.dictionaries()?, table.label_keys());
-        let names = names.map_err(|what| Error::damaged(table.name().path(), 0, format!("dictionaries: {what}")))?;
+        let names = names.map_err(|what| Error::damaged_whole(table.name().path(), format!("dictionaries: {what}")))?;
         let info = info_of(&table)?;
         Ok(Self { table, names, info })
     }

@@ -387,7 +387,7 @@ impl<'a, 's> AddPipeline<'a, 's> {
             entry
         })?;
         if let Some(filler) = filler(self.chunk_index.pending_deletes()).filter(|_| !self.recipes.is_empty()) {
-            // A file of the same recipes may be condemned: this one must have a name of its own.
+            // A file of the same recipes may be pending deletion: this one must have a name of its own.
             self.recipes.push(recipe_id(&[filler]), &[filler])?;
         }
         let (recipes, recipes_bytes) = commit::recipes(chunks, self.recipes, self.chunk_index)?;

@@ -99,7 +99,7 @@ fn copy_hashed(
         return Ok(());
     }
     let found = crate::format::id::ChunkId(found);
-    Err(Error::damaged(name.path(), 0, format!("the file is named after the hash of its bytes, which is {found}")))
+    Err(Error::damaged_whole(name.path(), format!("the file is named after the hash of its bytes, which is {found}")))
 }
 
 /// Whether to go on. Whoever was stopped says himself what is kept.

@@ -206,7 +206,7 @@ impl Store {
         control: &Control,
         begin: impl FnOnce() -> Result<BundleWriter<'w>>,
     ) -> Result<BundleExportReport> {
-        // What is not condemned stays until this ends. Where no lease can be had, on a disk that cannot be written, there
+        // What is not pending deletion stays until this ends. Where no lease can be had, on a disk that cannot be written, there
         // is most likely nobody who deletes; if there is, what vanishes is missed, and named.
         let _session = self.coordination().begin().ok();
         let scratch = ScratchStorage::create(folder).or_else(|_| ScratchStorage::create(&std::env::temp_dir()))?;

@@ -1,7 +1,7 @@
 //! How does a bundle become part of a store, beside adds and gc, and without anybody being told of what is not there yet?
 //!
-//! As an add does it (`engine::commit`): a lease, then what is condemned; packs, recipes, snapshots, each durable before the
-//! next; on nothing that is condemned is relied, and no condemned name is given. A snapshot is taken only when all that
+//! As an add does it (`engine::commit`): a lease, then the pending-delete list; packs, recipes, snapshots, each durable before the
+//! next; it relies on nothing that is pending deletion, and gives no name that is. A snapshot is taken only when all that
 //! it names was found: in the store, or in what was just taken. What is damaged is passed over by name, and so is what
 //! needs it. What the store has already, be it in other packs, is
 //! passed over, so to import twice is to import once, and to go on after an interruption.
@@ -258,7 +258,7 @@ impl Import<'_> {
         if new > 0 {
             // Invariant 1.
             self.chunk_index.settle_packs()?;
-            if lost > 0 || self.is_condemned(file) {
+            if lost > 0 || self.is_pending_deletion(file) {
                 self.rewrite_recipes(&rows)?;
             } else {
                 let is_damaged =
@@ -299,7 +299,7 @@ impl Import<'_> {
         Ok(true)
     }
 
-    fn is_condemned(&self, file: RecipesFileId) -> bool {
+    fn is_pending_deletion(&self, file: RecipesFileId) -> bool {
         self.chunk_index.pending_deletes().recipes.contains(&file)
     }
 

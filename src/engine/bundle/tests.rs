@@ -9,7 +9,7 @@ use crate::engine::control::Control;
 use crate::engine::gc::GcRequest;
 use crate::engine::gc::tests::{Shelf, noise};
 use crate::engine::verify::{Depth, VerifyRequest};
-use crate::format::id::CondemnedId;
+use crate::format::id::PendingDeletesId;
 use crate::format::name::{ObjectKind, ObjectName};
 use crate::format::pending_deletes::PendingDeletes;
 
@@ -28,11 +28,11 @@ fn with_bundle() -> (Shelf, crate::format::id::SnapshotId, std::path::PathBuf, t
 }
 
 #[test]
-fn what_is_condemned_is_neither_relied_on_nor_named_again() {
+fn what_is_pending_deletion_is_neither_relied_on_nor_named_again() {
     let (shelf, id, bundle, _folder) = with_bundle();
     let store = shelf.store();
     shelf.remove(id);
-    // gc has condemned everything and waits.
+    // gc has announced everything for deletion and waits.
     let lease = store.coordination().begin().unwrap();
     assert!(shelf.gc(&GcRequest { no_wait: true, ..GcRequest::default() }).pending_deletes > 0);
     drop(lease);
@@ -60,7 +60,7 @@ fn what_is_condemned_is_neither_relied_on_nor_named_again() {
 }
 
 #[test]
-fn what_is_condemned_is_exported_while_it_is_there() {
+fn what_is_pending_deletion_is_exported_while_it_is_there() {
     let (shelf, id, _, folder) = with_bundle();
     let store = shelf.store();
     let all = PendingDeletes {
@@ -68,7 +68,7 @@ fn what_is_condemned_is_exported_while_it_is_there() {
         ..PendingDeletes::default()
     };
     let bytes = all.encode();
-    store.storage().put_if_absent(&ObjectName::PendingDeletes(CondemnedId::of(&bytes)), &bytes).unwrap();
+    store.storage().put_if_absent(&ObjectName::PendingDeletes(PendingDeletesId::of(&bytes)), &bytes).unwrap();
     let bundle = folder.path().join("more.bundle");
     store.export_bundle(&BundleExport::default(), &bundle, &Control::default()).unwrap();
     let opened = Store::open(&bundle).unwrap();

@@ -33,7 +33,7 @@ fn an_index_that_is_damaged_while_it_is_open_is_made_again() {
     }
     let mut noticed = 0;
     for chunk in chunks_of(&store) {
-        let asked = other.index.pack_of(&chunk, &|pack| other.load_directory(pack));
+        let asked = other.index.find(&chunk, &|pack| other.load_directory(pack));
         noticed += usize::from(matches!(asked, Err(Error::Index { .. })));
         assert!(chunk_index.contains(&chunk).unwrap());
     }

@@ -95,8 +95,8 @@ const SESSION: &[Step] = &[
     Step::RebuildIndex,
     Step::Add(2),
     Step::Remove(0),
-    Step::Condemn,
-    // The tree whose packs are condemned.
+    Step::Announce,
+    // The tree whose packs are pending deletion.
     Step::Add(0),
     Step::Collect,
     Step::Remove(1),

@@ -39,8 +39,8 @@ pub(super) enum Step {
     RebuildIndex,
     /// Removes all snapshots of a tree.
     Remove(usize),
-    /// A gc while somebody adds, that does not wait: it condemns, and the next one deletes.
-    Condemn,
+    /// A gc while somebody adds, that does not wait: it announces what it would delete, and the next one deletes.
+    Announce,
     /// A gc that rewrites whatever has waste.
     Collect,
     /// Bytes change on the disk: such as can be mended without a loss.
@@ -185,7 +185,7 @@ impl Stage {
                 self.act(&open(on(), &root)?, step)?;
                 promise(disk.len(), What::Mended);
             }
-            Step::RebuildIndex | Step::Condemn | Step::Collect => self.act(&open(on(), &root)?, step)?,
+            Step::RebuildIndex | Step::Announce | Step::Collect => self.act(&open(on(), &root)?, step)?,
         }
         Ok(())
     }
@@ -197,7 +197,7 @@ impl Stage {
                 let rebuilt = store.rebuild_index()?;
                 assert!(rebuilt.unreadable.is_empty(), "{:?}", rebuilt.unreadable);
             }
-            Step::Condemn => {
+            Step::Announce => {
                 let _adding = store.coordination().begin()?;
                 let request = GcRequest { max_waste: 0.0, no_wait: true, ..GcRequest::default() };
                 let report = store.gc(&request, &Control::default(), &|_| {})?;

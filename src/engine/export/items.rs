@@ -107,7 +107,7 @@ pub(super) fn layout_of(member: Option<Result<Layout>>, entry: &Entry, chunk_ind
     let layout = Item::layout(member, entry, chunk_index)?;
     if layout.bytes() != entry.size {
         let what = format!("{:?} of {} bytes has {}", entry.path, entry.size, layout.bytes());
-        return Err(Error::damaged("snapshots", 0, what));
+        return Err(Error::damaged_whole("snapshots", what));
     }
     Ok(layout)
 }

@@ -2,7 +2,7 @@
 //!
 //! Packs and recipes files are both containers of ids, so this is written once. The retained copy of an id lies in the container with the
 //! greatest share of reached ids, so that what is nearly dead dies and what was rewritten already stays; what is
-//! condemned comes last, so that a chunk stored a second time lets the condemned pack go.
+//! pending deletion comes last, so that a chunk stored a second time lets that pack go.
 //!
 //! Memory: reached ids are held whole, at most [`IDS_MAX`] of them at a time (33 to 75 bytes each). Where there are more,
 //! the ids are taken in stretches of their first 8 bytes, and everything is read once more for each stretch. No answer
@@ -28,7 +28,7 @@ pub(in crate::engine) struct Container {
     pub(in crate::engine) bytes: u64,
     /// Whether its list of ids could be read. One that could not keeps nothing and may hold anything.
     pub(in crate::engine) readable: bool,
-    /// Whether it is condemned, so that any other copy is preferred.
+    /// Whether it is pending deletion, so that any other copy is preferred.
     pub(in crate::engine) last: bool,
     /// Whether it is preferred to any other copy.
     pub(in crate::engine) first: bool,
@@ -216,13 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn every_id_has_one_home_where_most_is_reached_and_the_condemned_come_last() {
+    fn every_id_has_one_home_where_most_is_reached_and_pending_deletes_come_last() {
         let lists = [
             // Half of it reached.
             (pack(1), Some(vec![(id(1), 10), (id(2), 10), (id(8), 10), (id(9), 10)])),
             // All of it reached: it keeps what it shares with the first.
             (pack(2), Some(vec![(id(2), 10), (id(3), 10)])),
-            // All of it reached, and condemned: it keeps only what nobody else has.
+            // All of it reached, and pending deletion: it keeps only what nobody else has.
             (pack(3), Some(vec![(id(1), 10), (id(4), 10)])),
             // Nothing of it is reached.
             (pack(4), Some(vec![(id(7), 10)])),

@@ -8,9 +8,9 @@
 //! ```text
 //! add                                          gc, one at a time (gc.lock)
 //! A1  take a lease                             G1  mark; copy what is needed out of nearly dead packs
-//! A2  read what is condemned                   G2  write, durably, what is condemned
+//! A2  read the pending-delete lists            G2  write, durably, a pending-delete list
 //! A3  list packs, recipes files, snapshots     G3  list the leases, wait until each has ended
-//! A4  add; rely on nothing condemned           G4  mark again; delete what is condemned and still not needed
+//! A4  add; rely on nothing that is listed      G4  mark again; delete what is listed and still not needed
 //! A5  the snapshot is durable: commit          G5  remove the record
 //! A6  the lease ends
 //! ```
@@ -18,13 +18,13 @@
 //! Why nothing is deleted that a snapshot needs (invariant 3):
 //!
 //! 1. Take any add and any record. If A2 comes after G2, the add sees the record, unless it was removed by then, and then
-//!    all that it condemned was deleted or spared before A3. If A2 comes before G2, so does A1, and G3 finds the lease.
-//! 2. An add that saw the record relies on nothing condemned: neither on a chunk, which it stores again, nor on a recipe,
+//!    all that it listed was deleted or spared before A3. If A2 comes before G2, so does A1, and G3 finds the lease.
+//! 2. An add that saw the record relies on nothing it lists: neither on a chunk, which it stores again, nor on a recipe,
 //!    nor on a row of its parent snapshot, whose contents it checks ([`ChunkIndex::keeps`](super::ChunkIndex)), for the parent
-//!    may have been removed meanwhile. Nor does it give a new object a condemned *name*, though names come from
+//!    may have been removed meanwhile. Nor does it give a new object a *name* that is listed, though names come from
 //!    contents: deleting goes by name ([`filler`], `PackWriter::finish_unlike`).
 //! 3. An add that did not see it has ended before G4, which asks all snapshots there are by then.
-//! 4. What an add relies on besides is not condemned. To be deleted it must be so by a later record, for which G3 finds
+//! 4. What an add relies on besides is not listed. To be deleted it must be listed by a later record, for which G3 finds
 //!    this add's lease.
 //!
 //! And after a crash, of gc at any point: there is a record or none. Without one, at most new packs were written, which
@@ -111,7 +111,7 @@ impl GcRequest {
         self
     }
 
-    /// Where adds are running, do not wait for their end: the next gc deletes what was condemned.
+    /// Where adds are running, do not wait for their end: the next gc deletes what was announced.
     #[must_use]
     pub fn no_wait(mut self, no_wait: bool) -> Self {
         self.no_wait = no_wait;
@@ -173,9 +173,9 @@ pub struct GcReport {
     pub new_recipes_files: u64,
     /// See `new_recipes_files`.
     pub new_recipes_bytes: u64,
-    /// Objects that were condemned and then spared: an add that ran meanwhile relies on them.
+    /// Objects that were announced for deletion and then spared: an add that ran meanwhile relies on them.
     pub spared: u64,
-    /// Objects that are condemned and wait for the end of adds; only without waiting.
+    /// Objects that are pending deletion and wait for the end of adds; only without waiting.
     pub pending_deletes: u64,
     /// The adds they wait for.
     pub leases: u64,
@@ -289,7 +289,8 @@ impl<'a> Collector<'a> {
             self.report.damaged.truncate(damaged);
             let marked = self.marking(collection.storage(), &nothing, &nothing).mark()?;
             collection.begin_copies()?;
-            let (pending_deletes, full) = self.condemn(&marked, &nothing, collection.storage(), collection.copies())?;
+            let (pending_deletes, full) =
+                self.announce(&marked, &nothing, collection.storage(), collection.copies())?;
             collection.announce(&pending_deletes, !self.request.no_wait)?;
             if collection.pending().is_none() {
                 return match full {
@@ -309,7 +310,7 @@ impl<'a> Collector<'a> {
 
     fn check_stopped(&self) -> Result<()> {
         if self.control.is_stopped() {
-            let kept = "nothing was deleted; the next gc deletes what is condemned".to_owned();
+            let kept = "nothing was deleted; the next gc deletes what is pending deletion".to_owned();
             return Err(Error::Interrupted { kept });
         }
         Ok(())
@@ -334,7 +335,7 @@ impl<'a> Collector<'a> {
             }
         }
         let marked = self.marking(storage, &gone, &nothing).mark()?;
-        let (pending_deletes, _) = self.condemn(&marked, &gone, storage, &DryRunStorage(storage))?;
+        let (pending_deletes, _) = self.announce(&marked, &gone, storage, &DryRunStorage(storage))?;
         listed_in(&marked, &pending_deletes)
             .for_each(|container| self.report.count_deleted(container.name, container.bytes));
         Ok(self.report)
@@ -342,7 +343,7 @@ impl<'a> Collector<'a> {
 
     /// What can go: what keeps nothing, and what keeps little, once that is written elsewhere. On a full disk, where
     /// that cannot be written, only the former; and the error.
-    fn condemn(
+    fn announce(
         &mut self,
         marked: &Marked,
         gone: &PendingDeletes,
@@ -448,7 +449,7 @@ fn what_is_wrong(error: &Error) -> String {
     }
 }
 
-/// The condemned of what was looked at, recipes first.
+/// What of it is pending deletion, recipes first.
 fn listed_in<'m>(marked: &'m Marked, pending_deletes: &'m PendingDeletes) -> impl Iterator<Item = &'m Container> {
     marked.recipes.iter().chain(&marked.packs).filter(|container| pending_deletes.contains(container.name))
 }

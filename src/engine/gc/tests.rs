@@ -10,7 +10,7 @@ use crate::engine::Settings;
 use crate::engine::add::AddRequest;
 use crate::engine::get::{GetRequest, Selector};
 use crate::engine::test_store::{Killed, Kind, Place, on_every_backend};
-use crate::format::id::CondemnedId;
+use crate::format::id::PendingDeletesId;
 use crate::format::name::ObjectKind;
 use crate::storage::faulty::{Fault, FaultyDisk, Op};
 use rustix::io::Errno;
@@ -192,7 +192,7 @@ fn what_a_removed_snapshot_alone_held_is_freed_as_the_dry_run_says(kind: Kind) {
 }
 
 #[test]
-fn an_add_gives_nothing_a_condemned_name_and_relies_on_nothing_condemned() {
+fn an_add_neither_relies_on_what_is_pending_deletion_nor_gives_its_name_again() {
     let shelf = Shelf::new();
     let [(one, name, files), (two, ..)] = two_trees(&shelf);
     shelf.remove(one);
@@ -221,7 +221,7 @@ fn an_add_gives_nothing_a_condemned_name_and_relies_on_nothing_condemned() {
 }
 
 #[test]
-fn a_row_of_the_parent_is_not_taken_over_where_what_it_needs_is_condemned() {
+fn a_row_of_the_parent_is_not_taken_over_where_what_it_needs_is_pending_deletion() {
     let shelf = Shelf::new();
     shelf.write("tree/large", &noise(1, 300_000));
     shelf.write("tree/small", b"small");
@@ -230,13 +230,13 @@ fn a_row_of_the_parent_is_not_taken_over_where_what_it_needs_is_condemned() {
     let parent = shelf.add("tree");
     let files = shelf.source("tree");
     let store = shelf.store();
-    // A gc that marked before the parent was there has condemned what an earlier add left, which the parent then used.
+    // A gc that marked before the parent was there has announced for deletion what an earlier add left, which the parent then used.
     let mut pending_deletes = PendingDeletes::default();
     for object in [ObjectKind::Pack, ObjectKind::Recipes].map(|kind| store.storage().list(kind).unwrap()).concat() {
         pending_deletes.insert(object.name);
     }
     let bytes = pending_deletes.encode();
-    let record = ObjectName::PendingDeletes(CondemnedId::of(&bytes));
+    let record = ObjectName::PendingDeletes(PendingDeletesId::of(&bytes));
     store.storage().put_if_absent(&record, &bytes).unwrap();
     let child = shelf.add("tree");
     // The parent is removed; then gc asks the snapshots that are there, before the child is.
@@ -261,7 +261,7 @@ fn what_an_add_came_to_need_is_spared() {
     assert!(shelf.gc(&no_wait()).pending_deletes > 0);
     // An add that began before the record was written does not see it.
     let records = store.storage().list(ObjectKind::PendingDeletes).unwrap();
-    let record = crate::storage::local::read_record(store.storage(), &records[0]).unwrap();
+    let record = crate::storage::coordination::read_pending_deletes(store.storage(), &records[0]).unwrap();
     store.storage().delete(&records[0].name).unwrap();
     let again = shelf.add(name);
     store.storage().put_if_absent(&records[0].name, &record.encode()).unwrap();
@@ -273,7 +273,7 @@ fn what_an_add_came_to_need_is_spared() {
     shelf.assert_whole(again, name, &files);
 }
 
-fn a_dry_run_reckons_with_what_is_condemned_already(kind: Kind) {
+fn a_dry_run_reckons_with_what_is_pending_deletion_already(kind: Kind) {
     let shelf = Shelf::on(kind);
     let [(one, name, files), (two, ..)] = two_trees(&shelf);
     shelf.remove(one);
@@ -282,14 +282,14 @@ fn a_dry_run_reckons_with_what_is_condemned_already(kind: Kind) {
     let retrying = shelf.place.open_patient();
     let waiting = retrying.gc(&no_wait(), &Control::default(), &|_| {}).unwrap();
     assert_eq!((waiting.pending_deletes, waiting.leases), (4, 1));
-    // Stored a second time, with a chunk more than the condemned pack has: by itself the worse copy.
+    // Stored a second time, with a chunk more than the pack pending deletion has: by itself the worse copy.
     let again = shelf.add(name);
     drop(lease);
     let said = shelf.gc(&dry());
     let before = shelf.stored();
     let report = shelf.gc(&GcRequest::default());
     assert_eq!(format!("{said:?}"), format!("{report:?}"));
-    // The third recipes file has a recipe more than the condemned one, too: that is one of three, and more than is wasted.
+    // The third recipes file has a recipe more than the one pending deletion, too: that is one of three, and more than is wasted.
     assert_eq!((report.packs, report.recipes_files, report.new_packs), (2, 3, 0));
     assert_eq!(shelf.stored(), before - report.freed_bytes());
     shelf.assert_whole(again, name, &files);
@@ -358,7 +358,7 @@ fn a_record_that_cannot_be_read_stops_adds_and_the_next_gc_clears_it() {
     let [(one, name, files), _] = two_trees(&shelf);
     let record = PendingDeletes { packs: [crate::format::id::PackId([1; 32])].into(), ..PendingDeletes::default() };
     let store = shelf.store();
-    let wrong = ObjectName::PendingDeletes(CondemnedId([9; 32]));
+    let wrong = ObjectName::PendingDeletes(PendingDeletesId([9; 32]));
     store.storage().put_if_absent(&wrong, &record.encode()).unwrap();
     assert!(matches!(shelf.add_to(&store, name), Err(Error::Damaged { .. })));
     assert_eq!(shelf.gc(&GcRequest::default()).damaged.len(), 1);
@@ -419,7 +419,7 @@ fn stopped_after_any_operation(
         stops += 1;
         shelf.assert_whole(two, name, &files);
         with_record += usize::from(!shelf.store().pending_deletes().unwrap().is_empty());
-        // Whoever adds now may find a record, or half of what it condemned gone.
+        // An add that begins now may find a record, or half of what it lists gone.
         let again = shelf.add("one");
         shelf.assert_whole(again, "one", &shelf.source("one"));
         shelf.remove(again);
@@ -462,7 +462,7 @@ pub(in crate::engine) fn copy_tree(from: &Path, to: &Path) {
 
 on_every_backend!(
     what_a_removed_snapshot_alone_held_is_freed_as_the_dry_run_says,
-    a_dry_run_reckons_with_what_is_condemned_already,
+    a_dry_run_reckons_with_what_is_pending_deletion_already,
     nothing_is_deleted_where_it_cannot_be_told_what_a_snapshot_needs,
     a_pack_that_cannot_be_read_is_left_as_it_is,
     a_gc_stopped_after_any_operation_harms_nothing_and_the_next_one_ends_it,

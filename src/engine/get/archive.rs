@@ -35,7 +35,7 @@ pub(in crate::engine) fn layout_of(chunk_index: &ChunkIndex<'_>, content: Conten
     };
     if layout.bytes() != size {
         let what = format!("a file of {size} bytes is said to be {content:?}, of {}", layout.bytes());
-        return Err(Error::damaged("snapshots", 0, what));
+        return Err(Error::damaged_whole("snapshots", what));
     }
     Ok(layout)
 }
@@ -78,7 +78,7 @@ pub(in crate::engine) struct Named {
 }
 
 fn parts_of(chunk_index: &ChunkIndex<'_>, id: RecipeId) -> Result<(Vec<Piece>, ArchiveParts)> {
-    let damaged = |what: String| Error::damaged(format!("archive {id}"), 0, what);
+    let damaged = |what: String| Error::damaged_whole(format!("archive {id}"), what);
     let pieces = chunk_index.recipe(&id)?;
     let stored_bytes = pieces.last().map_or(0, |piece| piece.end);
     let mut end = Layout::default();
@@ -113,7 +113,7 @@ impl OpenArchive {
     }
 
     fn damaged(&self, what: String) -> Error {
-        Error::damaged(format!("archive {}", self.id), 0, format!("{what}, its parts are {:?}", self.parts))
+        Error::damaged_whole(format!("archive {}", self.id), format!("{what}, its parts are {:?}", self.parts))
     }
 
     /// All of the archive, as it was.

@@ -212,7 +212,7 @@ fn repair_object(
             report.snapshots.push(repaired);
             report.quarantined.extend(aside);
         }
-        // What it condemned stays, until the next gc condemns it again.
+        // What it announced stays, until the next gc announces it again.
         ObjectName::PendingDeletes(_) if !dry_run => {
             report.quarantined.extend(storage.set_aside(&name)?);
             storage.delete(&name)?;

@@ -3,7 +3,7 @@
 //! ```text
 //! packs        headers, directories, trailers; every frame's bytes; every chunk's     (how far: [`Depth`])
 //! catalog      every recipes file and snapshot against its name, every recipe against its id
-//! condemned    what an interrupted gc is yet to delete: the record against its name
+//! condemned/   what an interrupted gc is yet to delete: the record against its name
 //! references   every chunk that a recipe or a snapshot names, every recipe that a snapshot names
 //! ```
 //!
@@ -32,7 +32,7 @@ use crate::format::entry::EntryPath;
 use crate::format::id::{PackId, RecipesFileId, SnapshotId};
 use crate::format::name::{ObjectKind, ObjectName};
 use crate::storage::bundle::BundleFlaw;
-use crate::storage::local::read_record;
+use crate::storage::coordination::read_pending_deletes;
 use crate::storage::{Listed, Storage};
 
 /// How many lost files are listed; the rest are counted.
@@ -160,14 +160,21 @@ impl VerifyRequest {
 pub struct Damage {
     /// Which object.
     pub object: ObjectName,
-    /// Where in it, in bytes from its start.
-    pub offset: u64,
+    /// Where in it, in bytes from its start; `None` where no place is to blame.
+    pub offset: Option<u64>,
     /// How many bytes cannot be relied on from there; 0 where that is not known.
     pub bytes: u64,
     /// How many chunks are among them; 0 where that is not known.
     pub chunks: u64,
     /// What was expected and what was found.
     pub what: String,
+}
+
+impl Damage {
+    /// Where the bytes end that cannot be relied on.
+    fn end(&self) -> Option<u64> {
+        self.offset.map(|offset| offset.saturating_add(self.bytes))
+    }
 }
 
 /// A file that cannot be had whole.
@@ -369,7 +376,7 @@ fn find(storage: &dyn Storage, depth: Depth, control: &Control) -> Result<Findin
     };
     references::check(storage, &listing, &packs, catalog, &shared, &mut report)?;
     for listed in &listing.pending_deletes {
-        if let Err(error) = read_record(storage, listed) {
+        if let Err(error) = read_pending_deletes(storage, listed) {
             report.damages.extend(shared.judge(listed.name, error));
         }
         shared.count(1, listed.bytes);
@@ -426,13 +433,13 @@ impl<'c> Shared<'c> {
     /// What an error says of the object that was read: `None` if it is no damage but a reason to end, or the object is
     /// gone. Both are noted.
     fn judge(&self, object: ObjectName, error: Error) -> Option<Damage> {
-        let plain = |what| Damage { object, offset: 0, bytes: 0, chunks: 0, what };
+        let plain = |what| Damage { object, offset: None, bytes: 0, chunks: 0, what };
         match error {
             Error::NotFound { .. } => {
                 self.state().vanished = true;
                 None
             }
-            Error::Damaged { offset, what, .. } => Some(Damage { offset: offset.unwrap_or_default(), ..plain(what) }),
+            Error::Damaged { offset, what, .. } => Some(Damage { offset, ..plain(what) }),
             Error::FormatVersion { .. } | Error::Refused { .. } => Some(plain(error.to_string())),
             Error::Io { ref source, .. } if is_unreadable(source) => Some(plain(crate::error::chain(&error))),
             error => {

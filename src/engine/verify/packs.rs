@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Damage, Depth, Shared};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::directory::{Directory, FrameEntry};
 use crate::format::frame::{FrameView, hex};
 use crate::format::id::{ChunkId, PackId};
@@ -104,11 +104,13 @@ fn gather(mut found: Vec<FoundDamage>, findings: &mut PackFindings) {
     for FoundDamage { pack, mut damage, chunks, unreadable } in found {
         damage.chunks = u64::from(chunks.end - chunks.start);
         let touches = |last: &&mut Damage| {
-            last.object == damage.object && last.bytes > 0 && last.offset + last.bytes >= damage.offset
+            let is_next = last.bytes > 0 && damage.offset.is_some() && last.end() >= damage.offset;
+            last.object == damage.object && is_next || **last == damage
         };
         match findings.damages.last_mut().filter(touches) {
             Some(last) => {
-                last.bytes = (damage.offset + damage.bytes).max(last.offset + last.bytes) - last.offset;
+                let end = damage.end().max(last.end());
+                last.bytes = end.unwrap_or_default() - last.offset.unwrap_or_default();
                 last.chunks += damage.chunks;
             }
             None => findings.damages.push(damage),
@@ -128,8 +130,11 @@ impl Check<'_> {
         }
         let name = ObjectName::Pack(pack);
         if let Err(error) = check_pack_header(self.storage, &pack) {
-            let Some(damage) = self.shared.judge(name, error) else { return };
-            let damage = Damage { offset: 0, bytes: PACK_HEADER_BYTES as u64, ..damage };
+            let is_whole = matches!(error, Error::Damaged { offset: None, .. });
+            let Some(mut damage) = self.shared.judge(name, error) else { return };
+            if !is_whole {
+                (damage.offset, damage.bytes) = (Some(0), PACK_HEADER_BYTES as u64);
+            }
             self.note(FoundDamage { pack, damage, chunks: 0..0, unreadable: false });
         }
         let directory = match read_directory(self.storage, pack) {
@@ -258,7 +263,7 @@ impl Check<'_> {
 /// Damage to a whole frame.
 fn found(pack: PackId, frame: &FrameEntry, what: String) -> FoundDamage {
     let (object, bytes) = (ObjectName::Pack(pack), u64::from(frame.stored_bytes));
-    let damage = Damage { object, offset: frame.offset, bytes, chunks: 0, what };
+    let damage = Damage { object, offset: Some(frame.offset), bytes, chunks: 0, what };
     FoundDamage { pack, damage, chunks: frame.chunks(), unreadable: false }
 }
 

@@ -45,6 +45,13 @@ fn a_pack_that_is_too_short_or_too_long_is_damaged() {
     for bytes in 0..whole.len() {
         storage.overwrite(&name, whole[..bytes].to_vec());
         assert!(matches!(read_pack(&storage, pack), Err(Error::Damaged { .. })), "{bytes} bytes");
+        if bytes < PACK_HEADER_BYTES + PACK_TRAILER_BYTES {
+            let read = read_directory(&storage, pack);
+            assert!(
+                matches!(read, Err(Error::Damaged { offset: None, .. })),
+                "no byte of {bytes} is to blame: {read:?}"
+            );
+        }
     }
     let mut longer = whole.to_vec();
     longer.push(0);

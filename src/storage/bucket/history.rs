@@ -54,7 +54,7 @@ impl View {
     }
 
     /// The names of what is announced.
-    pub(super) fn condemned_names(&self) -> PendingDeletes {
+    pub(super) fn pending_deletes(&self) -> PendingDeletes {
         let mut names = PendingDeletes::default();
         self.pending_deletes.iter().for_each(|key| names.insert(key.name));
         names
@@ -173,7 +173,7 @@ impl History {
         self.records.get(&slot.end())?.map(|record| end_of(&slot, record)).transpose()
     }
 
-    /// What a session of this generation may rely on: what is left of the generation before, less what is condemned, and
+    /// What a session of this generation may rely on: what is left of the generation before, less what is pending deletion, and
     /// what sessions of its own committed.
     pub(super) fn for_session(&self, generation: u64) -> Result<View> {
         let mut view = View::default();

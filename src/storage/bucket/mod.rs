@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! W1  put-if-absent the first free slot leases/g/lane/n; where it says CLOSED, go to g+1 with gc/(g+1)/condemned in hand
-//! W2  read what there is: the ledger of g, or while gc/g/done is missing that of g-1 and its ends, less what is condemned
+//! W2  read what there is: the ledger of g, or while gc/g/done is missing that of g-1 and its ends, less what is pending deletion
 //! W3  put packs, recipes files, then the snapshot: no record lists them yet
 //! W4  put-if-absent ends/g/lane/n = COMMIT[objects, removed keys]: the commit
 //!
@@ -24,7 +24,7 @@
 //! 1. Its slot is of generation g. Then its end was decided before G4, which spares what S needs; had it been REVOKED, S
 //!    would not be visible, however late its puts arrive.
 //! 2. Its slot is of generation g+1. Then its writer had `condemned` in hand when it took the slot. Without `done` it relied
-//!    on nothing condemned; with `done` on nothing that the new ledger does not list.
+//!    on nothing listed; with `done` on nothing that the new ledger does not list.
 //! 3. A key that was deleted is never made again, so a delete that arrives late deletes nothing that is there.
 //! 4. `condemned`, `delete` and `done` are decided once; rivals adopt them.
 //! 5. A session relies on objects that the ledger or an end of its own generation or an earlier one lists, never on a
@@ -156,7 +156,7 @@ impl Coordination for BucketCoordination {
     }
 
     fn pending(&self) -> Result<Pending> {
-        let pending_deletes = self.history.newest()?.condemned_names();
+        let pending_deletes = self.history.newest()?.pending_deletes();
         Ok(Pending { pending_deletes, unreadable: Vec::new() })
     }
 

@@ -63,7 +63,7 @@ impl BucketSession {
             pending: PendingDeletes::default(),
             ended: AtomicBool::new(false),
         };
-        session.pending = session.storage.refresh()?.condemned_names();
+        session.pending = session.storage.refresh()?.pending_deletes();
         Ok(session)
     }
 

@@ -189,7 +189,7 @@ impl<'w> BundleWriter<'w> {
         })?;
         if self.at() - offset != bytes {
             let what = format!("expected {bytes} bytes, found {}", self.at() - offset);
-            return Err(Error::damaged(name.path(), 0, what));
+            return Err(Error::damaged_whole(name.path(), what));
         }
         self.pad()?;
         self.places.push(ObjectPlace { name, offset, bytes, hash: Some(hasher.finish()) });

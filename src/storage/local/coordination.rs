@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use super::LocalStorage;
 use super::lease::{Alone, ExclusiveLock, Lease};
 use crate::error::{Error, Result};
-use crate::format::id::{CondemnedId, SnapshotId};
+use crate::format::id::{PendingDeletesId, SnapshotId};
 use crate::format::name::{ObjectKind, ObjectName};
-use crate::format::pending_deletes::{PENDING_DELETES_BYTES_MAX, PendingDeletes};
-use crate::storage::coordination::{Collection, Coordination, Pending, Session};
+use crate::format::pending_deletes::PendingDeletes;
+use crate::storage::coordination::{Collection, Coordination, Pending, Session, read_pending_deletes};
 use crate::storage::{Holder, Listed, Storage};
 
 impl Coordination for LocalStorage {
@@ -88,7 +88,7 @@ impl LocalStorage {
         let mut records = Vec::new();
         let mut pending = Pending::default();
         for listed in self.list(ObjectKind::PendingDeletes)? {
-            match read_record(self, &listed) {
+            match read_pending_deletes(self, &listed) {
                 Ok(pending_deletes) => {
                     pending.pending_deletes.packs.extend(pending_deletes.packs);
                     pending.pending_deletes.recipes.extend(pending_deletes.recipes);
@@ -102,23 +102,6 @@ impl LocalStorage {
         }
         Ok((records, pending))
     }
-}
-
-/// Reads a record that was listed.
-pub(crate) fn read_record(storage: &dyn Storage, record: &Listed) -> Result<PendingDeletes> {
-    let name = record.name;
-    if record.bytes > PENDING_DELETES_BYTES_MAX {
-        let what = format!("expected at most {PENDING_DELETES_BYTES_MAX} bytes, found {}", record.bytes);
-        return Err(Error::damaged_whole(name.path(), what));
-    }
-    let mut bytes = vec![0; record.bytes as usize];
-    storage.read_at(&name, 0, &mut bytes)?;
-    let found = ObjectName::PendingDeletes(CondemnedId::of(&bytes));
-    if found != name {
-        let what = format!("expected bytes that hash to its name, found {found}; `store gc` removes it");
-        return Err(Error::damaged_whole(name.path(), what));
-    }
-    PendingDeletes::parse(&bytes).map_err(|flaw| flaw.in_object(&name, 0))
 }
 
 /// An add, an import, an export or a repair.
@@ -200,7 +183,7 @@ impl Collection for LocalCollection {
             return Ok(());
         }
         let bytes = pending_deletes.encode();
-        let record = ObjectName::PendingDeletes(CondemnedId::of(&bytes));
+        let record = ObjectName::PendingDeletes(PendingDeletesId::of(&bytes));
         self.waits = match self.storage.put_if_absent(&record, &bytes) {
             Ok(_) => {
                 self.records.push(record);

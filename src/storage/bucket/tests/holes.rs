@@ -104,14 +104,14 @@ fn two_gcs_at_once_decide_the_same_and_copies_of_both_are_not_lost() {
     writer.add(1, &[1, 2], &[1, 2]).unwrap();
     let mut first = one.coordination.collect().unwrap();
     let mut second = two.coordination.collect().unwrap();
-    // Each takes the other's copy for superfluous: they condemn each other's.
+    // Each takes the other's copy for superfluous: they announce each other's for deletion.
     first.begin_copies().unwrap();
     first.copies().put_if_absent(&pack(3), &[3; 100]).unwrap();
     second.begin_copies().unwrap();
     second.copies().put_if_absent(&pack(4), &[4; 100]).unwrap();
     let pending_deletes = |n: u8| PendingDeletes { packs: [PackId([n; 32])].into(), ..PendingDeletes::default() };
     first.announce(&pending_deletes(2), true).unwrap();
-    // The second's copy was written and not committed, so it is condemned; the second's own list is not what counts.
+    // The second's copy was written and not committed, so it is listed; the second's own list is not what counts.
     assert!(second.announce(&pending_deletes(1), true).is_ok());
     assert_eq!(first.pending(), second.pending());
     assert!(
