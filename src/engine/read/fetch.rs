@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::plan::{Plan, ReadSegment};
 use crate::engine::chunk_index::ChunkIndex;
-use crate::engine::frames::{FrameReader, is_chunk, read_stored};
+use crate::engine::read::frame::{FrameReader, is_chunk, read_stored};
 use crate::error::{Error, Result, chain, same_error};
 use crate::format::directory::ChunkPlace;
 use crate::format::entry::EntryPath;

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::fetch::{FrameSink, bytes_of, fetch};
+use super::get::{GetReport, Loss};
 use super::plan::{Plan, ReadSegment};
-use super::{GetReport, Loss};
 use crate::engine::chunk_index::ChunkIndex;
 use crate::engine::control::Control;
-use crate::engine::layout::Layout;
+use crate::engine::read::layout::Layout;
 use crate::error::{Error, Result, chain};
 use crate::format::entry::{Entry, EntryPath};
 use crate::restore::{Destination, FileTarget};

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::stream::{collect, read_window};
 use crate::catalog::members::Members;
 use crate::engine::chunk_index::ChunkIndex;
-use crate::engine::layout::Layout;
+use crate::engine::read::layout::Layout;
 use crate::error::{Error, Result};
 use crate::format::archive::{ArchiveFooter, ArchiveForm, ArchiveParts, FOOTER_BYTES, Member, MemberKind, SparseRun};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity};

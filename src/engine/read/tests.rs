@@ -1,10 +1,17 @@
 //! Reading while gc deletes: what was planned is gone, and is found elsewhere.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use super::*;
+use super::get::{GetReport, Selector};
+use super::resolve::Item;
+use super::tree::{Limits, Placed, TreeRestore};
+use super::window::RestoreContext;
+use crate::engine::control::Control;
 use crate::engine::gc::GcRequest;
 use crate::engine::gc::tests::{Shelf, files_in, noise};
 use crate::engine::test_store::{Kind, on_every_backend};
+use crate::error::Result;
+use crate::format::id::SnapshotId;
+use crate::restore::Destination;
 
 /// Twelve files that a second tree has too, with others between them; so each pack is half needed by the second alone.
 fn half_needed(shelf: &Shelf) -> (SnapshotId, SnapshotId) {

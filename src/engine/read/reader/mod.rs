@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! path → row → chunks           in memory                                       table
-//!      → frame                  read; decoded once for all it holds of the file  engine::frames
+//!      → frame                  read; decoded once for all it holds of the file  engine::read::frame
 //!      → chunk                  compared with its id (invariant 4)
 //!      → bytes
 //! ```
@@ -27,13 +27,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use self::cache::{FrameCache, RecentPieces};
 use self::table::{Chunks, Known, Located, ReadSegment, Source, Table, TableBuilder};
-use super::chunk_index::listed;
-use super::frames::{FrameReader, is_chunk, read_stored};
-use super::get::archive::{OpenArchive, layout_of, read_range};
+use super::archive::{OpenArchive, layout_of, read_range};
+use super::frame::{FrameReader, is_chunk, read_stored};
 use super::get::{Resolved, Selector};
 use super::layout::Layout;
-use super::{ChunkIndex, Store};
 use crate::catalog::snapshot::Snapshot;
+use crate::engine::chunk_index::listed;
+use crate::engine::{ChunkIndex, Store};
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, EntryKind, EntryPath};
 use crate::format::id::{ChunkId, PackId, SnapshotId};

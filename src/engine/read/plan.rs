@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::engine::chunk_index::ChunkIndex;
-use crate::engine::layout::ChunkPart;
+use crate::engine::read::layout::ChunkPart;
 use crate::error::Result;
 use crate::format::directory::{ChunkPlace, Directory};
 use crate::format::id::PackId;

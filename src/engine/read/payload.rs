@@ -15,7 +15,7 @@ use super::fetch::{FrameSink, bytes_of, ended_by, fetch};
 use super::plan::{Plan, ReadSegment};
 use crate::engine::chunk_index::ChunkIndex;
 use crate::engine::control::Control;
-use crate::engine::layout::Layout;
+use crate::engine::read::layout::Layout;
 use crate::error::{Error, Result};
 use crate::format::entry::EntryPath;
 use crate::format::id::{ChunkId, ContentHasher};

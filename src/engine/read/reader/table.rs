@@ -11,7 +11,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
 use crate::engine::ChunkIndex;
-use crate::engine::get::archive::OpenArchive;
+use crate::engine::read::archive::OpenArchive;
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::format::frame::FRAME_HEADER_BYTES;
