@@ -288,6 +288,31 @@ impl Index {
         Ok(found.map(|(known, chunk)| Location { pack: known.pack, directory: Arc::clone(&known.directory), chunk }))
     }
 
+    /// All places where a chunk is. Packs whose directories cannot be loaded are left out.
+    ///
+    /// # Errors
+    /// [`Error::Index`] if a file of the index turns out to be damaged: reconcile, and ask again.
+    pub fn find_all(&self, id: &ChunkId, load: LoadDirectory<'_>) -> Result<Vec<Location>> {
+        let (key, prefix) = (self.directories.key(id), prefix(&id.0));
+        let candidates = {
+            let state = self.chunks.read();
+            let hints = state.hints(prefix).map_err(|damage| self.damaged(&self.chunks, damage))?;
+            let found = hints.map_or(Ok(Vec::new()), |hints| state.find(prefix, hints));
+            found.map_err(|damage| self.damaged(&self.chunks, damage))?
+        };
+        let mut packs: Vec<PackId> = candidates.into_iter().map(|(pack, ())| PackId(pack)).collect();
+        packs.dedup();
+        let known = packs.iter().filter_map(|pack| {
+            self.directories.get(pack).or_else(|| load(pack).ok().map(|loaded| self.directories.insert(*pack, loaded)))
+        });
+        Ok(known
+            .filter_map(|known| {
+                let chunk = known.find(key, id)?;
+                Some(Location { pack: known.pack, directory: Arc::clone(&known.directory), chunk })
+            })
+            .collect())
+    }
+
     /// As [`Index::find`]: which pack has a chunk.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use super::stream::{collect, read_window};
+use super::stream::collect;
 use crate::catalog::members::Members;
 use crate::engine::chunk_index::ChunkIndex;
 use crate::engine::read::layout::Layout;
@@ -38,16 +38,6 @@ pub(in crate::engine) fn layout_of(chunk_index: &ChunkIndex<'_>, content: Conten
         return Err(Error::damaged("snapshots", 0, what));
     }
     Ok(layout)
-}
-
-/// Replaces `bytes` by a range of a file.
-pub(in crate::engine) fn read_range(
-    chunk_index: &ChunkIndex<'_>,
-    layout: &Layout,
-    range: Range<u64>,
-    bytes: &mut Vec<u8>,
-) -> Result<()> {
-    read_window(chunk_index, layout, range, bytes)
 }
 
 /// The rows whose contents further names have, by the rows of these.

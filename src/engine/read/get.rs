@@ -9,6 +9,7 @@ pub use super::resolve::{Resolved, Selector};
 use super::archive::layout_of;
 use super::layout::Layout;
 use super::resolve::{Inside, Item};
+use super::schedule::Bounds;
 use super::stream;
 use super::tree::{Limits, Placed, TreeRestore};
 use super::window::RestoreContext;
@@ -170,8 +171,14 @@ impl Store {
         }
         let chunk_index = self.chunk_index()?;
         let destination = Destination::create(output, request.overwrite)?;
-        let place =
-            RestoreContext { chunk_index: &chunk_index, destination: &destination, control, threads: request.threads };
+        let memory_bytes = request.memory_bytes as u64;
+        let place = RestoreContext {
+            chunk_index: &chunk_index,
+            destination: &destination,
+            control,
+            threads: request.threads,
+            bounds: Bounds { frame_bytes: memory_bytes / 16, copied_bytes: memory_bytes / 8 },
+        };
         // Two windows, and as much again for decoded recipes and frames.
         let limits = Limits { window_bytes: request.memory_bytes / 4, open_files: open_files() };
         let restore = TreeRestore::new(place, limits);

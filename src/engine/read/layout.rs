@@ -51,6 +51,11 @@ impl Layout {
         self.runs.last().map_or(0, |run| run.end)
     }
 
+    /// How many stretches it is made of.
+    pub(in crate::engine) fn runs(&self) -> usize {
+        self.runs.len()
+    }
+
     /// Whether there are holes.
     pub(in crate::engine) fn has_holes(&self) -> bool {
         self.runs.iter().any(|run| run.id == ChunkId::HOLE)

@@ -15,6 +15,7 @@
 pub(super) mod archive;
 #[cfg(feature = "hdf5")]
 pub(super) mod batch;
+mod cache;
 mod fetch;
 mod frame;
 pub mod get;
@@ -23,8 +24,11 @@ pub(super) mod payload;
 mod plan;
 pub mod reader;
 pub(super) mod resolve;
+mod schedule;
 pub(super) mod stream;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod turns;
 mod window;
+mod writer;

@@ -1,53 +1,174 @@
-//! Which frames are needed, and what of each goes where? So that every frame is read and decoded once.
+//! Which frames are needed, and what of each goes where? So that each is read and decoded once.
+//!
+//! Invariant: what is planned was in the directory of the pack that it names.
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
 
+use super::layout::ChunkPart;
 use crate::engine::chunk_index::ChunkIndex;
-use crate::engine::read::layout::ChunkPart;
-use crate::error::Result;
-use crate::format::directory::{ChunkPlace, Directory};
-use crate::format::id::PackId;
+use crate::error::{Error, Result};
+use crate::format::directory::ChunkPlace;
+use crate::format::frame::FRAME_HEADER_BYTES;
+use crate::format::id::{ChunkId, PackId};
 use crate::index::Location;
 
-/// A stretch of one chunk, and where it goes.
+/// Where a frame is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FrameRef {
+    /// Its pack, by its place in [`Frames`].
+    pack: u32,
+    pub(super) stored_bytes: u32,
+    pub(super) offset: u64,
+    /// Bytes when it is decoded.
+    pub(super) raw_bytes: u32,
+    chunk_count: u32,
+}
+
+impl FrameRef {
+    /// Where in the pack its chunks lie as they are, if they do: a compressed payload is always the shorter one.
+    pub(super) fn raw_at(&self) -> Option<u64> {
+        let header_bytes = FRAME_HEADER_BYTES as u64 + 4 * u64::from(self.chunk_count);
+        let is_raw = u64::from(self.stored_bytes) == header_bytes + u64::from(self.raw_bytes);
+        is_raw.then(|| self.offset.saturating_add(header_bytes))
+    }
+}
+
+/// Frames by number, with their packs.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    packs: Vec<PackId>,
+    frames: Vec<FrameRef>,
+}
+
+impl Frames {
+    /// A frame and its pack.
+    pub(super) fn get(&self, number: u32) -> Option<(PackId, FrameRef)> {
+        let frame = self.frames.get(number as usize)?;
+        Some((*self.packs.get(frame.pack as usize)?, *frame))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Bytes of memory in use.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.packs.capacity() * size_of::<PackId>() + self.frames.capacity() * size_of::<FrameRef>()
+    }
+
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.packs.shrink_to_fit();
+        self.frames.shrink_to_fit();
+    }
+}
+
+#[cfg(test)]
+impl Frames {
+    /// Frames of these lengths in one pack.
+    pub(super) fn of(raw_bytes: &[u32]) -> Self {
+        let frame =
+            |raw_bytes: &u32| FrameRef { pack: 0, stored_bytes: 9, offset: 0, raw_bytes: *raw_bytes, chunk_count: 1 };
+        Self { packs: vec![PackId([0; 32])], frames: raw_bytes.iter().map(frame).collect() }
+    }
+}
+
+/// Gives frames their numbers, in the order in which they are first needed.
+#[derive(Debug, Default)]
+pub(super) struct FrameNumbers {
+    pub(super) frames: Frames,
+    packs: HashMap<PackId, u32>,
+    known: HashMap<(u32, u32), u32>,
+    /// The frame that was needed last: neighbours follow each other.
+    latest: Option<(PackId, u32, u32)>,
+}
+
+impl FrameNumbers {
+    /// The number of the frame in which a chunk lies.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if its pack's directory does not have it.
+    pub(super) fn number(&mut self, location: &Location, place: &ChunkPlace) -> Result<u32> {
+        if let Some((pack, ordinal, number)) = self.latest
+            && (pack, ordinal) == (location.pack, place.frame)
+        {
+            return Ok(number);
+        }
+        let lost = || Error::Internal(format!("pack {} has no frame {}", location.pack, place.frame));
+        let Self { frames: Frames { packs, frames }, .. } = self;
+        let pack = *self.packs.entry(location.pack).or_insert_with(|| {
+            packs.push(location.pack);
+            (packs.len() - 1) as u32
+        });
+        let number = match self.known.get(&(pack, place.frame)) {
+            Some(number) => *number,
+            None => {
+                let entry = location.directory.frames.get(place.frame as usize).ok_or_else(lost)?;
+                let number = u32::try_from(frames.len()).map_err(|_| lost())?;
+                frames.push(FrameRef {
+                    pack,
+                    stored_bytes: entry.stored_bytes,
+                    offset: entry.offset,
+                    raw_bytes: entry.raw_bytes,
+                    chunk_count: entry.chunk_count,
+                });
+                self.known.insert((pack, place.frame), number);
+                number
+            }
+        };
+        self.latest = Some((location.pack, place.frame, number));
+        Ok(number)
+    }
+}
+
+/// A part of one chunk, and where it goes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ReadSegment {
-    /// The pack, by its place in [`Plan::packs`].
-    pub(super) pack: u32,
-    /// The frame, by its ordinal in the pack.
+    pub(super) id: ChunkId,
+    /// The frame, by its number in the plan.
     pub(super) frame: u32,
-    /// The destination: whatever the planner counts.
-    pub(super) destination: u32,
-    /// The chunk, by its ordinal in the pack.
-    pub(super) chunk: u32,
-    /// Where the stretch begins in the decoded frame.
+    /// Where the chunk begins in the decoded frame.
     pub(super) start: u32,
-    /// Its bytes.
+    /// Bytes of the chunk.
     pub(super) length: u32,
-    /// Where it goes in the destination.
+    /// Where in the chunk the part begins.
+    pub(super) part_start: u32,
+    /// Bytes of the part.
+    pub(super) part_bytes: u32,
+    /// Which destination it goes to: what that is, its planner knows.
+    pub(super) destination: u32,
+    /// Where it goes there.
     pub(super) offset: u64,
 }
 
 impl ReadSegment {
-    /// Whether another follows this one, in the frame and in the destination.
-    pub(super) fn is_followed_by(&self, next: &Self) -> bool {
-        self.start + self.length == next.start && self.offset + u64::from(self.length) == next.offset
+    /// The part in the decoded frame.
+    pub(super) fn part(&self) -> Range<usize> {
+        let start = self.start as usize + self.part_start as usize;
+        start..start + self.part_bytes as usize
     }
 
-    /// Wants that follow each other, as one.
-    pub(super) fn joined(segments: &[Self]) -> Option<Self> {
-        let (first, last) = (segments.first()?, segments.last()?);
-        Some(Self { length: last.start + last.length - first.start, ..*first })
+    /// The chunk in the decoded frame.
+    pub(super) fn chunk(&self) -> Range<usize> {
+        let start = self.start as usize;
+        start..start + self.length as usize
+    }
+
+    /// Where the part ends in its destination.
+    pub(super) fn end(&self) -> u64 {
+        self.offset + u64::from(self.part_bytes)
+    }
+
+    /// Whether another part follows this one, in the frame and in the destination.
+    pub(super) fn is_followed_by(&self, next: &Self) -> bool {
+        self.part().end == next.part().start && self.end() == next.offset
     }
 }
 
 /// What to read, frame by frame.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    pub(super) packs: Vec<(PackId, Arc<Directory>)>,
-    pack_places: HashMap<PackId, u32>,
+    pub(super) numbers: FrameNumbers,
     pub(super) segments: Vec<ReadSegment>,
 }
 
@@ -55,7 +176,7 @@ impl Plan {
     /// Plans to deliver a part of a file to `destination`, at `offset`.
     ///
     /// # Errors
-    /// [`Error::Damaged`](crate::Error::Damaged) if its chunk is not to be found.
+    /// [`Error::Damaged`] if its chunk is not to be found.
     pub(super) fn want_part(
         &mut self,
         chunk_index: &ChunkIndex<'_>,
@@ -64,41 +185,30 @@ impl Plan {
         offset: u64,
     ) -> Result<()> {
         let (location, place) = chunk_index.locate(&part.id, part.chunk_bytes)?;
-        self.segment(&location, place, part.within.clone(), destination, offset);
+        self.segments.push(ReadSegment {
+            id: part.id,
+            frame: self.numbers.number(&location, &place)?,
+            start: place.start,
+            length: place.length,
+            part_start: part.within.start,
+            part_bytes: part.within.end - part.within.start,
+            destination,
+            offset,
+        });
         Ok(())
     }
 
-    /// Plans to deliver the bytes `part` of the chunk at `location`, which lies at `place`.
-    pub(super) fn segment(
-        &mut self,
-        location: &Location,
-        place: ChunkPlace,
-        part: Range<u32>,
-        destination: u32,
-        offset: u64,
-    ) {
-        let pack = *self.pack_places.entry(location.pack).or_insert_with(|| {
-            self.packs.push((location.pack, Arc::clone(&location.directory)));
-            // A plan is cut off long before it has 2^32 segments.
-            (self.packs.len() - 1) as u32
-        });
-        self.segments.push(ReadSegment {
-            pack,
-            frame: place.frame,
-            destination,
-            chunk: location.chunk,
-            start: place.start + part.start,
-            length: part.end - part.start,
-            offset,
-        });
+    pub(super) fn frames(&self) -> &Frames {
+        &self.numbers.frames
     }
 
-    /// Sorts the segments by frame; within a frame by destination and offset. Says which segments each frame serves.
-    pub(super) fn by_frame(&mut self) -> Vec<Range<usize>> {
-        self.segments.sort_unstable_by_key(|w| (w.pack, w.frame, w.destination, w.offset));
+    /// Sorts the segments by the position that their frame has, within a frame by destination and offset. Reports which
+    /// segments each frame serves.
+    pub(super) fn by_frame(&mut self, position: impl Fn(u32) -> u64) -> Vec<Range<usize>> {
+        self.segments.sort_unstable_by_key(|segment| (position(segment.frame), segment.destination, segment.offset));
         let mut groups = Vec::new();
         let mut start = 0;
-        for same in self.segments.chunk_by(|a, b| (a.pack, a.frame) == (b.pack, b.frame)) {
+        for same in self.segments.chunk_by(|a, b| a.frame == b.frame) {
             groups.push(start..start + same.len());
             start += same.len();
         }

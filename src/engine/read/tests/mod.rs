@@ -1,8 +1,11 @@
 //! Reading while gc deletes: what was planned is gone, and is found elsewhere.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod copies;
+
 use super::get::{GetReport, Selector};
 use super::resolve::Item;
+use super::schedule::Bounds;
 use super::tree::{Limits, Placed, TreeRestore};
 use super::window::RestoreContext;
 use crate::engine::control::Control;
@@ -32,7 +35,9 @@ fn restore(shelf: &Shelf, snapshot: SnapshotId, meanwhile: impl Fn(usize)) -> Re
     let chunk_index = store.chunk_index().unwrap();
     let output = shelf.folder.path().join("copy");
     let destination = Destination::create(&output, false).unwrap();
-    let place = RestoreContext { chunk_index: &chunk_index, destination: &destination, control: &control, threads: 2 };
+    let bounds = Bounds { frame_bytes: 100_000, copied_bytes: 50_000 };
+    let place =
+        RestoreContext { chunk_index: &chunk_index, destination: &destination, control: &control, threads: 2, bounds };
     // Some files to a window, so that there is something planned, and something yet to be planned.
     let restore = TreeRestore::new(place, Limits { window_bytes: 3_000, open_files: 100 });
     let root = found.path.clone();
