@@ -170,6 +170,17 @@ impl ReadSegment {
 pub(super) struct Plan {
     pub(super) numbers: FrameNumbers,
     pub(super) segments: Vec<ReadSegment>,
+    /// The chunks used last, the latest first: the parts of an archive go to and fro between two.
+    latest: [Option<LocatedChunk>; 2],
+}
+
+/// Where a chunk is: see [`ReadSegment`].
+#[derive(Debug, Clone, Copy)]
+struct LocatedChunk {
+    id: ChunkId,
+    frame: u32,
+    start: u32,
+    length: u32,
 }
 
 impl Plan {
@@ -184,18 +195,34 @@ impl Plan {
         destination: u32,
         offset: u64,
     ) -> Result<()> {
-        let (location, place) = chunk_index.locate(&part.id, part.chunk_bytes)?;
+        let LocatedChunk { id, frame, start, length } = self.locate(chunk_index, &part.id, part.chunk_bytes)?;
         self.segments.push(ReadSegment {
-            id: part.id,
-            frame: self.numbers.number(&location, &place)?,
-            start: place.start,
-            length: place.length,
+            id,
+            frame,
+            start,
+            length,
             part_start: part.within.start,
             part_bytes: part.within.end - part.within.start,
             destination,
             offset,
         });
         Ok(())
+    }
+
+    fn locate(&mut self, chunk_index: &ChunkIndex<'_>, id: &ChunkId, bytes: u64) -> Result<LocatedChunk> {
+        let [latest, before] = &mut self.latest;
+        let is_it = |known: &LocatedChunk| known.id == *id && u64::from(known.length) == bytes;
+        if before.as_ref().is_some_and(is_it) {
+            std::mem::swap(latest, before);
+        }
+        if let Some(known) = latest.filter(is_it) {
+            return Ok(known);
+        }
+        let (location, place) = chunk_index.locate(id, bytes)?;
+        let frame = self.numbers.number(&location, &place)?;
+        let located = LocatedChunk { id: *id, frame, start: place.start, length: place.length };
+        (*latest, *before) = (Some(located), *latest);
+        Ok(located)
     }
 
     pub(super) fn frames(&self) -> &Frames {

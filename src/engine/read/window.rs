@@ -96,7 +96,7 @@ impl Window {
     /// Fetches and writes everything in the window.
     pub(super) fn restore(mut self, context: RestoreContext<'_, '_>) -> Result<GetReport> {
         let RestoreContext { chunk_index, destination, control, threads, bounds } = context;
-        let Plan { numbers, segments } = &mut self.plan;
+        let Plan { numbers, segments, .. } = &mut self.plan;
         let schedule = Schedule::new(segments, &numbers.frames, bounds);
         for block in &schedule.blocks {
             if let Some(file) = self.files.get_mut(block.file as usize) {

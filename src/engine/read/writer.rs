@@ -5,7 +5,7 @@
 //! block writes it, unless another is just writing to that file: that one takes it over, and this one goes on with the next
 //! frame.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -115,7 +115,7 @@ impl<'a> FileWriter<'a> {
     }
 
     /// Takes segments of one block; `None` of a frame that could not be read.
-    fn take(&self, segments: &[ReadSegment], frame: Option<&Arc<FrameBytes>>) -> Result<()> {
+    fn take(&self, segments: &[ReadSegment], frame: Option<&Arc<FrameBytes>>, copies: &mut Copies) -> Result<()> {
         let Some(first) = segments.first() else { return Ok(()) };
         let number = first.destination as usize;
         let (Some(block), Some(waiting)) = (self.schedule.blocks.get(number), self.waiting.get(number)) else {
@@ -128,7 +128,7 @@ impl<'a> FileWriter<'a> {
         if let (Some(frame), false) = (frame, file.failed.load(Ordering::Relaxed)) {
             let is_copied = !ends_block && self.schedule.is_copied(block, first.frame);
             match is_copied {
-                true => copy_pieces(segments, frame, &mut waiting.pieces),
+                true => copies.pieces(segments, frame, &mut waiting.pieces),
                 false => keep_pieces(segments, frame, &mut waiting.pieces),
             }
         }
@@ -269,7 +269,9 @@ impl<'a> FileWriter<'a> {
 
 impl FrameSink for FileWriter<'_> {
     fn deliver(&self, segments: &[ReadSegment], frame: &Arc<FrameBytes>) -> Result<()> {
-        segments.chunk_by(|a, b| a.destination == b.destination).try_for_each(|block| self.take(block, Some(frame)))
+        let mut copies = Copies::default();
+        let mut blocks = segments.chunk_by(|a, b| a.destination == b.destination);
+        blocks.try_for_each(|block| self.take(block, Some(frame), &mut copies))
     }
 
     fn fail(&self, segment: &ReadSegment, why: &Error) -> Result<()> {
@@ -279,7 +281,7 @@ impl FrameSink for FileWriter<'_> {
             let damaged = is_damage(why);
             self.note(|report| report.losses.push(Loss { path: file.path.clone(), what: chain(why), damaged }));
         }
-        self.take(std::slice::from_ref(segment), None)
+        self.take(std::slice::from_ref(segment), None, &mut Copies::default())
     }
 }
 
@@ -292,16 +294,32 @@ fn keep_pieces(segments: &[ReadSegment], frame: &Arc<FrameBytes>, pieces: &mut V
     }
 }
 
-/// Keeps copies of the parts that are wanted.
-fn copy_pieces(segments: &[ReadSegment], frame: &FrameBytes, pieces: &mut Vec<Piece>) {
-    let mut copies = Vec::with_capacity(segments.iter().map(|segment| segment.part_bytes as usize).sum());
-    segments.iter().for_each(|segment| copies.extend_from_slice(bytes_of(segment, frame)));
-    let copies = Arc::new(FrameBytes::of(copies));
-    let mut start = 0;
-    for stretch in segments.chunk_by(|a, b| a.end() == b.offset) {
-        let (Some(first), Some(last)) = (stretch.first(), stretch.last()) else { continue };
-        let length = (last.end() - first.offset) as u32;
-        pieces.push(Piece { offset: first.offset, bytes: Arc::clone(&copies), start, length });
-        start += length;
+/// Copies of this many bytes or more are shared by all who want the same.
+const SHARED_BYTES_MIN: u32 = 4 << 10;
+
+/// What was copied of a frame, by where it begins there and how many bytes there are.
+#[derive(Debug, Default)]
+struct Copies(HashMap<(usize, u32), Arc<FrameBytes>>);
+
+impl Copies {
+    /// Keeps copies of the parts that are wanted.
+    fn pieces(&mut self, segments: &[ReadSegment], frame: &FrameBytes, pieces: &mut Vec<Piece>) {
+        let (large, small): (Vec<ReadSegment>, Vec<ReadSegment>) =
+            segments.iter().partition(|segment| segment.part_bytes >= SHARED_BYTES_MIN);
+        for segment in large {
+            let copy = self.0.entry((segment.part().start, segment.part_bytes));
+            let copy = copy.or_insert_with(|| Arc::new(FrameBytes::of(bytes_of(&segment, frame).to_vec())));
+            let (offset, length) = (segment.offset, segment.part_bytes);
+            pieces.push(Piece { offset, bytes: Arc::clone(copy), start: 0, length });
+        }
+        let mut bytes = Vec::with_capacity(small.iter().map(|segment| segment.part_bytes as usize).sum());
+        small.iter().for_each(|segment| bytes.extend_from_slice(bytes_of(segment, frame)));
+        let bytes = Arc::new(FrameBytes::of(bytes));
+        let mut start = 0;
+        for segment in small {
+            let (offset, length) = (segment.offset, segment.part_bytes);
+            pieces.push(Piece { offset, bytes: Arc::clone(&bytes), start, length });
+            start += length;
+        }
     }
 }
