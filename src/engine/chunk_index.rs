@@ -291,6 +291,22 @@ impl<'s> ChunkIndex<'s> {
         Ok((location, place))
     }
 
+    /// Where a chunk of this length is beside these packs; `None` if no other has it, or none that can be read.
+    ///
+    /// # Errors
+    /// As [`ChunkIndex::open`].
+    pub(super) fn other_copy(
+        &self,
+        id: &ChunkId,
+        length: u64,
+        tried: &[PackId],
+    ) -> Result<Option<(Location, ChunkPlace)>> {
+        let copies = self.ask_index(|index| index.find_all(id, &|pack| self.load_directory(pack)))?;
+        let others = copies.into_iter().filter(|copy| !tried.contains(&copy.pack));
+        let mut placed = others.filter_map(|copy| copy.directory.place(copy.chunk).map(|place| (copy, place)));
+        Ok(placed.find(|(_, place)| u64::from(place.length) == length))
+    }
+
     /// A new pack, durable already.
     pub(super) fn add_pack(&self, id: PackId, directory: Arc<Directory>) -> Result<()> {
         self.ask_index(|index| index.add_pack(id, Arc::clone(&directory)))

@@ -11,12 +11,9 @@ pub mod control;
 mod crash;
 mod create;
 pub mod export;
-mod frames;
 pub mod gc;
-pub mod get;
 pub mod labels;
-mod layout;
-pub mod reader;
+mod read;
 pub mod remove;
 pub mod repair;
 mod snapshots;
@@ -43,6 +40,7 @@ use crate::storage::{Backend, CacheDirectory, Coordination, Storage};
 
 pub use chunk_index::ChunkIndex;
 pub use create::NewStore;
+pub use read::{get, reader};
 pub use snapshots::{SnapshotList, SnapshotSummary, UnreadableSnapshot};
 
 /// What a new store is made with.

@@ -339,6 +339,17 @@ impl Index {
         failure.map_or(Ok(None), Err)
     }
 
+    /// All places where a chunk is. Packs whose directories cannot be loaded are left out.
+    ///
+    /// # Errors
+    /// [`Error::Index`] if a file of the index turns out to be damaged: reconcile, and ask again.
+    pub fn find_all(&self, id: &ChunkId, load: LoadDirectory<'_>) -> Result<Vec<Location>> {
+        let key = self.directories.key(id);
+        let candidates = self.chunks.read().find(prefix(&id.0)).map_err(|damage| self.damaged(damage))?;
+        let locate = |(pack, ())| self.directories.find_in(PackId(pack), key, id, load).ok().flatten();
+        Ok(candidates.into_iter().filter_map(locate).collect())
+    }
+
     /// The rows that may hold a recipe: nearly always one, if it is in a file that is known. Who reads a row compares
     /// its id.
     ///

@@ -1,11 +1,12 @@
 //! How are the bytes of one file put in place, in any order and from any thread?
 
+use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, fallocate, fstatfs, ftruncate};
-use rustix::io::{Errno, pwrite, retry_on_intr};
+use rustix::io::{Errno, pwrite, pwritev, retry_on_intr};
 
 use super::confined::Directory;
 use crate::error::{Error, Result};
@@ -13,6 +14,9 @@ use crate::format::entry::EntryPath;
 
 /// A file of more than this many times the size of its file system is not begun, even if the file system compresses.
 const COMPRESSION_MAX: u64 = 64;
+
+/// The system takes this many stretches of memory in one write (`IOV_MAX`).
+const SLICES_MAX: usize = 1024;
 
 /// A file being restored: its owner's alone until [`Destination::finish_file`](super::Destination::finish_file).
 #[derive(Debug)]
@@ -41,6 +45,29 @@ impl FileTarget {
             }
         }
         Ok(())
+    }
+
+    /// Writes all of these at `offset`, one behind the other, in as few calls as may be.
+    ///
+    /// # Errors
+    /// As [`FileTarget::write_at`].
+    pub fn write_all_at(&self, offset: u64, parts: &[&[u8]]) -> Result<()> {
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let (mut rest, mut at) = (slices.as_mut_slice(), offset);
+        loop {
+            // Empty ones would make a write of nothing look like one that failed.
+            IoSlice::advance_slices(&mut rest, 0);
+            let Some(next) = rest.get(..rest.len().min(SLICES_MAX)).filter(|next| !next.is_empty()) else {
+                return Ok(());
+            };
+            let written = match retry_on_intr(|| pwritev(&self.fd, next, at)) {
+                Ok(0) => return Err(self.error("write", Errno::IO)),
+                Ok(written) => written,
+                Err(errno) => return Err(self.error("write", errno)),
+            };
+            IoSlice::advance_slices(&mut rest, written);
+            at = at.checked_add(written as u64).ok_or_else(|| self.error("write", Errno::FBIG))?;
+        }
     }
 
     /// Gives the file its length: a hole where it is longer than what was written.

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use crate::engine::chunk_index::ChunkIndex;
-use crate::engine::get::resolve::Item;
-use crate::engine::layout::Layout;
+use crate::engine::read::layout::Layout;
+use crate::engine::read::resolve::Item;
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 

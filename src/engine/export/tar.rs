@@ -12,8 +12,8 @@ use super::{ExportReport, ExportRequest};
 use crate::archive::{END_MARK, append_headers, padding};
 use crate::engine::Store;
 use crate::engine::control::Control;
-use crate::engine::get::resolve::Item;
-use crate::engine::get::stream::{Output, Roll};
+use crate::engine::read::resolve::Item;
+use crate::engine::read::stream::{Output, Roll};
 use crate::error::{Error, Result};
 use crate::format::entry::{EntryKind, EntryPath, Identity};
 

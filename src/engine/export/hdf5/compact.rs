@@ -9,8 +9,8 @@ use crate::arrays::hdf5::{COMPACT_BYTES_MAX, Elements, Hdf5};
 use crate::arrays::links::LinkNames;
 use crate::engine::export::ExportReport;
 use crate::engine::export::items::{Role, Row, layout_of};
-use crate::engine::get::payload::{Placed, place_contents};
-use crate::engine::layout::Layout;
+use crate::engine::read::layout::Layout;
+use crate::engine::read::payload::{Placed, place_contents};
 use crate::error::Result;
 use crate::format::entry::{Entry, EntryPath};
 

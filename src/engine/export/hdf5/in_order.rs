@@ -8,8 +8,8 @@ use super::Export;
 use crate::arrays::hdf5::Stream;
 use crate::engine::export::ExportReport;
 use crate::engine::export::items::{Role, Row, layout_of};
-use crate::engine::get::batch::Batch;
-use crate::engine::layout::Layout;
+use crate::engine::read::batch::Batch;
+use crate::engine::read::layout::Layout;
 use crate::error::Result;
 use crate::format::entry::{Entry, EntryPath};
 

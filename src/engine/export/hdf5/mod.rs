@@ -19,10 +19,10 @@ use crate::engine::Store;
 use crate::engine::chunk_index::ChunkIndex;
 use crate::engine::control::Control;
 use crate::engine::get::Resolved;
-use crate::engine::get::payload::Target;
-use crate::engine::get::resolve::Item;
-use crate::engine::get::stream::{Output, stream};
-use crate::engine::layout::Layout;
+use crate::engine::read::layout::Layout;
+use crate::engine::read::payload::Target;
+use crate::engine::read::resolve::Item;
+use crate::engine::read::stream::{Output, stream};
 use crate::error::{Error, Result};
 use crate::restore::AtomicFile;
 

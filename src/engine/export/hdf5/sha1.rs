@@ -8,7 +8,7 @@ use super::raw::RawColumn;
 use crate::arrays::hdf5::{COMPACT_BYTES_MAX, Elements, Hdf5};
 use crate::arrays::sha1::Sha1;
 use crate::engine::export::ExportReport;
-use crate::engine::layout::Layout;
+use crate::engine::read::layout::Layout;
 use crate::error::Result;
 use crate::format::entry::{Content, Entry};
 use crate::format::frame::hex;

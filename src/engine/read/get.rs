@@ -1,43 +1,22 @@
-//! How does data get out? Snapshot, recipe, index, frames, verified bytes.
-//!
-//! ```text
-//! resolve      which snapshot, which entry
-//! plan         which frames, and what of each goes where      (every frame once)
-//! fetch        read, decode, check each chunk against its id   (invariant 4)
-//! tree, window write at offsets into a destination
-//! stream       write in order into a stream
-//! payload      write many files one behind the other into one
-//! batch        read many small files into memory at once
-//! ```
-
-pub(super) mod archive;
-#[cfg(feature = "hdf5")]
-pub(super) mod batch;
-mod fetch;
-pub(super) mod payload;
-mod plan;
-pub(super) mod resolve;
-pub(super) mod stream;
-#[cfg(test)]
-mod tests;
-mod tree;
-mod window;
+//! What can be asked for: files and trees as files again, and the bytes of a file as a stream.
 
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-pub use resolve::{Resolved, Selector};
+pub use super::resolve::{Resolved, Selector};
 
-use self::archive::layout_of;
-use self::resolve::{Inside, Item};
-use self::tree::{Limits, Placed, TreeRestore};
-use self::window::RestoreContext;
-use super::Store;
-use super::chunk_index::ChunkIndex;
-use super::control::Control;
-use super::labels::filtered;
+use super::archive::layout_of;
 use super::layout::Layout;
+use super::resolve::{Inside, Item};
+use super::schedule::Bounds;
+use super::stream;
+use super::tree::{Limits, Placed, TreeRestore};
+use super::window::RestoreContext;
+use crate::engine::Store;
+use crate::engine::chunk_index::ChunkIndex;
+use crate::engine::control::Control;
+use crate::engine::labels::filtered;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::format::id::SnapshotId;
@@ -129,7 +108,7 @@ impl Default for GetRequest {
             path: PathBuf::new(),
             snapshot: Selector::default(),
             overwrite: false,
-            threads: super::processors(),
+            threads: crate::engine::processors(),
             memory_bytes: MEMORY_BYTES_DEFAULT,
             labels: LabelFilter::default(),
         }
@@ -213,12 +192,12 @@ pub struct Loss {
 }
 
 impl GetReport {
-    fn count_file(&mut self, entry: &Entry) {
+    pub(super) fn count_file(&mut self, entry: &Entry) {
         self.files += 1;
         self.bytes = self.bytes.saturating_add(entry.size);
     }
 
-    fn merge(&mut self, other: Self) {
+    pub(super) fn merge(&mut self, other: Self) {
         self.files += other.files;
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.losses.extend(other.losses);
@@ -249,8 +228,14 @@ impl Store {
         }
         let chunk_index = self.chunk_index()?;
         let destination = Destination::create(output, request.overwrite)?;
-        let place =
-            RestoreContext { chunk_index: &chunk_index, destination: &destination, control, threads: request.threads };
+        let memory_bytes = request.memory_bytes as u64;
+        let place = RestoreContext {
+            chunk_index: &chunk_index,
+            destination: &destination,
+            control,
+            threads: request.threads,
+            bounds: Bounds { frame_bytes: memory_bytes / 32, copied_bytes: memory_bytes / 6 },
+        };
         // Two windows, and as much again for decoded recipes and frames.
         let limits = Limits { window_bytes: request.memory_bytes / 4, open_files: open_files() };
         let restore = TreeRestore::new(place, limits);
@@ -271,7 +256,7 @@ impl Store {
     }
 
     /// What came of reading a snapshot, unless that was removed meanwhile: no damage then, but worth saying.
-    pub(super) fn unless_removed<T>(&self, id: SnapshotId, read: Result<T>) -> Result<T> {
+    pub(in crate::engine) fn unless_removed<T>(&self, id: SnapshotId, read: Result<T>) -> Result<T> {
         let is_lost = !matches!(
             read,
             Err(Error::Interrupted { .. } | Error::Io { .. } | Error::Exists { .. } | Error::InTheWay { .. })

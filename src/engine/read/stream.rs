@@ -4,13 +4,14 @@
 use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fetch::{FrameSink, bytes_of, ended_by, fetch};
+use super::frame::FrameBytes;
 use super::plan::{Plan, ReadSegment};
 use crate::engine::chunk_index::ChunkIndex;
 use crate::engine::control::Control;
-use crate::engine::layout::Layout;
+use crate::engine::read::layout::Layout;
 use crate::error::{Error, Result};
 
 /// The bytes of a window.
@@ -133,11 +134,11 @@ pub(super) struct Buffer<'a> {
 }
 
 impl FrameSink for Buffer<'_> {
-    fn deliver(&self, segments: &[ReadSegment], frame: &[u8]) -> Result<()> {
+    fn deliver(&self, segments: &[ReadSegment], frame: &Arc<FrameBytes>) -> Result<()> {
         let mut buffer = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         for segment in segments {
             let start = segment.offset as usize;
-            if let Some(place) = buffer.get_mut(start..start + segment.length as usize) {
+            if let Some(place) = buffer.get_mut(start..start + segment.part_bytes as usize) {
                 place.copy_from_slice(bytes_of(segment, frame));
             }
         }

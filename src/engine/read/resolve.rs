@@ -8,7 +8,7 @@ use std::path::Path;
 use super::archive::{Named, OpenArchive, layout_of};
 use crate::catalog::snapshot::Snapshot;
 use crate::engine::labels::filtered;
-use crate::engine::layout::Layout;
+use crate::engine::read::layout::Layout;
 use crate::engine::{ChunkIndex, SnapshotList, Store, UnreadableSnapshot};
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};

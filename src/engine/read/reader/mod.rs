@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! path → row → chunks           in memory                                       table
-//!      → frame                  read; decoded once for all it holds of the file  engine::frames
+//!      → frame                  read; decoded once for all it holds of the file  engine::read::frame
 //!      → chunk                  compared with its id (invariant 4)
 //!      → bytes
 //! ```
@@ -15,29 +15,31 @@
 //! frame's checksum says nothing that the chunk's id does not.
 
 mod batch;
-mod cache;
+mod recent;
 mod table;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use self::cache::{FrameCache, RecentPieces};
-use self::table::{Chunks, Known, Located, ReadSegment, Source, Table, TableBuilder};
-use super::chunk_index::listed;
-use super::frames::{FrameReader, is_chunk, read_stored};
-use super::get::archive::{OpenArchive, layout_of, read_range};
+use self::recent::RecentLayouts;
+use self::table::{Known, Source, Table, TableBuilder};
+use super::archive::{OpenArchive, layout_of};
+use super::cache::FrameCache;
+use super::fetch::{Fetcher, FrameSink, HasIndex, bytes_of, ended_by};
+use super::frame::{FrameBytes, FrameReader};
 use super::get::{Resolved, Selector};
 use super::layout::Layout;
-use super::{ChunkIndex, Store};
+use super::plan::{Frames, Plan, ReadSegment};
 use crate::catalog::snapshot::Snapshot;
+use crate::engine::{ChunkIndex, Store};
 use crate::error::{Error, Result};
-use crate::format::entry::{Content, EntryKind, EntryPath};
-use crate::format::id::{ChunkId, PackId, SnapshotId};
-use crate::format::name::{ObjectKind, ObjectName};
+use crate::format::entry::{EntryKind, EntryPath};
+use crate::format::id::SnapshotId;
 
 /// How a reader works.
 ///
@@ -126,13 +128,11 @@ impl Default for ReaderOptions {
 pub struct Reader<'s> {
     store: &'s Store,
     snapshot: SnapshotId,
-    packs: Vec<PackId>,
     table: Table,
-    /// Finds the chunks of the files that the table only names; without such files there is none.
-    chunk_index: Option<ChunkIndex<'s>>,
-    recent: RecentPieces,
-    /// How the archive, or the member of one, that was read last is put together.
-    layout: Mutex<Option<(Source, Arc<Layout>)>>,
+    /// Finds the chunks of the files that the table only names, and what is not where the table says. Opened when it is
+    /// needed.
+    chunk_index: OnceLock<ChunkIndex<'s>>,
+    recent: RecentLayouts,
     cache: Option<FrameCache>,
     /// Frame readers at rest: as many as there were reads at once.
     idle: Mutex<Vec<FrameReader>>,
@@ -160,31 +160,27 @@ impl Store {
             Snapshot::open(self.storage(), unreadable.id)?;
         }
         let chunk_index = self.chunk_index()?;
-        let mut packs: Vec<PackId> = listed(self.storage(), ObjectKind::Pack, ObjectName::pack)?;
-        packs.sort_unstable();
         let mut builder = TableBuilder::new(options.table_bytes);
         for entry in snapshot.entries() {
             let entry = entry?;
             if entry.kind == EntryKind::File {
-                builder.push(&chunk_index, &packs, &entry)?;
+                builder.push(&chunk_index, &entry)?;
             }
         }
         let table = builder.finish();
         Ok(Reader {
             store: self,
             snapshot: snapshot.id(),
-            packs,
-            chunk_index: (!table.is_whole()).then_some(chunk_index),
+            chunk_index: if table.is_whole() { OnceLock::new() } else { OnceLock::from(chunk_index) },
             table,
-            recent: RecentPieces::default(),
-            layout: Mutex::default(),
+            recent: RecentLayouts::default(),
             cache: (options.cache_bytes > 0).then(|| FrameCache::new(options.cache_bytes)),
             idle: Mutex::default(),
         })
     }
 }
 
-impl Reader<'_> {
+impl<'s> Reader<'s> {
     /// The snapshot.
     #[must_use]
     pub fn snapshot(&self) -> SnapshotId {
@@ -214,7 +210,7 @@ impl Reader<'_> {
         let row = self.row(path.as_ref())?;
         Some(match self.table.content(row) {
             Known::Chunks(chunks) => chunks.size(),
-            Known::Name(_, size) | Known::Layout(_, size) => size,
+            Known::Source(_, size) => size,
         })
     }
 
@@ -258,40 +254,49 @@ impl Reader<'_> {
     ) -> Result<()> {
         let path = path.as_ref();
         let row = self.row(path).ok_or_else(|| self.missing(path))?;
-        match self.table.content(row) {
+        let read = match self.table.content(row) {
             Known::Chunks(chunks) => {
                 let range = within(chunks.size(), &range);
-                self.collect(chunks, range, bytes)
+                let length = range.end - range.start;
+                self.collect(self.table.frames(), chunks.segments(range, 0), length, bytes)
             }
-            Known::Name(content, size) => {
-                let range = within(size, &range);
-                let located = self.look_up(row, content, size, &range)?;
-                self.collect(located.chunks(), range, bytes)
-            }
-            Known::Layout(source, size) => self.assemble(source, size, within(size, &range), bytes),
-        }
-    }
-
-    /// Puts together a range of an archive, or of a member that is not just its chunks.
-    fn assemble(&self, source: Source, size: u64, range: Range<u64>, bytes: &mut Vec<u8>) -> Result<()> {
-        let chunk_index = self.chunk_index.as_ref().ok_or_else(|| Error::not_found("the index"))?;
-        let kept = self.lock_layout().as_ref().filter(|(of, _)| *of == source).map(|(_, layout)| Arc::clone(layout));
-        let layout = match kept {
-            Some(layout) => layout,
-            None => {
-                let layout = Arc::new(match source {
-                    Source::Archive(content) => layout_of(chunk_index, content, size)?,
-                    Source::Member(id, row) => OpenArchive::open(chunk_index, id)?.member_layout(row)?,
-                });
-                *self.lock_layout() = Some((source, Arc::clone(&layout)));
-                layout
+            Known::Source(source, size) => {
+                let mut plan = Plan::default();
+                self.plan_source(row, source, size, |_| within(size, &range), 0, &mut plan).and_then(|length| {
+                    let segments = std::mem::take(&mut plan.segments);
+                    self.collect(plan.frames(), segments.into_iter(), length, bytes)
+                })
             }
         };
-        read_range(chunk_index, &layout, range.start..range.end.min(layout.bytes()), bytes)
+        read.or_else(|error| self.store.unless_removed(self.snapshot, Err(error)))
     }
 
-    fn lock_layout(&self) -> std::sync::MutexGuard<'_, Option<(Source, Arc<Layout>)>> {
-        self.layout.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Plans to read a range of a file that the table only names; returns how many bytes the range has.
+    fn plan_source(
+        &self,
+        row: u32,
+        source: Source,
+        size: u64,
+        range: impl FnOnce(u64) -> Range<u64>,
+        destination: u32,
+        plan: &mut Plan,
+    ) -> Result<u64> {
+        let chunk_index = self.chunk_index()?;
+        let layout: Arc<Layout> = self.recent.get(row, || match source {
+            Source::Content(content) => layout_of(chunk_index, content, size),
+            Source::Member(id, row) => OpenArchive::open(chunk_index, id)?.member_layout(row),
+        })?;
+        let Range { start, end } = range(size);
+        let end = end.min(layout.bytes()).max(start);
+        let before = plan.segments.len();
+        let mut parts = layout.parts(start..end);
+        match parts.try_for_each(|part| plan.want_part(chunk_index, &part, destination, part.offset - start)) {
+            Ok(()) => Ok(end - start),
+            Err(error) => {
+                plan.segments.truncate(before);
+                Err(error)
+            }
+        }
     }
 
     fn row(&self, path: &Path) -> Option<u32> {
@@ -311,92 +316,49 @@ impl Reader<'_> {
         }
     }
 
-    /// Where the chunks of `range` are, for a file that the table only names.
-    fn look_up(&self, row: u32, content: Content, size: u64, range: &Range<u64>) -> Result<Located> {
-        let chunk_index = self.chunk_index.as_ref().ok_or_else(|| Error::not_found("the index"))?;
-        let pieces = self.recent.get(row, || chunk_index.pieces_of_content(content, size).map(Arc::new))?;
-        let first = pieces.partition_point(|piece| piece.end <= range.start);
-        let count = pieces.get(first..).unwrap_or_default().partition_point(|piece| piece.end < range.end) + 1;
-        let start = first.checked_sub(1).and_then(|n| pieces.get(n)).map_or(0, |piece| piece.end);
-        let rest = pieces.get(first..).unwrap_or_default();
-        let mut located = Located::new(start);
-        located.push(chunk_index, &self.packs, rest.get(..count).unwrap_or(rest))?;
-        Ok(located)
-    }
-
-    /// Replaces `bytes` by the bytes `range` of a file, which has that many.
-    fn collect(&self, chunks: Chunks<'_>, range: Range<u64>, bytes: &mut Vec<u8>) -> Result<()> {
+    /// Replaces `bytes` by `length` bytes that these segments and holes make up.
+    fn collect(
+        &self,
+        frames: &Frames,
+        mut segments: impl Iterator<Item = ReadSegment>,
+        length: u64,
+        bytes: &mut Vec<u8>,
+    ) -> Result<()> {
         bytes.clear();
-        if range.is_empty() {
+        if length == 0 {
             return Ok(());
         }
         let too_long = |_| Error::Usage("a range that does not fit in memory".to_owned());
-        let length = usize::try_from(range.end - range.start).map_err(too_long)?;
+        let length = usize::try_from(length).map_err(too_long)?;
         // A hole may be longer than memory.
         bytes.try_reserve(length).map_err(|_| Error::Usage(format!("{length} bytes do not fit in memory")))?;
-        let mut segments = chunks.segments(range, 0);
         let (first, second) = (segments.next(), segments.next());
-        let mut reader = self.take_reader()?;
+        let mut fetcher = self.fetcher()?;
         let served = match (first, second) {
-            (Some(only), None) if (only.part_end - only.part_start) as usize == length => {
-                self.serve(&mut reader, &[only], &mut |_, part| bytes.extend_from_slice(part))
+            (Some(only), None) if only.part_bytes as usize == length => {
+                fetcher.serve(frames, &[only], &Collected { bytes: RefCell::new(bytes), is_appended: true })
             }
             _ => {
                 bytes.resize(length, 0);
+                let sink = Collected { bytes: RefCell::new(bytes), is_appended: false };
                 let mut all: Vec<ReadSegment> = first.into_iter().chain(second).chain(segments).collect();
                 all.sort_unstable_by_key(|segment| (segment.frame, segment.start));
                 let mut groups = all.chunk_by(|a, b| a.frame == b.frame);
-                let mut put = |segment: &ReadSegment, part: &[u8]| put(segment, part, bytes);
-                groups.try_for_each(|group| self.serve(&mut reader, group, &mut put))
+                groups.try_for_each(|group| fetcher.serve(frames, group, &sink))
             }
         };
-        self.lock_idle().push(reader);
+        self.lock_idle().push(fetcher.into_reader());
         served
     }
 
-    /// Hands what is wanted of one frame to `put`, checked. The segments are by where they lie in the frame.
-    fn serve(
-        &self,
-        reader: &mut FrameReader,
-        segments: &[ReadSegment],
-        put: &mut dyn FnMut(&ReadSegment, &[u8]),
-    ) -> Result<()> {
-        let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Ok(()) };
-        let frame = first.frame;
-        let storage = self.store.storage();
-        let lost = || Error::Internal("a frame is in no pack of the store".to_owned());
-        let pack = self.packs.get(frame.pack as usize).ok_or_else(lost)?;
-        let read = |buffer: &mut Vec<u8>| read_stored(storage, pack, frame.offset, frame.stored_bytes as usize, buffer);
-        if let Some(kept) = self.cache.as_ref().and_then(|cache| cache.get(&frame))
-            && hand_on(&kept, segments, put).is_ok()
-        {
-            return Ok(());
-        }
-        // What only a part of the frame is needed for is tried first. If it fails, the whole frame tells why, or that
-        // the part was too small.
-        let done = match (frame.raw_at(), segments) {
-            _ if self.cache.is_some() => false,
-            (Some(raw_at), [segment]) => reader
-                .stretch(storage, pack, raw_at + u64::from(segment.start), segment.length)
-                .is_ok_and(|chunk| hand_on(chunk, &[ReadSegment { start: 0, ..*segment }], put).is_ok()),
-            _ => {
-                let end = last.start as usize + last.length as usize;
-                reader.front(pack, frame.offset, end, read).is_ok_and(|raw| hand_on(raw, segments, put).is_ok())
-            }
-        };
-        if done {
-            return Ok(());
-        }
-        let raw = reader.frame(pack, frame.offset, read)?;
-        if let Some(cache) = &self.cache {
-            cache.put(&frame, raw);
-        }
-        hand_on(raw, segments, put).map_err(|id| reader.damaged(storage, pack, frame.offset, &id))
+    fn fetcher(&self) -> Result<Fetcher<'_, 's>> {
+        let source = super::fetch::Source { storage: self.store.storage(), index: self, cache: self.cache.as_ref() };
+        Ok(Fetcher::new(source, self.take_reader()?))
     }
 
     fn take_reader(&self) -> Result<FrameReader> {
         let idle = self.lock_idle().pop();
-        idle.map_or_else(FrameReader::new, Ok)
+        idle.map_or_else(|| FrameReader::new(None), Ok)
     }
 
     fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<FrameReader>> {
@@ -404,7 +366,7 @@ impl Reader<'_> {
     }
 }
 
-/// The bounds of a range, cut off at a size.
+/// The bounds of a range, cut off at a size. One that ends before it starts is empty.
 fn within(size: u64, range: &impl std::ops::RangeBounds<u64>) -> Range<u64> {
     use std::ops::Bound::{Excluded, Included, Unbounded};
     let start = match range.start_bound() {
@@ -417,29 +379,48 @@ fn within(size: u64, range: &impl std::ops::RangeBounds<u64>) -> Range<u64> {
         Excluded(end) => *end,
         Unbounded => size,
     };
-    start.min(size)..end.min(size)
+    let start = start.min(size);
+    start..end.min(size).max(start)
 }
 
-/// Hands on what is wanted of a decoded frame, each chunk compared with its id once. Fails with the first that is not
-/// what its id says.
-fn hand_on(raw: &[u8], segments: &[ReadSegment], put: &mut dyn FnMut(&ReadSegment, &[u8])) -> Result<(), ChunkId> {
-    let mut checked = None;
-    for segment in segments {
-        let place = segment.start as usize..segment.start as usize + segment.length as usize;
-        // A frame may be shorter than its directory says: nothing is then wanted, not no bytes, whose hash is an id too.
-        let chunk = raw.get(place).ok_or(segment.id)?;
-        if checked != Some((segment.start, segment.id)) && !is_chunk(&segment.id, chunk) {
-            return Err(segment.id);
+impl<'s> HasIndex<'s> for Reader<'s> {
+    fn chunk_index(&self) -> Result<&ChunkIndex<'s>> {
+        if let Some(open) = self.chunk_index.get() {
+            return Ok(open);
         }
-        checked = Some((segment.start, segment.id));
-        put(segment, chunk.get(segment.part_start as usize..segment.part_end as usize).unwrap_or_default());
+        let opened = self.store.chunk_index()?;
+        // Another thread may have been as fast.
+        Ok(self.chunk_index.get_or_init(|| opened))
     }
-    Ok(())
+}
+
+/// The bytes of one read.
+struct Collected<'a> {
+    bytes: RefCell<&'a mut Vec<u8>>,
+    /// Whether there is one segment only, which makes up all of them.
+    is_appended: bool,
+}
+
+impl FrameSink for Collected<'_> {
+    fn deliver(&self, segments: &[ReadSegment], frame: &Arc<FrameBytes>) -> Result<()> {
+        let mut bytes = self.bytes.borrow_mut();
+        for segment in segments {
+            match self.is_appended {
+                true => bytes.extend_from_slice(bytes_of(segment, frame)),
+                false => put(segment, frame, &mut bytes),
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&self, _: &ReadSegment, why: &Error) -> Result<()> {
+        Err(ended_by(why, None))
+    }
 }
 
 /// Puts a part in its place.
-fn put(segment: &ReadSegment, part: &[u8], bytes: &mut [u8]) {
-    let at = segment.at as usize;
+fn put(segment: &ReadSegment, frame: &FrameBytes, bytes: &mut [u8]) {
+    let (at, part) = (segment.offset as usize, bytes_of(segment, frame));
     if let Some(place) = bytes.get_mut(at..at + part.len()) {
         place.copy_from_slice(part);
     }

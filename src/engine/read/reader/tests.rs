@@ -11,6 +11,8 @@ use crate::engine::Settings;
 use crate::engine::add::AddRequest;
 use crate::engine::control::Control;
 use crate::engine::get::GetRequest;
+use crate::format::id::ChunkId;
+use crate::format::name::ObjectKind;
 use crate::pack::frame::{Codec, FrameSettings};
 use crate::pack::reader::read_directory;
 

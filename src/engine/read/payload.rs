@@ -7,15 +7,17 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crossbeam_channel::{Sender, bounded};
 
-use super::fetch::{FrameSink, bytes_of, ended_by, fetch};
+use super::fetch::{FrameSink, ended_by, fetch};
+use super::frame::FrameBytes;
 use super::plan::{Plan, ReadSegment};
 use crate::engine::chunk_index::ChunkIndex;
 use crate::engine::control::Control;
-use crate::engine::layout::Layout;
+use crate::engine::read::layout::Layout;
 use crate::error::{Error, Result};
 use crate::format::entry::EntryPath;
 use crate::format::id::{ChunkId, ContentHasher};
@@ -153,7 +155,7 @@ impl Window {
         let writer = Writer { items: &self.items, target, hashed };
         // Those of nothing but holes have nothing to wait for.
         let mut empty = self.items.iter().filter(|item| item.remaining.load(Ordering::Relaxed) == 0);
-        empty.try_for_each(|item| writer.finish(item, &[], &[]))?;
+        empty.try_for_each(|item| writer.finish(item, &[], &FrameBytes::default()))?;
         fetch(target.chunk_index, &mut self.plan, target.threads, &|| target.control.is_stopped(), &writer)?;
         target.check_stopped()
     }
@@ -167,16 +169,14 @@ struct Writer<'a, 's> {
 
 impl Writer<'_, '_> {
     /// An item is in place with these segments; they may be all of it.
-    fn finish(&self, item: &Item, last: &[ReadSegment], frame: &[u8]) -> Result<()> {
+    fn finish(&self, item: &Item, last: &[ReadSegment], frame: &FrameBytes) -> Result<()> {
         self.target.control.count(1, item.bytes);
         let Some(hashed) = self.hashed else { return Ok(()) };
         let hash = match item.chunk {
             Some(id) => id.0,
-            None => match ReadSegment::joined(last)
-                .filter(|all| last.is_sorted_by(ReadSegment::is_followed_by) && all.offset == item.start)
-            {
-                Some(all) if u64::from(all.length) == item.bytes => {
-                    ContentHasher::default().update(bytes_of(&all, frame)).finish()
+            None => match joined(last, frame).filter(|_| last.is_sorted_by(ReadSegment::is_followed_by)) {
+                Some((offset, bytes)) if offset == item.start && bytes.len() as u64 == item.bytes => {
+                    ContentHasher::default().update(bytes).finish()
                 }
                 _ => self.read_back(item)?,
             },
@@ -221,11 +221,11 @@ impl Writer<'_, '_> {
 }
 
 impl FrameSink for Writer<'_, '_> {
-    fn deliver(&self, segments: &[ReadSegment], frame: &[u8]) -> Result<()> {
+    fn deliver(&self, segments: &[ReadSegment], frame: &Arc<FrameBytes>) -> Result<()> {
         // Files that lie one behind the other in a frame go out in one write.
         for run in segments.chunk_by(ReadSegment::is_followed_by) {
-            let Some(all) = ReadSegment::joined(run) else { continue };
-            let written = self.target.file.write_all_at(bytes_of(&all, frame), all.offset);
+            let Some((offset, bytes)) = joined(run, frame) else { continue };
+            let written = self.target.file.write_all_at(bytes, offset);
             written.map_err(|source| Error::io("write", self.target.name, source))?;
         }
         for own in segments.chunk_by(|a, b| a.destination == b.destination) {
@@ -242,4 +242,10 @@ impl FrameSink for Writer<'_, '_> {
         let item = self.items.get(segment.destination as usize);
         Err(ended_by(why, item.map(|item| &item.path)))
     }
+}
+
+/// The bytes of segments that follow each other in the frame and in the destination, and where they go.
+fn joined<'a>(segments: &[ReadSegment], frame: &'a FrameBytes) -> Option<(u64, &'a [u8])> {
+    let (first, last) = (segments.first()?, segments.last()?);
+    Some((first.offset, frame.get(first.part().start..last.part().end)?))
 }

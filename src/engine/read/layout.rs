@@ -21,43 +21,48 @@ struct LayoutRun {
 
 /// A file, run by run.
 #[derive(Debug, Default)]
-pub(super) struct Layout {
+pub(in crate::engine) struct Layout {
     runs: Vec<LayoutRun>,
 }
 
 /// A part of a file that lies in one chunk.
 #[derive(Debug, Clone)]
-pub(super) struct ChunkPart {
+pub(in crate::engine) struct ChunkPart {
     /// The chunk.
-    pub(super) id: ChunkId,
+    pub(in crate::engine) id: ChunkId,
     /// Its bytes.
-    pub(super) chunk_bytes: u64,
+    pub(in crate::engine) chunk_bytes: u64,
     /// Which of them are meant.
-    pub(super) within: Range<u32>,
+    pub(in crate::engine) within: Range<u32>,
     /// Where they go in the file.
-    pub(super) offset: u64,
+    pub(in crate::engine) offset: u64,
 }
 
 impl Layout {
     /// All of a content that is its pieces.
-    pub(super) fn of_pieces(pieces: &[Piece]) -> Self {
+    pub(in crate::engine) fn of_pieces(pieces: &[Piece]) -> Self {
         let mut layout = Self::default();
         layout.push(pieces, 0..pieces.last().map_or(0, |piece| piece.end));
         layout
     }
 
     /// Bytes of the file.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(in crate::engine) fn bytes(&self) -> u64 {
         self.runs.last().map_or(0, |run| run.end)
     }
 
+    /// How many stretches it is made of.
+    pub(in crate::engine) fn runs(&self) -> usize {
+        self.runs.len()
+    }
+
     /// Whether there are holes.
-    pub(super) fn has_holes(&self) -> bool {
+    pub(in crate::engine) fn has_holes(&self) -> bool {
         self.runs.iter().any(|run| run.id == ChunkId::HOLE)
     }
 
     /// The chunk that the file is, if it is one and nothing else.
-    pub(super) fn only_chunk(&self) -> Option<ChunkId> {
+    pub(in crate::engine) fn only_chunk(&self) -> Option<ChunkId> {
         match self.runs.as_slice() {
             [LayoutRun { id, chunk_bytes, start: 0, end }] if chunk_bytes == end && *id != ChunkId::HOLE => Some(*id),
             _ => None,
@@ -65,7 +70,7 @@ impl Layout {
     }
 
     /// Appends a range of the stream that these pieces are. What lies past its end is left out.
-    pub(super) fn push(&mut self, pieces: &[Piece], range: Range<u64>) {
+    pub(in crate::engine) fn push(&mut self, pieces: &[Piece], range: Range<u64>) {
         let first = pieces.partition_point(|piece| piece.end <= range.start);
         let mut start = first.checked_sub(1).and_then(|n| pieces.get(n)).map_or(0, |piece| piece.end);
         for piece in pieces.get(first..).unwrap_or_default() {
@@ -80,7 +85,7 @@ impl Layout {
     }
 
     /// Appends bytes that read as zero.
-    pub(super) fn push_hole(&mut self, bytes: u64) {
+    pub(in crate::engine) fn push_hole(&mut self, bytes: u64) {
         if bytes > 0 {
             let end = self.bytes().saturating_add(bytes);
             self.runs.push(LayoutRun { id: ChunkId::HOLE, chunk_bytes: bytes, start: 0, end });
@@ -88,7 +93,7 @@ impl Layout {
     }
 
     /// The parts of chunks that make up a range of the file, in order; holes are left out.
-    pub(super) fn parts(&self, range: Range<u64>) -> impl Iterator<Item = ChunkPart> {
+    pub(in crate::engine) fn parts(&self, range: Range<u64>) -> impl Iterator<Item = ChunkPart> {
         let first = self.runs.partition_point(|run| run.end <= range.start);
         let mut begin = first.checked_sub(1).and_then(|n| self.runs.get(n)).map_or(0, |run| run.end);
         let rest = self.runs.get(first..).unwrap_or_default().iter();

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 
 use crossbeam_channel::{Sender, bounded};
 
+use super::get::{GetReport, Loss};
 use super::resolve::Item;
 use super::window::{RestoreContext, Window, ends_restore, is_damage};
-use super::{GetReport, Loss};
-use crate::engine::layout::Layout;
+use crate::engine::read::layout::Layout;
 use crate::error::{Error, Result, chain};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::format::spelling::quoted;

@@ -8,7 +8,7 @@ use super::plan::Plan;
 use super::stream::Buffer;
 use crate::engine::chunk_index::ChunkIndex;
 use crate::engine::control::Control;
-use crate::engine::layout::Layout;
+use crate::engine::read::layout::Layout;
 use crate::error::Result;
 
 /// Files to be read.

@@ -1,10 +1,20 @@
 //! Reading while gc deletes: what was planned is gone, and is found elsewhere.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use super::*;
+mod copies;
+
+use super::get::{GetReport, Selector};
+use super::resolve::Item;
+use super::schedule::Bounds;
+use super::tree::{Limits, Placed, TreeRestore};
+use super::window::RestoreContext;
+use crate::engine::control::Control;
 use crate::engine::gc::GcRequest;
 use crate::engine::gc::tests::{Shelf, files_in, noise};
 use crate::engine::test_store::{Kind, on_every_backend};
+use crate::error::Result;
+use crate::format::id::SnapshotId;
+use crate::restore::Destination;
 
 /// Twelve files that a second tree has too, with others between them; so each pack is half needed by the second alone.
 fn half_needed(shelf: &Shelf) -> (SnapshotId, SnapshotId) {
@@ -25,7 +35,9 @@ fn restore(shelf: &Shelf, snapshot: SnapshotId, meanwhile: impl Fn(usize)) -> Re
     let chunk_index = store.chunk_index().unwrap();
     let output = shelf.folder.path().join("copy");
     let destination = Destination::create(&output, false).unwrap();
-    let place = RestoreContext { chunk_index: &chunk_index, destination: &destination, control: &control, threads: 2 };
+    let bounds = Bounds { frame_bytes: 100_000, copied_bytes: 50_000 };
+    let place =
+        RestoreContext { chunk_index: &chunk_index, destination: &destination, control: &control, threads: 2, bounds };
     // Some files to a window, so that there is something planned, and something yet to be planned.
     let restore = TreeRestore::new(place, Limits { window_bytes: 3_000, open_files: 100 });
     let root = found.path.clone();

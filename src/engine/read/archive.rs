@@ -6,10 +6,10 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use super::stream::{collect, read_window};
+use super::stream::collect;
 use crate::catalog::members::Members;
 use crate::engine::chunk_index::ChunkIndex;
-use crate::engine::layout::Layout;
+use crate::engine::read::layout::Layout;
 use crate::error::{Error, Result};
 use crate::format::archive::{ArchiveFooter, ArchiveForm, ArchiveParts, FOOTER_BYTES, Member, MemberKind, SparseRun};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity};
@@ -38,16 +38,6 @@ pub(in crate::engine) fn layout_of(chunk_index: &ChunkIndex<'_>, content: Conten
         return Err(Error::damaged_whole("snapshots", what));
     }
     Ok(layout)
-}
-
-/// Replaces `bytes` by a range of a file.
-pub(in crate::engine) fn read_range(
-    chunk_index: &ChunkIndex<'_>,
-    layout: &Layout,
-    range: Range<u64>,
-    bytes: &mut Vec<u8>,
-) -> Result<()> {
-    read_window(chunk_index, layout, range, bytes)
 }
 
 /// The rows whose contents further names have, by the rows of these.
