@@ -17,8 +17,7 @@ pub(in crate::engine) mod source;
 mod splitter;
 
 pub(super) use assembler::{ArchiveAssembler, Assembled};
-pub(super) use batch::{ArchiveBatch, ArchiveDone, Ending};
-pub(super) use small::{Small, SmallArchive, read_small};
+pub(super) use small::{Small, read_small};
 pub(super) use splitter::TarSplitter;
 
 use std::io;
