@@ -9,20 +9,18 @@ use std::vec::IntoIter;
 
 use crossbeam_channel::Sender;
 
-use super::archive::{ArchiveAssembler, Assembled};
+use super::archive::ArchiveAssembler;
 use super::file_assembler::FileAssembler;
 use super::fresh::Handed;
 use super::order::Order;
-use super::report::Problem;
-use super::sink::Sink;
+use super::sink::{Sink, TakeChunks};
 use super::source::Big;
 use super::task::{
-    ArchiveDone, BatchDone, Block, Ending, FreshChunk, Group, Problems, Row, RowContent, SegmentDone, TaskNumber,
-    TaskResult,
+    ArchiveStretch, BatchDone, Block, FreshChunk, Group, Row, RowContent, SegmentDone, TakenChunks, TaskNumber,
+    TaskResult, Urgent,
 };
 use super::worker::WorkerContext;
 use crate::error::Result;
-use crate::format::entry::Entry;
 
 /// Takes results in order.
 #[derive(Debug)]
@@ -40,7 +38,22 @@ pub(super) struct Assembler<'a, 's> {
     /// [`Writer`]: super::Writer
     files: Vec<FileAssembler>,
     /// The archive whose parts are being taken.
-    archive: Option<ArchiveAssembler>,
+    archive: Option<OpenArchive>,
+    urgent: Sender<Urgent<'a, 's>>,
+}
+
+/// An archive that is put together by workers, while nothing else is taken.
+#[derive(Debug)]
+struct OpenArchive {
+    is_inner: bool,
+    /// What is known of it, if it has begun and no worker has it.
+    assembler: Option<Box<ArchiveAssembler>>,
+    /// Whether a worker has it.
+    is_out: bool,
+    /// Results that it is to be given.
+    waiting: Vec<TaskResult>,
+    /// Whether the last of them was its last.
+    has_all: bool,
 }
 
 #[derive(Debug)]
@@ -58,8 +71,29 @@ struct OpenBatch {
     groups: IntoIter<Group>,
 }
 
+impl OpenArchive {
+    /// Gathers the results whose turn it is, and sends them to a worker unless one is at work.
+    fn gather(&mut self, order: &mut Order, urgent: &Sender<Urgent<'_, '_>>) {
+        while !self.has_all
+            && let Some(result) = order.next()
+        {
+            self.has_all = matches!(&result, TaskResult::Archive(done) if done.ending.is_some());
+            self.waiting.push(result);
+        }
+        if !self.is_out && !self.waiting.is_empty() {
+            self.is_out = true;
+            // The workers are gone only if the add has failed already.
+            let _ = urgent.send(Urgent::Assemble(self.assembler.take(), std::mem::take(&mut self.waiting)));
+        }
+    }
+}
+
 impl<'a, 's> Assembler<'a, 's> {
-    pub(super) fn new(context: &'a WorkerContext<'a, 's>, rows: Sender<Vec<Row>>) -> Self {
+    pub(super) fn new(
+        context: &'a WorkerContext<'a, 's>,
+        rows: Sender<Vec<Row>>,
+        urgent: Sender<Urgent<'a, 's>>,
+    ) -> Self {
         Self {
             context,
             rows,
@@ -69,6 +103,7 @@ impl<'a, 's> Assembler<'a, 's> {
             batch: None,
             files: Vec::new(),
             archive: None,
+            urgent,
         }
     }
 
@@ -126,10 +161,14 @@ impl<'a, 's> Assembler<'a, 's> {
     /// As [`Self::put`].
     pub(super) fn take_all(&mut self, sink: &mut Sink<'a, 's>) -> Result<()> {
         loop {
+            if let Some(archive) = &mut self.archive {
+                let order = if archive.is_inner { &mut self.inner } else { &mut self.outer };
+                archive.gather(order, &self.urgent);
+                return Ok(());
+            }
             if let Some(inner) = &self.inner_file {
                 if let Some(result) = self.inner.next() {
-                    self.take(result, sink)?;
-                    self.inner.advance();
+                    self.take(result, true, sink)?;
                 } else if matches!(inner, Inner::Over) && self.inner.open() == 0 {
                     self.inner_file = None;
                 } else {
@@ -137,30 +176,66 @@ impl<'a, 's> Assembler<'a, 's> {
                 }
             } else if let Some(batch) = self.batch.take() {
                 self.take_groups(batch, sink)?;
-                if self.batch.is_none() {
-                    self.outer.advance();
-                    sink.taken((self.outer.taken(), self.inner.taken()));
-                }
+                self.batch_taken(sink);
             } else if let Some(result) = self.outer.next() {
-                self.take(result, sink)?;
-                if self.batch.is_none() {
-                    self.outer.advance();
-                    sink.taken((self.outer.taken(), self.inner.taken()));
-                }
+                self.take(result, false, sink)?;
             } else {
                 return Ok(());
             }
         }
     }
 
-    fn take(&mut self, result: TaskResult, sink: &mut Sink<'a, 's>) -> Result<()> {
+    fn take(&mut self, result: TaskResult, is_inner: bool, sink: &mut Sink<'a, 's>) -> Result<()> {
         match result {
             TaskResult::Batch(BatchDone { block, fresh, groups }) => {
                 let batch = OpenBatch { block, fresh, taken: 0, groups: groups.into_iter() };
-                self.take_groups(batch, sink)
+                self.take_groups(batch, sink)?;
+                self.batch_taken(sink);
             }
-            TaskResult::Segment(segment) => self.take_segment(*segment, sink),
-            TaskResult::Archive(archive) => self.take_archive(*archive, sink),
+            TaskResult::Segment(segment) => {
+                self.take_segment(*segment, sink)?;
+                self.taken(is_inner, 1, sink);
+            }
+            TaskResult::Archive(first) => {
+                let has_all = first.ending.is_some();
+                let waiting = vec![TaskResult::Archive(first)];
+                self.archive = Some(OpenArchive { is_inner, assembler: None, is_out: false, waiting, has_all });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what a worker has put together of an archive, and all results whose turn it is then.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub(super) fn assembled(&mut self, stretch: ArchiveStretch, sink: &mut Sink<'a, 's>) -> Result<()> {
+        let ArchiveStretch { assembler, results, chunks, row } = stretch;
+        for TakenChunks { block, fresh } in chunks {
+            sink.take(&block, &fresh);
+        }
+        self.send(row.into_iter().collect());
+        if let Some(archive) = &mut self.archive {
+            let (is_inner, is_over) = (archive.is_inner, archive.has_all && archive.waiting.is_empty());
+            (archive.assembler, archive.is_out) = (assembler, false);
+            if is_over {
+                self.archive = None;
+            }
+            self.taken(is_inner, results, sink);
+        }
+        self.take_all(sink)
+    }
+
+    /// Notes that results were taken.
+    fn taken(&mut self, is_inner: bool, results: u64, sink: &mut Sink<'a, 's>) {
+        if is_inner { &mut self.inner } else { &mut self.outer }.taken_more(results);
+        sink.taken((self.outer.taken(), self.inner.taken()));
+    }
+
+    /// Notes that a batch was taken, unless there is an inner file in it.
+    fn batch_taken(&mut self, sink: &mut Sink<'a, 's>) {
+        if self.batch.is_none() {
+            self.taken(false, 1, sink);
         }
     }
 
@@ -184,9 +259,6 @@ impl<'a, 's> Assembler<'a, 's> {
     }
 
     fn take_segment(&mut self, segment: SegmentDone, sink: &mut Sink<'a, 's>) -> Result<()> {
-        if let Some(archive) = &mut self.archive {
-            return archive.take_segment(segment, self.context, sink);
-        }
         let mut file = match self.files.iter().position(|file| file.is_of(&segment)) {
             Some(place) => self.files.swap_remove(place),
             None => FileAssembler::new(segment.origin(), self.context),
@@ -207,59 +279,6 @@ impl<'a, 's> Assembler<'a, 's> {
         };
         self.send(vec![row]);
         Ok(())
-    }
-
-    fn take_archive(&mut self, mut done: ArchiveDone, sink: &mut Sink<'a, 's>) -> Result<()> {
-        let mut assembler = match self.archive.take() {
-            Some(assembler) => assembler,
-            None => ArchiveAssembler::new(done.form, self.context.finder.clone())?,
-        };
-        assembler.take(&mut done, sink)?;
-        match done.ending.take() {
-            None => self.archive = Some(assembler),
-            Some(ending) => {
-                let row = self.end_archive(assembler, &done, ending, sink)?;
-                self.send(row.into_iter().collect());
-            }
-        }
-        Ok(())
-    }
-
-    fn end_archive(
-        &self,
-        mut assembler: ArchiveAssembler,
-        done: &ArchiveDone,
-        ending: Ending,
-        sink: &mut Sink<'a, 's>,
-    ) -> Result<Option<Row>> {
-        let problem = match (assembler.take_failure(), ending.findings()) {
-            (Some(error), _) => done.origin.skipped(error),
-            (None, Some((findings, cut))) => {
-                let assembled = assembler.end(findings, cut, sink)?;
-                match done.origin.entry(assembled.size, assembled.shrank, &self.context.metadata) {
-                    Ok((entry, problems)) => return Ok(Some(self.archive_row(entry, assembled, problems, done))),
-                    Err(problem) => problem,
-                }
-            }
-            (None, None) => match ending {
-                Ending::Opaque(error) => {
-                    let what = format!("cannot be unpacked to its end ({error}); kept as the file that it is");
-                    Problem::kept(done.origin.path(), what)
-                }
-                Ending::Failed(error) | Ending::Cut(_, error) => done.origin.skipped(error),
-                Ending::Whole(_) => return Ok(None),
-            },
-        };
-        Ok(Some(Row::Problem(problem)))
-    }
-
-    fn archive_row(&self, mut entry: Entry, assembled: Assembled, mut problems: Problems, done: &ArchiveDone) -> Row {
-        // By the size that is in the file, not that of what is in it.
-        let package = self.context.labeller.candidate(&entry);
-        let package = package.filter(|package| package.is_one(&done.origin.head()));
-        let (pieces, form) = assembled.keep_in(&mut entry, &mut problems);
-        self.context.label_archive(&mut entry, package);
-        Row::Entry { entry: Box::new(entry), content: RowContent::Pieces(pieces, Some(form)), problems }
     }
 
     fn send(&self, rows: Vec<Row>) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::origin::Origin;
 use super::report::Problem;
-use super::sink::Sink;
+use super::sink::TakeChunks;
 use super::task::{Block, Lane, Problems, SegmentDone};
 use super::worker::WorkerContext;
 use crate::chunk::seams::{Stitcher, WARM_UP};
@@ -67,7 +67,7 @@ impl FileAssembler {
         &mut self,
         segment: SegmentDone,
         context: &WorkerContext<'_, '_>,
-        sink: &mut Sink<'_, '_>,
+        sink: &mut impl TakeChunks,
     ) -> Result<()> {
         if self.failed.is_some() || self.shrank {
             return Ok(());
@@ -139,7 +139,7 @@ impl FileAssembler {
     }
 
     /// Ends the extent where its last segment ended.
-    fn take_rest(&mut self, sink: &mut Sink<'_, '_>) -> Result<()> {
+    fn take_rest(&mut self, sink: &mut impl TakeChunks) -> Result<()> {
         if !self.open.is_empty() {
             let id = take_chunk(sink, &self.open)?;
             self.open.clear();
@@ -189,7 +189,7 @@ pub(super) struct Extracted {
 }
 
 /// Takes a chunk that no worker has hashed.
-fn take_chunk(sink: &mut Sink<'_, '_>, chunk: &[u8]) -> Result<ChunkId> {
+fn take_chunk(sink: &mut impl TakeChunks, chunk: &[u8]) -> Result<ChunkId> {
     let id = ChunkId::of(chunk);
     sink.take_bytes(&id, chunk, Lane::Contents)?;
     Ok(id)

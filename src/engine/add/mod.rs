@@ -286,9 +286,9 @@ impl<'a, 's> Setting<'a, 's> {
             archives: request.archives,
             rereads: request.reread,
             pools: Pools { segments, ..Pools::default() },
+            budget: budget.clone(),
         };
-        let walker =
-            walk.map(|walk| Walker::new(walk, parent, stdin.as_ref().map(|stdin| stdin.path.clone()), budget.clone()));
+        let walker = walk.map(|walk| Walker::new(walk, parent, stdin.as_ref().map(|stdin| stdin.path.clone())));
         let threads = request.threads.max(1);
         let context = &context;
         std::thread::scope(|scope| {
@@ -318,8 +318,8 @@ impl<'a, 's> Setting<'a, 's> {
             let small = context.pools.small.clone();
             // Dropping the pipeline closes the queues, and with them ends every thread of the scope.
             let pipeline = AddPipeline {
-                source: Source::new(context, control, urgent.clone(), budget.clone(), Given { walker, stdin, writer }),
-                assembler: Assembler::new(context, rows_in),
+                source: Source::new(context, control, urgent.clone(), Given { walker, stdin, writer }),
+                assembler: Assembler::new(context, rows_in, urgent.clone()),
                 sink: Sink::new(chunk_index, urgent, budget.clone(), settings.frames, small),
                 queues: PipelineQueues { tasks, to_pack, events: for_pipeline },
                 limits: Limits::new(budget, memory_bytes, threads),

@@ -8,8 +8,11 @@ use super::task::TaskResult;
 #[derive(Debug, Default)]
 pub(super) struct Order {
     handed: u64,
+    /// Results that were given out in order.
+    next: u64,
+    /// Those of them with which nothing is left to do.
     taken: u64,
-    /// Results that are not taken yet.
+    /// Results whose turn has not come.
     waiting: BTreeMap<u64, TaskResult>,
 }
 
@@ -26,12 +29,14 @@ impl Order {
 
     /// The result whose turn it is, if it is there.
     pub(super) fn next(&mut self) -> Option<TaskResult> {
-        self.waiting.remove(&self.taken)
+        let result = self.waiting.remove(&self.next)?;
+        self.next += 1;
+        Some(result)
     }
 
-    /// The result that [`Self::next`] gave is taken.
-    pub(super) fn advance(&mut self) {
-        self.taken += 1;
+    /// Nothing is left to do with some more results that [`Self::next`] gave.
+    pub(super) fn taken_more(&mut self, results: u64) {
+        self.taken += results;
     }
 
     /// Tasks whose results are not taken yet.

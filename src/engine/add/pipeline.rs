@@ -184,6 +184,7 @@ impl<'a, 's> AddPipeline<'a, 's> {
                     big.split(splitter, tasks);
                 }
             }
+            Event::Assembled(stretch) => return self.assembler.assembled(stretch, &mut self.sink),
             Event::Packed(pack) => self.sink.packed(pack, self.assembler.handed()),
             Event::Written => self.limits.written_frames += 1,
             Event::Fatal(error) => return Err(error),

@@ -34,6 +34,17 @@ pub(super) struct Sink<'a, 's> {
     totals: SinkTotals,
 }
 
+/// Takes chunks in stream order, wherever that leads.
+pub(super) trait TakeChunks {
+    /// Takes chunks that lie in `block`, and that the index did not have when it was asked.
+    fn take(&mut self, block: &Arc<Block>, chunks: &[FreshChunk]);
+    /// Takes a chunk that nobody has looked up, from memory that does not last.
+    ///
+    /// # Errors
+    /// The index cannot be asked.
+    fn take_bytes(&mut self, id: &ChunkId, bytes: &[u8], lane: Lane) -> Result<()>;
+}
+
 /// What went into frames and packs so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct SinkTotals {
@@ -72,37 +83,6 @@ impl<'a, 's> Sink<'a, 's> {
             fresh: FreshChunks::default(),
             totals: SinkTotals::default(),
         }
-    }
-
-    /// Takes the next chunks of the stream, which lie in `block` and which the index did not have when it was asked.
-    pub(super) fn take(&mut self, block: &Arc<Block>, chunks: &[FreshChunk]) {
-        let mut parts: Vec<CopyPart> = Vec::new();
-        for chunk in chunks {
-            if !self.fresh.insert(&chunk.id) {
-                continue;
-            }
-            let (frame, at) = self.place(&chunk.id, chunk.length, chunk.lane);
-            let from = chunk.start as usize..chunk.start as usize + chunk.length as usize;
-            match parts.last_mut() {
-                Some(last) if last.from.end == from.start && last.follows(frame, at) => last.from.end = from.end,
-                _ => parts.push(CopyPart { frame: Arc::clone(frame), at, from }),
-            }
-        }
-        if !parts.is_empty() {
-            self.send(Urgent::Copy(Copy { block: Arc::clone(block), parts }));
-        }
-    }
-
-    /// Takes the next chunk of the stream, which no worker has looked up, from memory that does not last.
-    pub(super) fn take_bytes(&mut self, id: &ChunkId, bytes: &[u8], lane: Lane) -> Result<()> {
-        if self.fresh.contains(id) || self.chunk_index.contains(id)? {
-            return Ok(());
-        }
-        self.fresh.insert(id);
-        // A chunk is at most CHUNK_BYTES_MAX long. The frame is still open, so it is not complete.
-        let (frame, at) = self.place(id, bytes.len() as u32, lane);
-        frame.copy(at, bytes);
-        Ok(())
     }
 
     /// Gives a new chunk its place: a frame, and the offset in it.
@@ -162,6 +142,37 @@ impl<'a, 's> Sink<'a, 's> {
     fn send(&self, urgent: Urgent<'a, 's>) {
         // The workers are gone only if the add has failed already.
         let _ = self.urgent.send(urgent);
+    }
+}
+
+impl TakeChunks for Sink<'_, '_> {
+    fn take(&mut self, block: &Arc<Block>, chunks: &[FreshChunk]) {
+        let mut parts: Vec<CopyPart> = Vec::new();
+        for chunk in chunks {
+            if !self.fresh.insert(&chunk.id) {
+                continue;
+            }
+            let (frame, at) = self.place(&chunk.id, chunk.length, chunk.lane);
+            let from = chunk.start as usize..chunk.start as usize + chunk.length as usize;
+            match parts.last_mut() {
+                Some(last) if last.from.end == from.start && last.follows(frame, at) => last.from.end = from.end,
+                _ => parts.push(CopyPart { frame: Arc::clone(frame), at, from }),
+            }
+        }
+        if !parts.is_empty() {
+            self.send(Urgent::Copy(Copy { block: Arc::clone(block), parts }));
+        }
+    }
+
+    fn take_bytes(&mut self, id: &ChunkId, bytes: &[u8], lane: Lane) -> Result<()> {
+        if self.fresh.contains(id) || self.chunk_index.contains(id)? {
+            return Ok(());
+        }
+        self.fresh.insert(id);
+        // A chunk is at most CHUNK_BYTES_MAX long. The frame is still open, so it is not complete.
+        let (frame, at) = self.place(id, bytes.len() as u32, lane);
+        frame.copy(at, bytes);
+        Ok(())
     }
 }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::archive::TarSplitter;
-use super::budget::MemoryBudget;
 use super::origin::Origin;
 use super::report::Problem;
 use super::segments::Segments;
@@ -43,7 +42,6 @@ pub(super) struct Source<'a, 's> {
     context: &'a WorkerContext<'a, 's>,
     control: &'a Control,
     urgent: Sender<Urgent<'a, 's>>,
-    budget: MemoryBudget,
     walk: Ahead<Box<Walker<'a, 's>>, Planned>,
     /// What comes from a writer; then nothing comes from disk.
     given: Option<WriterSource>,
@@ -58,12 +56,11 @@ impl<'a, 's> Source<'a, 's> {
         context: &'a WorkerContext<'a, 's>,
         control: &'a Control,
         urgent: Sender<Urgent<'a, 's>>,
-        budget: MemoryBudget,
         from: Given<'a, 's>,
     ) -> Self {
         let Given { walker, stdin, writer } = from;
         let walk = Ahead { resting: walker.map(Box::new), is_out: false, ready: VecDeque::new() };
-        Self { context, control, urgent, budget, walk, given: writer, stdin, big: None }
+        Self { context, control, urgent, walk, given: writer, stdin, big: None }
     }
 
     /// What is next, in order.
@@ -85,7 +82,7 @@ impl<'a, 's> Source<'a, 's> {
             let planned = self.walk.take(|walker| drop(self.urgent.send(Urgent::Walk(walker))));
             return Ok(match planned {
                 Some(Planned::Batch(items, bytes)) => {
-                    Next::Task(Task::Batch(Batch { items, held: self.budget.hold(bytes) }))
+                    Next::Task(Task::Batch(Batch { items, held: self.context.budget.hold(bytes) }))
                 }
                 Some(Planned::Done(batch)) => Next::Done(TaskResult::Batch(batch)),
                 Some(Planned::Stdin) => {
@@ -161,7 +158,7 @@ impl<'a, 's> Source<'a, 's> {
             }
         }
         if !items.is_empty() {
-            return Ok(Next::Task(Task::Batch(Batch { items, held: self.budget.hold(bytes) })));
+            return Ok(Next::Task(Task::Batch(Batch { items, held: self.context.budget.hold(bytes) })));
         }
         let has_ended = self.given.as_ref().is_none_or(WriterSource::has_ended);
         Ok(if has_ended { Next::Over } else { Next::Wait })

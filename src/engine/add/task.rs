@@ -10,7 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::archive::TarSplitter;
+use super::archive::{ArchiveAssembler, TarSplitter};
 use super::budget::MemoryPermit;
 use super::committer::Catalog;
 use super::frame::Frame;
@@ -65,6 +65,8 @@ pub(super) enum Urgent<'a, 's> {
     Encode(RawFrame),
     Walk(Box<Walker<'a, 's>>),
     Split(Box<TarSplitter>, bool),
+    /// Results of an archive to be put together, in order.
+    Assemble(Option<Box<ArchiveAssembler>>, Vec<TaskResult>),
 }
 
 /// What the coordinating thread is told.
@@ -76,6 +78,8 @@ pub(super) enum Event<'a, 's> {
     Walked(Option<Box<Walker<'a, 's>>>, Vec<Planned>),
     /// An archive was stepped through. It comes back unless it is over.
     Split { splitter: Option<Box<TarSplitter>>, tasks: Vec<Task>, is_inner: bool },
+    /// A stretch of an archive is put together.
+    Assembled(ArchiveStretch),
     /// Chunks are copied, and the memory that they were in may be free.
     Copied,
     /// A frame is in its pack, and its memory free.
@@ -287,6 +291,25 @@ pub(super) enum PartDone {
     },
     Follows(Box<Member>),
     Original,
+}
+
+/// What came of some results of an archive.
+#[derive(Debug)]
+pub(super) struct ArchiveStretch {
+    /// `None` if the archive has ended.
+    pub(super) assembler: Option<Box<ArchiveAssembler>>,
+    /// How many results were taken.
+    pub(super) results: u64,
+    /// Chunks in stream order.
+    pub(super) chunks: Vec<TakenChunks>,
+    pub(super) row: Option<Row>,
+}
+
+/// Some chunks of one block, which the index did not have.
+#[derive(Debug)]
+pub(super) struct TakenChunks {
+    pub(super) block: Arc<Block>,
+    pub(super) fresh: Vec<FreshChunk>,
 }
 
 // ---- frames and packs ----------------------------------------------------------------------------------------------

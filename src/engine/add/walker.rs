@@ -4,7 +4,6 @@
 
 use std::iter::Peekable;
 
-use super::budget::MemoryBudget;
 use super::parent::Parent;
 use super::report::Problem;
 use super::task::{Batch, Item, Planned};
@@ -25,17 +24,11 @@ pub(super) struct Walker<'a, 's> {
     parent: Option<Parent<'a, 's>>,
     /// Where standard input comes, if it does.
     stdin: Option<EntryPath>,
-    budget: MemoryBudget,
 }
 
 impl<'a, 's> Walker<'a, 's> {
-    pub(super) fn new(
-        walk: Walk,
-        parent: Option<Parent<'a, 's>>,
-        stdin: Option<EntryPath>,
-        budget: MemoryBudget,
-    ) -> Self {
-        Self { walk: walk.peekable(), parent, stdin, budget }
+    pub(super) fn new(walk: Walk, parent: Option<Parent<'a, 's>>, stdin: Option<EntryPath>) -> Self {
+        Self { walk: walk.peekable(), parent, stdin }
     }
 
     /// Plans some more, and says whether that was the last of it.
@@ -106,7 +99,7 @@ impl<'a, 's> Walker<'a, 's> {
             planned.push(Planned::Batch(items, bytes));
         } else if !items.is_empty() {
             // Nothing to read: this is as good a worker as any.
-            planned.push(Planned::Done(Batch { items, held: self.budget.hold(bytes) }.run(context)?));
+            planned.push(Planned::Done(Batch { items, held: context.budget.hold(bytes) }.run(context)?));
         }
         Ok(big)
     }

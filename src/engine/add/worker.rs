@@ -3,7 +3,8 @@
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::archive::Archives;
+use super::archive::{Archives, assemble};
+use super::budget::{MemoryBudget, MemoryPermit};
 use super::pool::Pool;
 use super::task::{Copy, EncodedFrame, Event, RawFrame, Task, TaskNumber, TaskResult, ToPack, Urgent};
 use crate::chunk::finder::Finder;
@@ -24,7 +25,7 @@ impl Task {
         }
     }
 
-    pub(super) fn holding(self, held: super::budget::MemoryPermit) -> Self {
+    pub(super) fn holding(self, held: MemoryPermit) -> Self {
         match self {
             Self::Batch(batch) => Self::Batch(batch),
             Self::Segment(segment) => Self::Segment(segment.holding(held)),
@@ -62,6 +63,7 @@ pub(super) struct WorkerContext<'a, 's> {
     /// Whether files are read even if they seem unchanged.
     pub(super) rereads: bool,
     pub(super) pools: Pools,
+    pub(super) budget: MemoryBudget,
 }
 
 /// Buffers of segments, of stretches of archives, and of everything smaller.
@@ -156,6 +158,10 @@ impl<'a, 's> Worker<'_, 'a, 's> {
             Urgent::Split(mut splitter, is_inner) => {
                 let (tasks, is_over) = splitter.split(self.context);
                 self.send(Event::Split { splitter: (!is_over).then_some(splitter), tasks, is_inner });
+                Ok(())
+            }
+            Urgent::Assemble(assembler, results) => {
+                self.send(Event::Assembled(assemble(assembler, results, self.context)?));
                 Ok(())
             }
         }

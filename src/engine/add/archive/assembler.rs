@@ -14,7 +14,7 @@ use crate::chunk::finder::{Finder, Span};
 use crate::engine::add::cutter::end_of;
 use crate::engine::add::file_assembler::FileAssembler;
 use crate::engine::add::report::Problem;
-use crate::engine::add::sink::Sink;
+use crate::engine::add::sink::TakeChunks;
 use crate::engine::add::task::{ArchiveDone, Block, FreshChunk, Lane, PartDone, Problems, SegmentDone};
 use crate::engine::add::worker::WorkerContext;
 use crate::error::Result;
@@ -24,7 +24,7 @@ use crate::format::id::ChunkId;
 use crate::format::recipe::Piece;
 
 /// Takes the chunks of an archive in order: those of a block that a worker has looked up, and others.
-pub(super) trait ChunkSink {
+pub(super) trait PartSink {
     /// Bytes of the block.
     fn bytes(&self, place: Range<usize>) -> &[u8];
     /// Takes some of the block's fresh chunks.
@@ -33,14 +33,14 @@ pub(super) trait ChunkSink {
     fn take_bytes(&mut self, id: &ChunkId, bytes: &[u8], lane: Lane) -> Result<()>;
 }
 
-/// The sink of an add, for the chunks of one block.
-struct BlockSink<'b, 'k, 'a, 's> {
+/// A sink for the parts of one block.
+struct BlockSink<'b, 'k, K> {
     block: &'b Arc<Block>,
     fresh: &'b [FreshChunk],
-    sink: &'k mut Sink<'a, 's>,
+    sink: &'k mut K,
 }
 
-impl ChunkSink for BlockSink<'_, '_, '_, '_> {
+impl<K: TakeChunks> PartSink for BlockSink<'_, '_, K> {
     fn bytes(&self, place: Range<usize>) -> &[u8] {
         self.block.bytes.get(place).unwrap_or_default()
     }
@@ -127,7 +127,7 @@ impl ArchiveAssembler {
     }
 
     /// Takes the next batch; its ending is the caller's to see to.
-    pub(in crate::engine::add) fn take(&mut self, done: &mut ArchiveDone, sink: &mut Sink<'_, '_>) -> Result<()> {
+    pub(super) fn take(&mut self, done: &mut ArchiveDone, sink: &mut impl TakeChunks) -> Result<()> {
         if let Some(error) = done.failed.take() {
             self.failed.get_or_insert(error);
         }
@@ -144,7 +144,7 @@ impl ArchiveAssembler {
         &mut self,
         parts: Vec<PartDone>,
         pieces: &[Piece],
-        sink: &mut impl ChunkSink,
+        sink: &mut impl PartSink,
     ) -> Result<()> {
         let before = end_of(&self.contents);
         let mut content_end = 0;
@@ -173,7 +173,7 @@ impl ArchiveAssembler {
     }
 
     /// Takes the compressed file, where all of it is in memory.
-    pub(super) fn take_original(&mut self, pieces: Vec<Piece>, fresh: Range<usize>, sink: &mut impl ChunkSink) {
+    pub(super) fn take_original(&mut self, pieces: Vec<Piece>, fresh: Range<usize>, sink: &mut impl PartSink) {
         sink.take(fresh);
         self.original = pieces;
     }
@@ -189,11 +189,11 @@ impl ArchiveAssembler {
     }
 
     /// Takes the next segment of what is large.
-    pub(in crate::engine::add) fn take_segment(
+    pub(super) fn take_segment(
         &mut self,
         segment: SegmentDone,
         context: &WorkerContext<'_, '_>,
-        sink: &mut Sink<'_, '_>,
+        sink: &mut impl TakeChunks,
     ) -> Result<()> {
         let mut assembling = match self.assembling.take() {
             Some(assembling) => assembling,
@@ -224,16 +224,16 @@ impl ArchiveAssembler {
     }
 
     /// Why the file cannot be kept at all.
-    pub(in crate::engine::add) fn take_failure(&mut self) -> Option<io::Error> {
+    pub(super) fn take_failure(&mut self) -> Option<io::Error> {
         self.failed.take()
     }
 
     /// Ends the archive.
-    pub(in crate::engine::add) fn end(
+    pub(super) fn end(
         self,
         findings: &Findings,
         cut: Option<&io::Error>,
-        sink: &mut Sink<'_, '_>,
+        sink: &mut impl TakeChunks,
     ) -> Result<Assembled> {
         self.finish(findings, cut, &mut BlockSink { block: &Arc::default(), fresh: &[], sink })
     }
@@ -242,7 +242,7 @@ impl ArchiveAssembler {
         self,
         findings: &Findings,
         cut: Option<&io::Error>,
-        sink: &mut impl ChunkSink,
+        sink: &mut impl PartSink,
     ) -> Result<Assembled> {
         let remarks = self.remarks(findings, cut);
         let mut pieces = self.contents;
@@ -310,17 +310,17 @@ struct SkeletonStream {
 }
 
 impl SkeletonStream {
-    fn push(&mut self, place: Range<usize>, finder: &Finder, sink: &mut impl ChunkSink) -> Result<()> {
+    fn push(&mut self, place: Range<usize>, finder: &Finder, sink: &mut impl PartSink) -> Result<()> {
         self.open.extend_from_slice(sink.bytes(place));
         self.cut_if_due(finder, sink)
     }
 
-    fn cut_if_due(&mut self, finder: &Finder, sink: &mut impl ChunkSink) -> Result<()> {
+    fn cut_if_due(&mut self, finder: &Finder, sink: &mut impl PartSink) -> Result<()> {
         // Tried only where a cut is due, so that nothing is looked at again and again.
         if self.open.len() > finder.profile().max_bytes() { self.cut(finder, sink, false) } else { Ok(()) }
     }
 
-    fn cut(&mut self, finder: &Finder, sink: &mut impl ChunkSink, is_end: bool) -> Result<()> {
+    fn cut(&mut self, finder: &Finder, sink: &mut impl PartSink, is_end: bool) -> Result<()> {
         let start = end_of(&self.pieces);
         let span = Span::new(&self.open, start, is_end);
         let mut at = start;
@@ -336,7 +336,7 @@ impl SkeletonStream {
         Ok(())
     }
 
-    fn finish(mut self, finder: &Finder, sink: &mut impl ChunkSink) -> Result<Vec<Piece>> {
+    fn finish(mut self, finder: &Finder, sink: &mut impl PartSink) -> Result<Vec<Piece>> {
         self.cut(finder, sink, true)?;
         Ok(self.pieces)
     }

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::ops::Range;
 
-use super::assembler::{ArchiveAssembler, Assembled, ChunkSink};
+use super::assembler::{ArchiveAssembler, Assembled, PartSink};
 use super::batch::cut_parts;
 use super::{Guess, HEAD_BYTES, framing};
 use crate::archive::{Findings, Input, Step, begins_tar};
@@ -85,7 +85,7 @@ struct BatchSink<'k, 'c, 'a, 's> {
     found: &'k [FreshChunk],
 }
 
-impl ChunkSink for BatchSink<'_, '_, '_, '_> {
+impl PartSink for BatchSink<'_, '_, '_, '_> {
     fn bytes(&self, place: Range<usize>) -> &[u8] {
         self.cutter.bytes.get(place).unwrap_or_default()
     }
