@@ -32,8 +32,11 @@ impl Batch {
     /// # Errors
     /// What ends the add: the index cannot be asked. A file that cannot be read is named in its row.
     pub(super) fn run(mut self, context: &WorkerContext<'_, '_>) -> Result<BatchDone> {
+        // What the files should have.
+        let is_read = self.items.iter().any(|item| matches!(item, Item::Read(_) | Item::InMemory(..)));
+        let room = if is_read { self.held.bytes() } else { 0 };
         let mut reader =
-            BatchReader { cutter: Cutter::new(context, context.pools.small.take_empty()), unpacked_bytes: 0 };
+            BatchReader { cutter: Cutter::new(context, context.pools.small.take_with_room(room)), unpacked_bytes: 0 };
         let mut groups = Vec::new();
         let mut rows = Vec::with_capacity(self.items.len());
         for item in self.items {

@@ -182,7 +182,7 @@ const BATCH_ITEMS: usize = 256;
 /// What an entry weighs in the budget even if it has no bytes, so that empty files are bounded too.
 const ITEM_BYTES: usize = 1 << 10;
 /// Messages that the committer may be behind: when it is, the coordinating thread waits.
-const ROWS_AHEAD: usize = 64;
+const ROWS_AHEAD: usize = 16;
 
 /// How much memory an add takes unless it is told otherwise.
 pub const MEMORY_BYTES_DEFAULT: usize = 256 << 20;

@@ -33,8 +33,10 @@ use crate::storage::Session;
 /// The most tasks that are out, for each worker: enough that none waits, and so few that buffers are used again
 /// while they are in the processor's cache.
 const TASKS_PER_WORKER_MAX: u64 = 8;
-/// While an inner file is read and the memory is spent, no more frames are on their way to a pack.
-const FRAMES_AHEAD_MAX: u64 = 64;
+/// Nor are more frames on their way to a pack, for each worker and in all: where packs are written more slowly than frames
+/// are filled, reading on would only hold memory.
+const FRAMES_PER_WORKER_MAX: u64 = 8;
+const FRAMES_MIN: u64 = 32;
 
 /// The coordinating thread.
 #[derive(Debug)]
@@ -62,6 +64,7 @@ pub(super) struct Limits {
     /// What an inner file may hold besides: the rest may be held by what comes after it.
     inner_budget: MemoryBudget,
     tasks_max: u64,
+    frames_max: u64,
     /// Frames that are in their packs.
     written_frames: u64,
 }
@@ -81,7 +84,9 @@ pub(super) struct Commit<'a, 's> {
 impl Limits {
     pub(super) fn new(budget: MemoryBudget, memory_bytes: usize, threads: usize) -> Self {
         let inner_budget = MemoryBudget::new(memory_bytes / INNER_SHARE);
-        Self { budget, inner_budget, tasks_max: TASKS_PER_WORKER_MAX * threads.max(1) as u64, written_frames: 0 }
+        let tasks_max = TASKS_PER_WORKER_MAX * threads as u64;
+        let frames_max = FRAMES_MIN.max(FRAMES_PER_WORKER_MAX * threads as u64);
+        Self { budget, inner_budget, tasks_max, frames_max, written_frames: 0 }
     }
 }
 
@@ -115,7 +120,14 @@ impl<'a, 's> AddPipeline<'a, 's> {
     }
 
     fn has_room(&self) -> bool {
-        !self.limits.budget.is_spent() && self.assembler.open() < self.limits.tasks_max
+        !self.limits.budget.is_spent()
+            && self.assembler.open() < self.limits.tasks_max
+            && self.frames_ahead() <= self.limits.frames_max
+    }
+
+    /// Frames that are full and not in their packs yet.
+    fn frames_ahead(&self) -> u64 {
+        self.sink.closed() - self.limits.written_frames
     }
 
     /// Hands out the next task.
@@ -141,10 +153,8 @@ impl<'a, 's> AddPipeline<'a, 's> {
 
     /// Hands out the next task of the inner file, for which everything else waits.
     fn hand_out_inner(&mut self) -> Result<bool> {
-        let Limits { budget, inner_budget, tasks_max, written_frames } = &self.limits;
-        let open = self.assembler.open_inner();
-        let are_frames_few = self.sink.closed() - written_frames <= FRAMES_AHEAD_MAX;
-        if open >= *tasks_max || inner_budget.is_spent() || budget.is_spent() && !are_frames_few {
+        let Limits { inner_budget, tasks_max, frames_max, .. } = &self.limits;
+        if self.assembler.open_inner() >= *tasks_max || inner_budget.is_spent() || self.frames_ahead() > *frames_max {
             return Ok(false);
         }
         let (context, urgent) = self.source.tools();

@@ -97,7 +97,7 @@ impl<'a, 's> Sink<'a, 's> {
             close(&self.urgent, &mut self.next_sequence, full);
         }
         let open = open.get_or_insert_with(|| OpenFrame {
-            frame: Frame::new(self.pool.take_empty()),
+            frame: Frame::new(self.pool.take_with_room(settings.frame_bytes())),
             bytes: 0,
             ids: Vec::new(),
             lengths: Vec::new(),

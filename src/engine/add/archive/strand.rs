@@ -28,7 +28,7 @@ pub(in crate::engine::add) fn assemble(
     context: &WorkerContext<'_, '_>,
 ) -> Result<ArchiveStretch> {
     let mut assembler = assembler;
-    let mut sink = Recorder { context, chunks: Vec::new(), own: Vec::new() };
+    let mut sink = Recorder { context, chunks: Vec::new(), own: context.pools.small.take_empty() };
     let mut row = None;
     let count = results.len() as u64;
     for result in results {
@@ -105,13 +105,13 @@ struct Recorder<'c, 'a, 's> {
     context: &'c WorkerContext<'a, 's>,
     /// Chunks in stream order; those without a block lie in `own`.
     chunks: Vec<(Option<Arc<Block>>, Vec<FreshChunk>)>,
-    own: Vec<u8>,
+    own: Buffer,
 }
 
 impl Recorder<'_, '_, '_> {
     fn finish(self) -> Vec<TakenChunks> {
         let held = self.context.budget.hold(self.own.len());
-        let own = Arc::new(Block { bytes: Buffer::of(self.own), _held: Some(held) });
+        let own = Arc::new(Block { bytes: self.own, _held: Some(held) });
         let chunks = self.chunks.into_iter();
         chunks.map(|(block, fresh)| TakenChunks { block: block.unwrap_or_else(|| Arc::clone(&own)), fresh }).collect()
     }
