@@ -82,23 +82,57 @@ fn unchanged_files_are_not_read() {
     assert_eq!(std::fs::read(sandbox.path("out")).unwrap(), noise(3, 100_000));
 }
 
+/// Archives of all kinds: stepped through by offset, unpacked at once, and unpacked bit by bit among small files.
+fn odd_archives(sandbox: &Sandbox) {
+    for n in 0..400u64 {
+        sandbox.write(format!("members/{n}"), noise(n, 40 + 97 * n as usize));
+        sandbox.write(format!("tree/copies/{n}"), noise(n, 40 + 97 * n as usize));
+    }
+    sandbox.write("members/large", noise(77, 5_000_000));
+    // Compresses to very little.
+    sandbox.write("members/lines", "one line like another\n".repeat(800_000));
+    let make = |words: &[&str]| {
+        let mut command = std::process::Command::new("tar");
+        let made = command.current_dir(sandbox.path("")).arg("--sort=name").args(words).status().unwrap();
+        assert!(made.success(), "{words:?}");
+    };
+    std::fs::create_dir_all(sandbox.path("tree/middle")).unwrap();
+    sandbox.write("tree/middle/before", noise(5, 5_000));
+    make(&["-cf", "tree/all.tar", "members"]);
+    make(&["-czf", "tree/all.tar.gz", "members"]);
+    make(&["-czf", "tree/middle/lines.tar.gz", "members/lines"]);
+    make(&["-cf", "tree/middle/small.tar", "members/1", "members/2", "members/3"]);
+    sandbox.write("tree/middle/then", noise(6, 5_000));
+}
+
 #[test]
 fn any_number_of_threads_makes_the_same_store() {
     let sandbox = Sandbox::new();
     odd_tree(&sandbox);
+    odd_archives(&sandbox);
     sandbox.write("tree/big", noise(4, 20_000_000));
-    let packs = |store: &str| -> Vec<_> {
-        let mut names: Vec<_> = walk(&sandbox.path(store).join("packs"));
+    let objects = |store: &str| -> Vec<_> {
+        let of = |kind| walk(&sandbox.path(store).join(kind));
+        let mut names: Vec<_> = of("packs").into_iter().chain(of("recipes")).collect();
         names.sort();
         names.into_iter().map(|path| (path.file_name().unwrap().to_owned(), std::fs::read(path).unwrap())).collect()
     };
-    sandbox.ok(["--store", "s1", "add", "--threads", "1", "tree"]);
-    let one = packs("s1");
-    for threads in ["2", "3", "8"] {
-        let store = format!("s{threads}");
-        sandbox.ok(["--store", &store, "add", "--threads", threads, "--memory", "32M", "tree"]);
-        assert!(packs(&store) == one, "{threads} threads");
+    let rows = |store: &str| sandbox.ok(["--store", store, "ls", "-l", "-R", "tree"]);
+    let add = |store: &str, threads, memory| {
+        sandbox.ok(["--store", store, "add", "--threads", threads, "--memory", memory, "tree"]);
+        // What is known already makes nothing new, whichever worker looks it up.
+        let again = ["--store", store, "add", "--reread", "--threads", threads, "--memory", memory, "tree"];
+        assert_eq!(sandbox.json(again)["new_bytes"], 0, "{threads} threads");
+    };
+    add("s1", "1", "256M");
+    let one = (objects("s1"), rows("s1"));
+    for threads in ["1", "2", "3", "8"] {
+        let store = format!("s{threads} small");
+        add(&store, threads, "32M");
+        assert!((objects(&store), rows(&store)) == one, "{threads} threads");
     }
+    sandbox.ok(["--store", "s1", "get", "tree", "-o", "copy"]);
+    assert_same_tree(&sandbox.path("tree"), &sandbox.path("copy"));
 }
 
 fn walk(root: &Path) -> Vec<std::path::PathBuf> {

@@ -99,7 +99,10 @@ impl SnapshotWriter {
         self.rows.push(entry, &labels).map_err(|e| Error::io("encode", "snapshot", std::io::Error::other(e)))?;
         self.text_bytes += text_bytes;
         self.counts.add(entry);
-        self.last = Some(entry.path.clone());
+        match &mut self.last {
+            Some(last) => last.clone_from(&entry.path),
+            None => self.last = Some(entry.path.clone()),
+        }
         Ok(())
     }
 

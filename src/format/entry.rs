@@ -25,14 +25,30 @@ pub const PATH_BYTES_MAX: usize = 16 << 10;
 /// assert_eq!(EntryPath::new("../outside"), Err(NotAnEntryPath));
 /// # Ok::<(), NotAnEntryPath>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
+#[derive(PartialEq, Eq, Hash, Default)]
 pub struct EntryPath(Vec<u8>);
+
+impl Clone for EntryPath {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    /// Uses the memory that is there.
+    fn clone_from(&mut self, source: &Self) {
+        self.0.clone_from(&source.0);
+    }
+}
 
 impl Ord for EntryPath {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         // NUL is in no path, so it is free to stand for the separator.
         let key = |b: &u8| if *b == b'/' { 0 } else { *b };
-        self.0.iter().map(key).cmp(other.0.iter().map(key))
+        // Neighbours in a tree share most of their paths.
+        let (words, _) = self.0.as_chunks::<8>();
+        let (other_words, _) = other.0.as_chunks::<8>();
+        let shared = 8 * words.iter().zip(other_words).take_while(|(word, other)| word == other).count();
+        let rest = |bytes| <[u8]>::get(bytes, shared..).unwrap_or_default().iter().map(key);
+        rest(&self.0).cmp(rest(&other.0))
     }
 }
 
@@ -359,4 +375,43 @@ pub struct Entry {
     pub xattrs: Vec<Xattr>,
     /// What the add that made the snapshot says of it. Nothing of a restored file tells of these.
     pub labels: Labels,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_ordered_part_by_part_however_much_they_share() {
+        let tails = [
+            "",
+            "a",
+            "a/b",
+            "a.b",
+            "a b",
+            "b",
+            "a/b/c",
+            "ab",
+            "\u{1}",
+            "a\u{1}",
+            "12345678",
+            "12345678/9",
+            "1234567/8",
+        ];
+        let fronts = ["", "1234567", "12345678", "123456789", "12345678/", "1234567/"];
+        let texts = fronts.iter().flat_map(|front| tails.iter().map(move |tail| format!("{front}{tail}")));
+        let paths: Vec<EntryPath> = texts.filter_map(|text| EntryPath::new(text).ok()).collect();
+        assert!(paths.len() > 50);
+        for a in &paths {
+            for b in &paths {
+                let parts = |path: &EntryPath| path.0.split(|b| *b == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>();
+                let by_parts = match (a.is_root(), b.is_root()) {
+                    (false, false) => parts(a).cmp(&parts(b)),
+                    (is_root, other) => other.cmp(&is_root),
+                };
+                assert_eq!(a.cmp(b), by_parts, "{a:?} {b:?}");
+            }
+        }
+    }
 }

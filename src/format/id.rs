@@ -216,25 +216,38 @@ impl CatalogHasher {
 }
 
 /// Hashes a recipe: its (chunk id, length) list, in file order.
+///
+/// Pieces are gathered before they are hashed: BLAKE3 hashes 16 KiB at once several times as fast as 40 bytes at a time.
 #[derive(Debug)]
-pub struct RecipeHasher(blake3::Hasher);
+pub struct RecipeHasher {
+    hasher: blake3::Hasher,
+    gathered: Vec<u8>,
+}
+
+/// Bytes that are hashed at once.
+const GATHERED_BYTES: usize = 16 << 10;
 
 impl Default for RecipeHasher {
     fn default() -> Self {
-        Self(blake3::Hasher::new_derive_key("seamstore v1 recipe"))
+        Self { hasher: blake3::Hasher::new_derive_key("seamstore v1 recipe"), gathered: Vec::new() }
     }
 }
 
 impl RecipeHasher {
     /// Takes the next chunk (or hole) and its length in bytes.
     pub fn push(&mut self, id: &ChunkId, length: u64) {
-        self.0.update(&id.0).update(&length.to_le_bytes());
+        self.gathered.extend_from_slice(&id.0);
+        self.gathered.extend_from_slice(&length.to_le_bytes());
+        if self.gathered.len() >= GATHERED_BYTES {
+            self.hasher.update(&self.gathered);
+            self.gathered.clear();
+        }
     }
 
     /// The recipe's id.
     #[must_use]
-    pub fn finish(&self) -> RecipeId {
-        RecipeId(*self.0.finalize().as_bytes())
+    pub fn finish(mut self) -> RecipeId {
+        RecipeId(*self.hasher.update(&self.gathered).finalize().as_bytes())
     }
 }
 

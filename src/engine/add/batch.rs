@@ -1,195 +1,217 @@
 //! Small files, many to a task, so that system calls and not hand-overs between threads set the pace.
+//!
+//! A worker does all that can be done of a small file out of order: its row is complete, its recipe has its id, and the
+//! chunks that the index does not have are listed.
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
-use super::archive::{Guess, Small, SmallArchive, read_small};
-use super::budget::MemoryPermit;
-use super::pool::Buffer;
+use super::archive::{Guess, Small, read_small};
+use super::cutter::{Cutter, content_of, recipe_of};
 use super::report::Problem;
+use super::task::{Batch, BatchDone, Block, Group, Item, Later, Problems, Row, RowContent};
 use super::worker::WorkerContext;
-use crate::chunk::finder::{Finder, Span};
 use crate::error::{Error, Result};
-use crate::format::entry::{Entry, EntryKind};
+use crate::format::entry::{Content, Entry, EntryKind};
 use crate::format::id::ChunkId;
-use crate::ingest::{Changed, Completed, OpenFile, Package, WalkedEntry};
+use crate::format::recipe::Piece;
+use crate::ingest::{Changed, Completed, HEAD_BYTES, OpenFile, Package, WalkedEntry};
 
 /// A file that says it is small may grow while it is read, or say nothing true; beyond this many bytes more, the rest of
 /// one that grew is left and reported, and one that did not is read as a stream.
 const GROWTH_BYTES_MAX: usize = 1 << 20;
 
-/// What is to be said of one entry.
-pub(super) type Problems = Vec<Problem>;
-
-/// Some entries, in snapshot order.
-#[derive(Debug)]
-pub(super) struct Batch {
-    pub(super) items: Vec<Item>,
-    pub(super) held: MemoryPermit,
-}
-
-/// One entry of a batch.
-#[derive(Debug)]
-pub(super) enum Item {
-    /// Known already, from the parent snapshot.
-    Row(Box<Entry>),
-    /// To be completed, and read if it is a file.
-    Read(Box<WalkedEntry>),
-    /// A file and its bytes.
-    InMemory(Box<Entry>, Buffer),
-    /// Not to be had.
-    Failed(Problem),
-}
-
-/// A [`Batch`], read and cut.
-#[derive(Debug)]
-pub(super) struct BatchDone {
-    pub(super) outcomes: Vec<Outcome>,
-    /// The bytes of all files of the batch, one after the other, holes left out.
-    pub(super) data: Buffer,
-    pub(super) _held: MemoryPermit,
-}
-
 /// What came of an [`Item`].
-#[derive(Debug)]
-pub(super) enum Outcome {
-    /// A row that needs nothing more.
-    Row(Box<Entry>, Problems),
-    /// A file that was read: its content is to be filled in.
-    File { entry: Box<Entry>, cuts: Vec<Cut>, problems: Problems },
-    /// An archive that was read.
-    Archive { entry: Box<Entry>, archive: Box<SmallArchive>, package: Option<Package>, problems: Problems },
-    /// A compressed archive that is too large to be read at once.
-    Unpack(Box<WalkedEntry>),
-    /// A file whose file system does not know its size, too large to be read at once.
-    Unsized(Box<WalkedEntry>),
-    /// Left out of the snapshot.
-    Skipped(Problem),
-}
-
-/// A chunk or hole of a file that was read.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Cut {
-    /// The chunk, or [`ChunkId::HOLE`].
-    pub(super) id: ChunkId,
-    /// Where it begins in the batch's data; for a hole, where it would.
-    pub(super) start: usize,
-    /// Its bytes in the file.
-    pub(super) length: u64,
+enum Outcome {
+    Row(Row),
+    Later(Later),
 }
 
 impl Batch {
-    pub(super) fn run(mut self, context: &WorkerContext) -> BatchDone {
-        let mut data = context.small.take_empty();
-        let mut unpacked_bytes = 0;
-        let outcomes = self
-            .items
-            .into_iter()
-            .map(|item| match item {
-                Item::Row(entry) => Outcome::Row(entry, Problems::new()),
-                Item::Failed(problem) => Outcome::Skipped(problem),
-                Item::Read(found) => read(*found, context, &mut data, &mut unpacked_bytes),
-                Item::InMemory(entry, bytes) => take_given(entry, &bytes, &context.finder, &mut data),
-            })
-            .collect();
-        self.held.grow(unpacked_bytes);
-        BatchDone { outcomes, data, _held: self.held }
-    }
-}
-
-fn read(found: WalkedEntry, context: &WorkerContext, data: &mut Vec<u8>, unpacked_bytes: &mut usize) -> Outcome {
-    let begin = data.len();
-    let outcome = if found.stat.kind == EntryKind::File {
-        read_file(&found, context, data, unpacked_bytes)
-    } else {
-        context.metadata.complete(&found).map(|Completed { entry, lost }| {
-            let problems = lost.iter().map(|error| Problem::incomplete(&found.disk, error)).collect();
-            Outcome::Row(Box::new(entry), problems)
-        })
-    };
-    match outcome {
-        Ok(later @ (Outcome::Unpack(_) | Outcome::Unsized(_))) => {
-            data.truncate(begin);
-            later
-        }
-        Ok(outcome) => outcome,
-        Err(error) => {
-            data.truncate(begin);
-            Outcome::Skipped(Problem::unread(&found, &error))
-        }
-    }
-}
-
-fn take_given(mut entry: Box<Entry>, bytes: &[u8], finder: &Finder, data: &mut Vec<u8>) -> Outcome {
-    let mut cuts = Vec::new();
-    cut_and_hash(bytes, data.len(), finder, &mut cuts);
-    data.extend_from_slice(bytes);
-    entry.size = bytes.len() as u64;
-    Outcome::File { entry, cuts, problems: Problems::new() }
-}
-
-/// Reads a file, unless it is one that cannot be read at once.
-fn read_file(
-    found: &WalkedEntry,
-    context: &WorkerContext,
-    data: &mut Vec<u8>,
-    unpacked_bytes: &mut usize,
-) -> Result<Outcome> {
-    let failed = |source: io::Error| Error::io("read", &found.disk, source);
-    let file = OpenFile::open(found)?;
-    let Completed { mut entry, lost } = context.metadata.complete_open(found, &file);
-    let mut problems: Problems = lost.iter().map(|error| Problem::incomplete(&found.disk, error)).collect();
-    let size = file.stat().size;
-    let mut cuts = Vec::new();
-    let mut at = 0;
-    let mut is_short = false;
-    let mut extents = file.extents().peekable();
-    // An empty file is asked for bytes too: some that claim to be empty are not.
-    let nothing = extents.peek().is_none().then_some(Ok(0..0));
-    for extent in nothing.into_iter().chain(extents) {
-        let extent = extent.map_err(failed)?;
-        if extent.start > at {
-            cuts.push(Cut { id: ChunkId::HOLE, start: data.len(), length: extent.start - at });
-        }
-        let begin = data.len();
-        let met_end = read_extent(&file, &extent, data).map_err(failed)?;
-        if !met_end && file.changed_since_open().map_err(failed)? != Some(Changed::Grew) {
-            return Ok(Outcome::Unsized(Box::new(found.clone())));
-        }
-        let bytes = data.get(begin..).unwrap_or_default();
-        at = extent.start + bytes.len() as u64;
-        let guess = if extent.start == 0 && context.archives.recognise { Guess::of(bytes) } else { None };
-        // An archive with holes is rare, and kept as the file that it is.
-        if let Some(guess) = guess.filter(|_| extent.end == size) {
-            let place = begin..data.len();
-            // What is in a compressed one is put behind it.
-            let package = Package::by_name(found.path.name()).filter(|package| package.is_one(bytes));
-            match read_small(guess, context.archives, data, place, unpacked_bytes, &context.finder) {
-                Small::Archive(archive) => {
-                    let changed = file.difference(at, true).map_err(failed)?;
-                    problems.extend(changed.map(|changed| Problem::changed(&found.disk, changed)));
-                    let (entry, archive) = (Box::new(entry), Box::new(archive));
-                    return Ok(Outcome::Archive { entry, archive, package, problems });
+    /// # Errors
+    /// What ends the add: the index cannot be asked. A file that cannot be read is named in its row.
+    pub(super) fn run(mut self, context: &WorkerContext<'_, '_>) -> Result<BatchDone> {
+        // What the files should have.
+        let is_read = self.items.iter().any(|item| matches!(item, Item::Read(_) | Item::InMemory(..)));
+        let room = if is_read { self.held.bytes() } else { 0 };
+        let mut reader =
+            BatchReader { cutter: Cutter::new(context, context.pools.small.take_with_room(room)), unpacked_bytes: 0 };
+        let mut groups = Vec::new();
+        let mut rows = Vec::with_capacity(self.items.len());
+        for item in self.items {
+            match reader.run(item)? {
+                Outcome::Row(row) => rows.push(row),
+                Outcome::Later(later) => {
+                    let (rows, fresh_end) = (std::mem::take(&mut rows), reader.cutter.fresh.len());
+                    groups.push(Group { rows, fresh_end, later: Some(later) });
                 }
-                Small::Large => return Ok(Outcome::Unpack(Box::new(found.clone()))),
-                Small::Other => {}
             }
         }
-        let bytes = data.get(begin..).unwrap_or_default();
-        cut_and_hash(bytes, begin, &context.finder, &mut cuts);
-        is_short = at < extent.end;
-        if is_short {
-            break;
+        let BatchReader { cutter: Cutter { bytes, fresh, .. }, unpacked_bytes } = reader;
+        groups.push(Group { rows, fresh_end: fresh.len(), later: None });
+        self.held.grow(unpacked_bytes);
+        Ok(BatchDone { block: Arc::new(Block { bytes, _held: Some(self.held) }), fresh, groups })
+    }
+}
+
+impl BatchDone {
+    /// In the place of a file that could not even be opened.
+    pub(super) fn of_problem(problem: Problem) -> Self {
+        let groups = vec![Group { rows: vec![Row::Problem(problem)], fresh_end: 0, later: None }];
+        Self { block: Arc::default(), fresh: Vec::new(), groups }
+    }
+}
+
+/// What went wrong with a file.
+enum Failure {
+    /// It cannot be read: the others can.
+    File(Error),
+    /// The add cannot go on.
+    Add(Error),
+}
+
+/// Reads the items of a batch.
+struct BatchReader<'c, 'a, 's> {
+    /// The bytes of all files of the batch, one after the other, holes left out.
+    cutter: Cutter<'c, 'a, 's>,
+    /// Bytes of them that were unpacked.
+    unpacked_bytes: usize,
+}
+
+impl BatchReader<'_, '_, '_> {
+    fn run(&mut self, item: Item) -> Result<Outcome> {
+        let context = self.cutter.context;
+        let row = match item {
+            Item::Unchanged(mut entry) => {
+                context.label(&mut entry, None);
+                Row::Entry { entry, content: RowContent::Unchanged, problems: Problems::new() }
+            }
+            Item::Row(mut entry) => {
+                context.label(&mut entry, None);
+                Row::Entry { entry, content: RowContent::Known, problems: Problems::new() }
+            }
+            Item::Failed(problem) => Row::Problem(problem),
+            Item::Read(found) => return self.read(&found),
+            Item::InMemory(entry, bytes) => {
+                let begin = self.cutter.bytes.len();
+                self.cutter.bytes.extend_from_slice(&bytes);
+                drop(bytes);
+                let place = begin..self.cutter.bytes.len();
+                let mut pieces = Vec::new();
+                self.cutter.cut(place.clone(), &mut pieces)?;
+                let entry = Box::new(Entry { size: place.len() as u64, ..*entry });
+                self.file(entry, pieces, begin, Problems::new())?
+            }
+        };
+        Ok(Outcome::Row(row))
+    }
+
+    fn read(&mut self, found: &WalkedEntry) -> Result<Outcome> {
+        let mark = self.cutter.mark();
+        let context = self.cutter.context;
+        let outcome = if found.stat.kind == EntryKind::File {
+            self.read_file(found)
+        } else {
+            context.metadata.complete(found).map_err(Failure::File).map(|Completed { mut entry, lost }| {
+                let problems = lost.iter().map(|error| Problem::incomplete(&found.disk, error)).collect();
+                context.label(&mut entry, None);
+                Outcome::Row(Row::Entry { entry: Box::new(entry), content: RowContent::Known, problems })
+            })
+        };
+        match outcome {
+            Ok(Outcome::Later(later)) => {
+                self.cutter.go_back(mark);
+                Ok(Outcome::Later(later))
+            }
+            Ok(outcome) => Ok(outcome),
+            Err(Failure::Add(error)) => Err(error),
+            Err(Failure::File(error)) => {
+                self.cutter.go_back(mark);
+                Ok(Outcome::Row(Row::Problem(Problem::unread(found, &error))))
+            }
         }
     }
-    if at < size && !is_short {
-        cuts.push(Cut { id: ChunkId::HOLE, start: data.len(), length: size - at });
-        at = size;
+
+    /// Reads a file, unless it is one that cannot be read at once.
+    fn read_file(&mut self, found: &WalkedEntry) -> Result<Outcome, Failure> {
+        let context = self.cutter.context;
+        let failed = |source: io::Error| Failure::File(Error::io("read", &found.disk, source));
+        let file = OpenFile::open(found).map_err(Failure::File)?;
+        let Completed { mut entry, lost } = context.metadata.complete_open(found, &file);
+        let mut problems: Problems = lost.iter().map(|error| Problem::incomplete(&found.disk, error)).collect();
+        let size = file.stat().size;
+        let file_begin = self.cutter.bytes.len();
+        let mut pieces = Vec::new();
+        let mut at = 0;
+        let mut is_short = false;
+        let mut extents = file.extents().peekable();
+        // An empty file is asked for bytes too: some that claim to be empty are not.
+        let nothing = extents.peek().is_none().then_some(Ok(0..0));
+        for extent in nothing.into_iter().chain(extents) {
+            let extent = extent.map_err(failed)?;
+            if extent.start > at {
+                pieces.push(Piece { id: ChunkId::HOLE, end: extent.start });
+            }
+            let begin = self.cutter.bytes.len();
+            let met_end = read_extent(&file, &extent, &mut self.cutter.bytes).map_err(failed)?;
+            if !met_end && file.changed_since_open().map_err(failed)? != Some(Changed::Grew) {
+                return Ok(Outcome::Later(Later::Unsized(Box::new(found.clone()))));
+            }
+            let place = begin..self.cutter.bytes.len();
+            at = extent.start + place.len() as u64;
+            let bytes = self.cutter.bytes.get(place.clone()).unwrap_or_default();
+            let guess = if extent.start == 0 && context.archives.recognise { Guess::of(bytes) } else { None };
+            // An archive with holes is rare, and kept as the file that it is.
+            if let Some(guess) = guess.filter(|_| extent.end == size) {
+                let package = Package::by_name(found.path.name()).filter(|package| package.is_one(bytes));
+                match read_small(guess, &mut self.cutter, place.clone(), &mut self.unpacked_bytes)? {
+                    Small::Archive(archive) => {
+                        let changed = file.difference(at, true).map_err(failed)?;
+                        problems.extend(changed.map(|changed| Problem::changed(&found.disk, changed)));
+                        let (pieces, form) = archive.keep_in(&mut entry, &mut problems);
+                        context.label_archive(&mut entry, package);
+                        let (recipe, content) = recipe_of(pieces, context.chunk_index)?;
+                        entry.content = Content::Archive(recipe, form);
+                        return Ok(Outcome::Row(Row::Entry { entry: Box::new(entry), content, problems }));
+                    }
+                    Small::Large => return Ok(Outcome::Later(Later::Archive(Box::new(found.clone())))),
+                    Small::Other => {}
+                }
+            }
+            self.cutter.cut(place, &mut pieces)?;
+            is_short = at < extent.end;
+            if is_short {
+                break;
+            }
+        }
+        if at < size && !is_short {
+            pieces.push(Piece { id: ChunkId::HOLE, end: size });
+            at = size;
+        }
+        let changed = file.difference(at, true).map_err(failed)?;
+        problems.extend(changed.map(|changed| Problem::changed(&found.disk, changed)));
+        entry.size = at;
+        Ok(Outcome::Row(self.file(Box::new(entry), pieces, file_begin, problems)?))
     }
-    let changed = file.difference(at, true).map_err(failed)?;
-    problems.extend(changed.map(|changed| Problem::changed(&found.disk, changed)));
-    entry.size = at;
-    Ok(Outcome::File { entry: Box::new(entry), cuts, problems })
+
+    /// The row of a file, whose bytes begin at `begin`.
+    fn file(&self, mut entry: Box<Entry>, pieces: Vec<Piece>, begin: usize, problems: Problems) -> Result<Row> {
+        let context = self.cutter.context;
+        let begins_with_data = pieces.first().is_some_and(|piece| !piece.is_hole());
+        let head = begins_with_data.then(|| self.cutter.bytes.get(begin..).unwrap_or_default());
+        let head_bytes = HEAD_BYTES.min(usize::try_from(entry.size).unwrap_or(HEAD_BYTES));
+        context.label(&mut entry, head.map(|head| head.get(..head_bytes).unwrap_or(head)));
+        let (content, rest) = content_of(pieces, context.chunk_index)?;
+        entry.content = content;
+        Ok(Row::Entry { entry, content: rest, problems })
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Add(error)
+    }
 }
 
 /// Appends the bytes of an extent, and at the file's end what is behind it, within bounds. `false` if there is more.
@@ -210,18 +232,5 @@ fn read_extent(file: &OpenFile, extent: &Range<u64>, data: &mut Vec<u8>) -> io::
             return Ok(false);
         }
         room = GROWTH_BYTES_MAX - grown;
-    }
-}
-
-/// Cuts `bytes`, which begin at `begin` of the batch's data, and hashes each chunk while it is warm.
-pub(super) fn cut_and_hash(bytes: &[u8], begin: usize, finder: &Finder, cuts: &mut Vec<Cut>) {
-    let span = Span::whole(bytes);
-    let mut start = 0;
-    while start < span.end() {
-        // A whole file always tells where a chunk ends.
-        let end = finder.next_cut(&span, start, start).unwrap_or(span.end());
-        let chunk = span.slice(start, end);
-        cuts.push(Cut { id: ChunkId::of(chunk), start: begin + start as usize, length: end - start });
-        start = end;
     }
 }

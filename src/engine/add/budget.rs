@@ -36,6 +36,10 @@ impl MemoryBudget {
 }
 
 impl MemoryPermit {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Counts more bytes with these.
     pub(super) fn grow(&mut self, bytes: usize) {
         self.of.fetch_add(bytes, Ordering::AcqRel);

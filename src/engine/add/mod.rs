@@ -1,20 +1,30 @@
 //! How does data get in? Walk, read, cut, hash, dedup, compress, pack; then recipes; then the snapshot.
 //!
 //! ```text
-//!  pipeline (the calling thread)            workers                     packer
-//!  walk, compare with the parent   ──tasks──▶ read, cut, hash
-//!  put results back in order       ◀─events─
-//!  seams, dedup, fill frames       ─frames─▶ compress        ──frames──▶ order, write, sync packs
-//!  index, recipes, snapshot rows   ◀────────────────events───────────────
+//!  coordinating thread                       workers                              packer, committer
+//!  source: what is next?         ── tasks ──▶ walk, read, cut, hash, look up
+//!  assembler: seams, archives    ◀─ results ─
+//!  sink: new? which frame?       ── copies ─▶ copy, compress          ── frames ──▶ order, write, sync packs; index
+//!                                ── rows ──────────────────────────────────────────▶ recipes, snapshot rows
+//!  commit                        ◀───────────────────────────────────────────────── all durable, all taken
 //! ```
 //!
-//! Everything that decides what is stored and where happens on the coordinating thread, in the order of the walk; so a store comes
-//! out the same, byte for byte, however many workers there are. The order of commits is that of the invariants: packs are
+//! Everything that decides what is stored and where happens on the coordinating thread, in the order of the walk; so a store
+//! comes out the same, byte for byte, however many workers there are. All that takes time happens elsewhere: see
+//! [`task`] for what the threads tell each other. The order of commits is that of the invariants: packs are
 //! durable before the recipes that name their chunks (1), recipes before the snapshot that names them (2).
 
 pub(super) mod archive;
+mod assembler;
 mod batch;
 mod budget;
+mod committer;
+mod cutter;
+mod file_assembler;
+mod frame;
+mod fresh;
+mod order;
+mod origin;
 mod packer;
 mod parent;
 mod pipeline;
@@ -22,9 +32,13 @@ mod pool;
 mod report;
 mod rows;
 mod segment;
+mod segments;
 mod semaphore;
 mod sink;
+mod source;
 mod stream;
+mod task;
+mod walker;
 mod worker;
 mod writer;
 mod writer_source;
@@ -33,32 +47,42 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::thread::Scope;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
 
 pub use archive::Archives;
 pub use report::{AddReport, AddTotals, ClockBehind, Problem};
 pub(crate) use stream::StopReader;
 pub use writer::{Writer, WriterOptions};
 
+use self::assembler::Assembler;
 use self::budget::MemoryBudget;
-use self::packer::{FinishedPack, Packing};
-use self::pipeline::{AddPipeline, Ends, Setting};
+use self::committer::{Catalog, Committer};
+use self::packer::Packing;
+use self::parent::Parent;
+use self::pipeline::{AddPipeline, Commit, Limits, PipelineQueues};
 use self::pool::Pool;
-use self::worker::{Queues, TaskResult, WorkerContext};
+use self::rows::Rows;
+use self::sink::{Sink, SinkTotals};
+use self::source::{Given, Source};
+use self::task::Event;
+use self::walker::Walker;
+use self::worker::{Pools, Queues, WorkerContext};
 use self::writer_source::WriterSource;
 use super::chunk_index::ChunkIndex;
 use super::commit::PacksDurable;
 use super::control::Control;
 use super::labels::{Labeller, Labelling};
 use super::{SnapshotList, Store, UnreadableSnapshot};
+use crate::catalog::recipe::RecipesWriter;
 use crate::catalog::snapshot::{Root, Snapshot, SnapshotInfo};
 use crate::chunk::finder::Finder;
 use crate::error::{Error, Result};
-use crate::format::entry::EntryPath;
-
-use crate::ingest::{self, Metadata, Walk, WalkOptions, Walked};
+use crate::format::entry::{Entry, EntryPath};
+use crate::format::spelling::quoted;
+use crate::ingest::{self, Metadata, Walk, WalkOptions, Walked, standard_input};
 use crate::storage::Storage;
 
 /// What to add, and how.
@@ -166,20 +190,16 @@ impl Default for AddRequest {
     }
 }
 
-/// What workers and the packer tell the pipeline.
-#[derive(Debug)]
-enum Event {
-    /// A task is done.
-    TaskResult(u64, TaskResult),
-    /// A frame is in its pack, and its memory free.
-    Written,
-    /// A pack is durable.
-    Packed(FinishedPack),
-    /// Everything sent before the flush is durable.
-    Flushed(PacksDurable),
-    /// The add cannot go on.
-    Fatal(Error),
-}
+/// Files up to this size are read whole, many to a task; bigger ones are cut in segments.
+const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
+/// A batch is full with this many bytes …
+const BATCH_BYTES: usize = 1 << 20;
+/// … or this many entries.
+const BATCH_ITEMS: usize = 256;
+/// What an entry weighs in the budget even if it has no bytes, so that empty files are bounded too.
+const ITEM_BYTES: usize = 1 << 10;
+/// Messages that the committer may be behind: when it is, the coordinating thread waits.
+const ROWS_AHEAD: usize = 16;
 
 /// How much memory an add takes unless it is told otherwise.
 pub const MEMORY_BYTES_DEFAULT: usize = 256 << 20;
@@ -221,25 +241,7 @@ impl Store {
         // First, or gc may delete what this add relies on: see `engine::gc`.
         let session = self.coordination().begin()?;
         let chunk_index = ChunkIndex::open_without(self, session.storage(), session.pending().clone())?;
-        let (tasks, for_tasks) = unbounded();
-        let (frames, for_frames) = unbounded();
-        let (to_pack, for_packer) = unbounded();
-        let (events, for_pipeline) = unbounded();
-        let queues = Queues { tasks: for_tasks, frames: for_frames, to_pack: to_pack.clone(), events: events.clone() };
-        let given_bytes = from.as_ref().map_or(0, |from| from.gate_bytes);
-        let budget = MemoryBudget::new(request.memory_bytes.saturating_sub(given_bytes));
         let labeller = Labeller::new(&request.labels)?;
-        let settings = self.settings();
-        let finder = Finder::new(settings.profile);
-        let context = WorkerContext {
-            finder,
-            metadata: Metadata::new(),
-            frames: settings.frames,
-            archives: request.archives,
-            segments: from.as_ref().map_or_else(Pool::default, |from| from.segments.clone()),
-            stretches: Pool::default(),
-            small: Pool::default(),
-        };
         let mut info = describe(request);
         let mut list = SnapshotList::of(session.storage())?;
         let parent = if from.is_some() { None } else { parent_of(session.storage(), &mut list, &info)? };
@@ -247,45 +249,126 @@ impl Store {
         info.order_ns = list.order_after(info.time_ns);
         let later = list.later_than(info.time_ns);
         let clock = later.map(|later| ClockBehind { snapshot: later.id, time_ns: later.info.time_ns });
-        let report = std::thread::scope(|scope| {
-            for _ in 0..request.threads.max(1) {
-                let (queues, context) = (queues.clone(), &context);
-                scope.spawn(move || worker::run(context, &queues));
-            }
-            drop(queues);
-            let (storage, chunk_index) = (session.storage(), &chunk_index);
-            let packing =
-                Packing { storage, pack_bytes: self.pack_bytes, pending_deletes: &chunk_index.pending_deletes().packs };
-            scope.spawn(move || packer::run(&packing, &for_packer, &events));
-            // Dropping the pipeline closes the queues, and with them ends every thread of the scope.
-            let (parent, context) = (parent.as_ref(), &context);
-            let (given, ready) = from.map(|from| (from.given, from.ready)).unzip();
-            let setting = Setting {
-                store: self,
-                session: &*session,
-                chunk_index,
-                parent,
-                info,
-                request,
-                labeller,
-                control,
-                context,
-                budget,
-                given,
-            };
-            let pipeline = AddPipeline::new(setting, Ends { tasks, frames, to_pack, events: for_pipeline })?;
-            if let Some(ready) = ready {
-                // A writer that is not there any more has hung up its queue as well.
-                let _ = ready.send(());
-            }
-            pipeline.run()
-        });
+        let setting = Setting { store: self, request, control, chunk_index: &chunk_index, labeller: &labeller };
+        let stdin = stdin_of(request)?;
+        let walk = if from.is_none() { Some(walk(self, &request.paths)?) } else { None };
+        let parent = parent.as_ref().map(|parent| Parent::new(parent, info.time_ns));
+        let added = setting.run(walk, parent, stdin, from);
+        let commit =
+            Commit { session: &*session, chunk_index: &chunk_index, control, labeller: &labeller, info, begun };
+        let report = added.and_then(|(packs, catalog, totals)| commit.run(packs, catalog, totals));
         // What was packed is worth knowing even if the add failed.
         chunk_index.close();
         drop(session);
         let report = report?;
         Ok(AddReport { duration: begun.elapsed(), clock, unreadable: list.unreadable, ..report })
     }
+}
+
+/// What an add works with.
+#[derive(Debug, Clone, Copy)]
+struct Setting<'a, 's> {
+    store: &'a Store,
+    request: &'a AddRequest,
+    control: &'a Control,
+    chunk_index: &'a ChunkIndex<'s>,
+    labeller: &'a Labeller,
+}
+
+impl<'a, 's> Setting<'a, 's> {
+    /// Sets up queues and threads, and adds everything but the snapshot.
+    fn run(
+        self,
+        walk: Option<Walk>,
+        parent: Option<Parent<'a, 's>>,
+        stdin: Option<Entry>,
+        from: Option<FromWriter>,
+    ) -> Result<(PacksDurable, Catalog, SinkTotals)> {
+        let Self { store, request, control, chunk_index, labeller } = self;
+        let rows = match &from {
+            None => Rows::ascending(chunk_index.storage(), labeller.keys())?,
+            Some(_) => Rows::in_any_order(store.caches(), labeller.keys()),
+        };
+        let recipes = RecipesWriter::begin(chunk_index.storage().writer()?)?;
+        let memory_bytes = request.memory_bytes.saturating_sub(from.as_ref().map_or(0, |from| from.gate_bytes));
+        let budget = MemoryBudget::new(memory_bytes);
+        let settings = store.settings();
+        let segments = from.as_ref().map_or_else(Pool::default, |from| from.segments.clone());
+        let context = WorkerContext {
+            chunk_index,
+            labeller,
+            finder: Finder::new(settings.profile),
+            metadata: Metadata::new(),
+            frames: settings.frames,
+            archives: request.archives,
+            rereads: request.reread,
+            pools: Pools { segments, ..Pools::default() },
+            budget: budget.clone(),
+        };
+        let walker = walk.map(|walk| Walker::new(walk, parent, stdin.as_ref().map(|stdin| stdin.path.clone())));
+        let threads = request.threads.max(1);
+        let context = &context;
+        std::thread::scope(|scope| {
+            let (tasks, for_tasks) = unbounded();
+            let (urgent, for_urgent) = unbounded();
+            let (to_pack, for_packer) = unbounded();
+            let (events, for_pipeline) = unbounded();
+            let (rows_in, for_committer) = bounded(ROWS_AHEAD);
+            let queues =
+                Queues { tasks: for_tasks, urgent: for_urgent, to_pack: to_pack.clone(), events: events.clone() };
+            for number in 0..threads {
+                let queues = queues.clone();
+                spawn(scope, format!("add-worker-{number}"), move || worker::run(context, &queues))?;
+            }
+            drop(queues);
+            let committer = Committer::new(chunk_index, control, rows, recipes);
+            let catalogs = events.clone();
+            spawn(scope, "add-committer".to_owned(), move || {
+                let event =
+                    committer.run(&for_committer).map_or_else(Event::Fatal, |all| Event::Catalog(Box::new(all)));
+                // Nobody listens any more only if the add has failed already.
+                let _ = catalogs.send(event);
+            })?;
+            let packing = Packing { chunk_index, pack_bytes: store.pack_bytes };
+            spawn(scope, "add-packer".to_owned(), move || packer::run(&packing, &for_packer, &events))?;
+            let (writer, ready) = from.map(|from| (from.given, from.ready)).unzip();
+            let small = context.pools.small.clone();
+            // Dropping the pipeline closes the queues, and with them ends every thread of the scope.
+            let pipeline = AddPipeline {
+                source: Source::new(context, control, urgent.clone(), Given { walker, stdin, writer }),
+                assembler: Assembler::new(context, rows_in, urgent.clone()),
+                sink: Sink::new(chunk_index, urgent, budget.clone(), settings.frames, small),
+                queues: PipelineQueues { tasks, to_pack, events: for_pipeline },
+                limits: Limits::new(budget, memory_bytes, threads),
+                control,
+            };
+            if let Some(ready) = ready {
+                // A writer that is not there any more has hung up its queue as well.
+                let _ = ready.send(());
+            }
+            pipeline.run()
+        })
+    }
+}
+
+/// Starts a thread that profiles show by its name.
+fn spawn<'scope>(scope: &'scope Scope<'scope, '_>, name: String, work: impl FnOnce() + Send + 'scope) -> Result<()> {
+    let started = std::thread::Builder::new().name(name).spawn_scoped(scope, work);
+    started.map(|_| ()).map_err(|source| Error::io("start", "a thread", source))
+}
+
+/// The entry of standard input, if that is to be added.
+fn stdin_of(request: &AddRequest) -> Result<Option<Entry>> {
+    let Some(name) = request.stdin_name.as_deref() else { return Ok(None) };
+    match EntryPath::from_given(name) {
+        path if path.is_root() => Err(Error::Usage(format!("{} is not a name for a file", quoted(name)))),
+        path => Ok(Some(standard_input(path))),
+    }
+}
+
+/// All senders of events hang up only after a failure that was sent before.
+fn stopped_early() -> Error {
+    Error::Internal("the add's worker threads stopped early".to_owned())
 }
 
 /// A walk over what was given, in path order, the store itself left out.

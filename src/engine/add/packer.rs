@@ -3,64 +3,31 @@
 //! Runs on a thread of its own, because a pack's sync can take long. A finished pack is durable (invariant 1) before
 //! anybody is told of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::Event;
-use super::budget::MemoryPermit;
-use super::pool::Buffer;
+use super::task::{EncodedFrame, Event, FinishedPack, ToPack};
+use crate::engine::chunk_index::ChunkIndex;
 use crate::engine::commit::PacksDurable;
 use crate::error::Result;
-use crate::format::directory::Directory;
-use crate::format::id::{ChunkId, PackId};
 use crate::pack::writer::PackWriter;
 use crate::storage::Storage;
 
-/// A frame, compressed, on its way to a pack.
-#[derive(Debug)]
-pub(super) struct EncodedFrame {
-    /// Its place in the stream.
-    pub(super) sequence: u64,
-    /// Header, lengths and payload.
-    pub(super) bytes: Buffer,
-    pub(super) ids: Vec<ChunkId>,
-    pub(super) lengths: Vec<u32>,
-    pub(super) held: MemoryPermit,
-}
-
-/// What the packer is asked to do.
-#[derive(Debug)]
-pub(super) enum ToPack {
-    Frame(EncodedFrame),
-    /// Finish the open pack once all frames before this place in the stream are in.
-    Flush {
-        before: u64,
-    },
-}
-
-/// A pack that is durable.
-#[derive(Debug)]
-pub(super) struct FinishedPack {
-    pub(super) id: PackId,
-    pub(super) directory: Arc<Directory>,
-    pub(super) bytes: u64,
-}
-
 /// What packs are made with.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Packing<'a> {
-    pub(super) storage: &'a dyn Storage,
+pub(super) struct Packing<'a, 's> {
+    /// Knows a pack as soon as it is durable. No pack is given the name of one of its pending deletes: gc deletes by name.
+    pub(super) chunk_index: &'a ChunkIndex<'s>,
     /// A pack ends once it has this many bytes.
     pub(super) pack_bytes: u64,
-    /// No pack is given the name of one of these: gc deletes by name.
-    pub(super) pending_deletes: &'a BTreeSet<PackId>,
 }
 
 /// Works until its queue closes. Errors are sent as an event, after which nothing more is packed.
-pub(super) fn run<'a>(packing: &Packing<'a>, queue: &Receiver<ToPack>, events: &Sender<Event>) {
-    let Packing { storage, pack_bytes, pending_deletes } = *packing;
+pub(super) fn run(packing: &Packing<'_, '_>, queue: &Receiver<ToPack>, events: &Sender<Event<'_, '_>>) {
+    let Packing { chunk_index, pack_bytes } = *packing;
+    let storage = chunk_index.storage();
     // Two packs may be syncing while the next one fills.
     let (permits, returned) = crossbeam_channel::bounded(2);
     for () in [(), ()] {
@@ -71,18 +38,13 @@ pub(super) fn run<'a>(packing: &Packing<'a>, queue: &Receiver<ToPack>, events: &
         let mut next = 0;
         let mut flush_before = None;
         let mut open: Option<PackWriter> = None;
-        let finish = |pack: PackWriter<'a>| {
+        let sync = |pack| {
             let (permits, events) = (permits.clone(), events.clone());
             if returned.recv().is_err() {
                 return;
             }
             scope.spawn(move || {
-                let bytes = pack.bytes();
-                let event = match pack.finish_unlike(pending_deletes) {
-                    Ok((id, directory)) => Event::Packed(FinishedPack { id, directory, bytes }),
-                    Err(error) => Event::Fatal(error),
-                };
-                let _ = events.send(event);
+                let _ = events.send(finish(pack, chunk_index).map_or_else(Event::Fatal, Event::Packed));
                 let _ = permits.send(());
             });
         };
@@ -105,12 +67,12 @@ pub(super) fn run<'a>(packing: &Packing<'a>, queue: &Receiver<ToPack>, events: &
                 // The pipeline may be waiting for room.
                 let _ = events.send(Event::Written);
                 if open.as_ref().is_some_and(|pack| pack.bytes() >= pack_bytes) {
-                    open.take().into_iter().for_each(&finish);
+                    open.take().into_iter().for_each(&sync);
                 }
             }
             if flush_before.is_some_and(|before| next >= before) {
                 flush_before = None;
-                open.take().into_iter().for_each(&finish);
+                open.take().into_iter().for_each(&sync);
                 // Both permits back: every pack before this point is durable, or its failure is among the events.
                 if let (Ok(()), Ok(())) = (returned.recv(), returned.recv()) {
                     let _ = (permits.send(()), permits.send(()));
@@ -119,6 +81,14 @@ pub(super) fn run<'a>(packing: &Packing<'a>, queue: &Receiver<ToPack>, events: &
             }
         }
     });
+}
+
+/// Makes a pack durable, and then known.
+fn finish(pack: PackWriter<'_>, chunk_index: &ChunkIndex<'_>) -> Result<FinishedPack> {
+    let bytes = pack.bytes();
+    let (id, directory) = pack.finish_unlike(&chunk_index.pending_deletes().packs)?;
+    chunk_index.add_pack(id, Arc::clone(&directory))?;
+    Ok(FinishedPack { directory, bytes })
 }
 
 fn append<'a>(storage: &'a dyn Storage, open: &mut Option<PackWriter<'a>>, frame: EncodedFrame) -> Result<()> {

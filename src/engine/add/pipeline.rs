@@ -1,444 +1,299 @@
-//! What comes next? Hands out tasks in the order of the walk, takes results back in that order, and commits.
+//! In which order does everything happen? The loop of the coordinating thread, around
+//! **source** → (workers) → **assembler** → **sink**, and the end: the committer's catalog, and the commit.
+//!
+//! Everything that decides what is stored and where happens here, in the order of the walk, so a store comes out the same,
+//! byte for byte, however many workers there are. What it takes is a few nanoseconds a chunk: workers have read, cut,
+//! hashed and looked up before, and copy and compress afterwards.
 
-mod archives;
-mod tasks;
-
-use std::collections::{BTreeMap, HashSet};
-use std::iter::Peekable;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::archive::{ArchiveAssembler, SmallArchive, TarSplitter};
-use super::batch::{BatchDone, Outcome};
+use super::assembler::Assembler;
 use super::budget::MemoryBudget;
-use super::packer::ToPack;
-use super::parent::Parent;
-use super::report::Problem;
-use super::rows::Rows;
-use super::segment::{FileAssembler, SegmentDone, Segments};
-use super::sink::{Lane, Sink};
-use super::worker::{RawFrame, Task, TaskResult, WorkerContext};
-use super::writer_source::WriterSource;
-use super::{AddReport, AddRequest, AddTotals, Event};
-use crate::catalog::recipe::RecipesWriter;
-use crate::catalog::snapshot::{Snapshot, SnapshotInfo};
-use crate::engine::Store;
+use super::committer::Catalog;
+use super::report::{AddReport, Problem};
+use super::sink::{Sink, SinkTotals};
+use super::source::{Next, Source};
+use super::task::{Event, Task, TaskNumber, ToPack};
+use super::{AddTotals, stopped_early};
+use crate::catalog::snapshot::SnapshotInfo;
 use crate::engine::chunk_index::ChunkIndex;
 use crate::engine::commit::{self, PacksDurable};
 use crate::engine::control::Control;
 use crate::engine::gc::filler;
 use crate::engine::labels::Labeller;
 use crate::error::{Error, Result};
-use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
-use crate::format::id::{ChunkId, RecipeId};
+use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::format::label::Labels;
-use crate::format::recipe::{Piece, recipe_id};
-use crate::format::spelling::quoted;
-use crate::ingest::{HEAD_BYTES, Walk, made_now, standard_input};
+use crate::format::recipe::recipe_id;
+use crate::ingest::made_now;
 use crate::storage::Session;
 
-/// Files up to this size are read whole, many to a task; bigger ones are cut in segments.
-pub(super) const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
 /// The most tasks that are out, for each worker: enough that none waits, and so few that buffers are used again
 /// while they are in the processor's cache.
-const JOBS_PER_WORKER_MAX: u64 = 8;
-/// No more frames are on their way to a pack while an archive is unpacked on the coordinating thread.
-const FRAMES_AHEAD_MAX: u64 = 64;
+const TASKS_PER_WORKER_MAX: u64 = 8;
+/// Nor are more frames on their way to a pack, for each worker and in all: where packs are written more slowly than frames
+/// are filled, reading on would only hold memory.
+const FRAMES_PER_WORKER_MAX: u64 = 8;
+const FRAMES_MIN: u64 = 32;
 
-/// The state of an add. See the module above for the picture.
+/// The coordinating thread.
 #[derive(Debug)]
 pub(super) struct AddPipeline<'a, 's> {
-    session: &'a dyn Session,
-    chunk_index: &'a ChunkIndex<'s>,
-    control: &'a Control,
-    request: &'a AddRequest,
-    labeller: Labeller,
-    context: &'a WorkerContext,
-    budget: MemoryBudget,
-    tasks: Sender<(u64, Task)>,
-    to_pack: Sender<ToPack>,
-    events: Receiver<Event>,
-
-    walk: Peekable<Walk>,
-    given: Option<WriterSource>,
-    parent: Option<Parent<'a, 's>>,
-    /// Standard input, if it is to be added and was not begun.
-    stdin: Option<Entry>,
-    /// What is being handed out bit by bit.
-    big: Option<Big>,
-
-    next_task: u64,
-    next_done: u64,
-    done: BTreeMap<u64, TaskResult>,
-    /// Big files of which some segments are in: of those on disk one, of those that a [`Writer`] is given several.
-    ///
-    /// [`Writer`]: super::Writer
-    assembling: Vec<FileAssembler>,
-    /// The archive whose parts are being taken back.
-    archive: Option<ArchiveAssembler>,
-
-    sink: Sink<'a, 's>,
-    rows: Rows,
-    info: SnapshotInfo,
-    recipes: RecipesWriter,
-    /// Recipes of this add that are not in the index yet.
-    fresh_recipes: HashSet<RecipeId>,
-    totals: AddTotals,
-    /// Problems and notes, in the order of the walk.
-    problems: Vec<Problem>,
-    written_frames: u64,
-    begun: Instant,
-}
-
-/// Something large, handed out bit by bit.
-#[derive(Debug)]
-enum Big {
-    File(Segments),
-    Archive(Box<TarSplitter>),
-}
-
-/// What an add works with.
-#[derive(Debug)]
-pub(super) struct Setting<'a, 's> {
-    pub(super) store: &'a Store,
-    pub(super) session: &'a dyn Session,
-    pub(super) chunk_index: &'a ChunkIndex<'s>,
-    pub(super) parent: Option<&'a Snapshot<'s>>,
-    /// What the snapshot will say of itself, but for its figures.
-    pub(super) info: SnapshotInfo,
-    pub(super) request: &'a AddRequest,
-    pub(super) labeller: Labeller,
+    pub(super) source: Source<'a, 's>,
+    pub(super) assembler: Assembler<'a, 's>,
+    pub(super) sink: Sink<'a, 's>,
+    pub(super) queues: PipelineQueues<'a, 's>,
+    pub(super) limits: Limits,
     pub(super) control: &'a Control,
-    pub(super) context: &'a WorkerContext,
-    pub(super) budget: MemoryBudget,
-    /// What comes from a [`super::Writer`]; then nothing comes from disk.
-    pub(super) given: Option<WriterSource>,
 }
 
 /// The pipeline's ends of the queues.
 #[derive(Debug)]
-pub(super) struct Ends {
-    pub(super) tasks: Sender<(u64, Task)>,
-    pub(super) frames: Sender<RawFrame>,
+pub(super) struct PipelineQueues<'a, 's> {
+    pub(super) tasks: Sender<(TaskNumber, Task)>,
     pub(super) to_pack: Sender<ToPack>,
-    pub(super) events: Receiver<Event>,
+    pub(super) events: Receiver<Event<'a, 's>>,
 }
 
-impl<'a, 's> AddPipeline<'a, 's> {
-    /// Looks at what is to be added; nothing is read yet.
-    pub(super) fn new(setting: Setting<'a, 's>, ends: Ends) -> Result<Self> {
-        let Setting { store, session, chunk_index, parent, info, request, labeller, control, context, budget, given } =
-            setting;
-        let Ends { tasks, frames, to_pack, events } = ends;
-        let walk = super::walk(store, &request.paths)?.peekable();
-        let stdin = request
-            .stdin_name
-            .as_deref()
-            .map(|name| match EntryPath::from_given(name) {
-                path if path.is_root() => Err(Error::Usage(format!("{} is not a name for a file", quoted(name)))),
-                path => Ok(standard_input(path)),
-            })
-            .transpose()?;
-        let parent = parent.map(|parent| Parent::new(parent, info.time_ns));
-        let sink = Sink::new(chunk_index, frames, budget.clone(), store.settings().frames, context.small.clone());
-        let rows = match &given {
-            None => Rows::ascending(session.storage(), labeller.keys())?,
-            Some(_) => Rows::in_any_order(store.caches(), labeller.keys()),
-        };
-        let recipes = RecipesWriter::begin(session.storage().writer()?)?;
-        Ok(Self {
-            session,
-            chunk_index,
-            control,
-            request,
-            labeller,
-            context,
-            budget,
-            tasks,
-            to_pack,
-            events,
-            walk,
-            given,
-            parent,
-            stdin,
-            big: None,
-            next_task: 0,
-            next_done: 0,
-            done: BTreeMap::new(),
-            assembling: Vec::new(),
-            archive: None,
-            sink,
-            rows,
-            info,
-            recipes,
-            fresh_recipes: HashSet::new(),
-            totals: AddTotals::default(),
-            problems: Vec::new(),
-            written_frames: 0,
-            begun: Instant::now(),
-        })
-    }
+/// How much may be on its way.
+#[derive(Debug)]
+pub(super) struct Limits {
+    budget: MemoryBudget,
+    /// What an inner file may hold besides: the rest may be held by what comes after it.
+    inner_budget: MemoryBudget,
+    tasks_max: u64,
+    frames_max: u64,
+    /// Frames that are in their packs.
+    written_frames: u64,
+}
 
-    /// Adds everything and commits.
-    pub(super) fn run(mut self) -> Result<AddReport> {
+/// What a snapshot is committed with.
+#[derive(Debug)]
+pub(super) struct Commit<'a, 's> {
+    pub(super) session: &'a dyn Session,
+    pub(super) chunk_index: &'a ChunkIndex<'s>,
+    pub(super) control: &'a Control,
+    pub(super) labeller: &'a Labeller,
+    /// What the snapshot will say of itself, but for its figures.
+    pub(super) info: SnapshotInfo,
+    pub(super) begun: Instant,
+}
+
+impl Limits {
+    pub(super) fn new(budget: MemoryBudget, memory_bytes: usize, threads: usize) -> Self {
+        let inner_budget = MemoryBudget::new(memory_bytes / INNER_SHARE);
+        let tasks_max = TASKS_PER_WORKER_MAX * threads as u64;
+        let frames_max = FRAMES_MIN.max(FRAMES_PER_WORKER_MAX * threads as u64);
+        Self { budget, inner_budget, tasks_max, frames_max, written_frames: 0 }
+    }
+}
+
+/// An inner file may hold this part of the memory.
+const INNER_SHARE: usize = 8;
+
+impl<'a, 's> AddPipeline<'a, 's> {
+    /// Adds everything. Returns once every chunk is durable and all rows are taken.
+    pub(super) fn run(mut self) -> Result<(PacksDurable, Catalog, SinkTotals)> {
         loop {
             if self.control.is_stopped() {
                 return Err(self.interrupted());
             }
-            while let Ok(event) = self.events.try_recv() {
+            while let Ok(event) = self.queues.events.try_recv() {
                 self.handle(event)?;
             }
-            if self.has_room() && self.begin_task()? {
+            if self.hand_out_inner()? {
                 continue;
             }
-            if self.next_done == self.next_task && self.is_exhausted() {
-                return self.commit();
+            match self.hand_out()? {
+                Handed::Some => continue,
+                Handed::Over if self.assembler.open() == 0 => return self.end(),
+                Handed::Over | Handed::None => {}
             }
             // Either there is room for no more or all tasks are out: wait until one comes back, or something is given.
             let has_room = self.has_room();
-            match self.given.as_mut().filter(|_| has_room) {
-                None => {
-                    let event = self.events.recv().map_err(|_| stopped_early())?;
-                    self.handle(event)?;
-                }
-                Some(given) => {
-                    if let Some(event) = given.wait(&self.events)? {
-                        self.handle(event)?;
-                    }
-                }
+            if let Some(event) = self.source.wait(&self.queues.events, has_room)? {
+                self.handle(event)?;
             }
         }
     }
 
     fn has_room(&self) -> bool {
-        let tasks_max = JOBS_PER_WORKER_MAX * self.request.threads.max(1) as u64;
-        !self.budget.is_spent() && self.next_task - self.next_done < tasks_max
+        !self.limits.budget.is_spent()
+            && self.assembler.open() < self.limits.tasks_max
+            && self.frames_ahead() <= self.limits.frames_max
     }
 
-    fn is_exhausted(&mut self) -> bool {
-        let is_given_all = self.given.as_ref().is_none_or(WriterSource::has_ended);
-        self.big.is_none() && self.stdin.is_none() && self.walk.peek().is_none() && is_given_all
+    /// Frames that are full and not in their packs yet.
+    fn frames_ahead(&self) -> u64 {
+        self.sink.closed() - self.limits.written_frames
     }
 
-    // ---- taking back -------------------------------------------------------------------------------------------
+    /// Hands out the next task.
+    fn hand_out(&mut self) -> Result<Handed> {
+        if !self.has_room() {
+            return Ok(Handed::None);
+        }
+        match self.source.next()? {
+            Next::Task(task) => {
+                let number = self.assembler.hand_out();
+                self.send(number, task, false);
+                Ok(Handed::Some)
+            }
+            Next::Done(result) => {
+                let number = self.assembler.hand_out();
+                self.assembler.put(number, result, &mut self.sink)?;
+                Ok(Handed::Some)
+            }
+            Next::Wait => Ok(Handed::None),
+            Next::Over => Ok(Handed::Over),
+        }
+    }
 
-    fn handle(&mut self, event: Event) -> Result<()> {
+    /// Hands out the next task of the inner file, for which everything else waits.
+    fn hand_out_inner(&mut self) -> Result<bool> {
+        let Limits { inner_budget, tasks_max, frames_max, .. } = &self.limits;
+        if self.assembler.open_inner() >= *tasks_max || inner_budget.is_spent() || self.frames_ahead() > *frames_max {
+            return Ok(false);
+        }
+        let (context, urgent) = self.source.tools();
+        let Some(big) = self.assembler.inner_file() else { return Ok(false) };
+        match big.next(context, self.control, urgent, true)? {
+            Next::Task(task) => {
+                let number = self.assembler.hand_out_inner();
+                self.send(number, task, true);
+            }
+            Next::Done(result) => {
+                let number = self.assembler.hand_out_inner();
+                self.assembler.put(number, result, &mut self.sink)?;
+            }
+            Next::Wait => return Ok(false),
+            Next::Over => {
+                self.assembler.end_inner();
+                self.assembler.take_all(&mut self.sink)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn send(&self, number: TaskNumber, task: Task, is_inner: bool) {
+        let budget = if is_inner { &self.limits.inner_budget } else { &self.limits.budget };
+        let held = budget.hold(task.weight());
+        // The workers are gone only if the add has failed already; the failure is among the events.
+        let _ = self.queues.tasks.send((number, task.holding(held)));
+    }
+
+    fn handle(&mut self, event: Event<'a, 's>) -> Result<()> {
         match event {
-            Event::TaskResult(sequence, done) => {
-                self.done.insert(sequence, done);
-                self.take_done()
+            Event::TaskResult(number, result) => return self.assembler.put(number, result, &mut self.sink),
+            Event::Walked(walker, planned) => self.source.walked(walker, planned),
+            Event::Split { splitter, tasks, is_inner: false } => self.source.split(splitter, tasks),
+            Event::Split { splitter, tasks, is_inner: true } => {
+                if let Some(big) = self.assembler.inner_file() {
+                    big.split(splitter, tasks);
+                }
             }
-            Event::Packed(pack) => self.sink.packed(pack),
-            Event::Fatal(error) => Err(error),
-            Event::Written => {
-                self.written_frames += 1;
-                Ok(())
-            }
-            Event::Flushed(_) => Ok(()),
-        }
-    }
-
-    /// Takes all results whose turn it is.
-    fn take_done(&mut self) -> Result<()> {
-        while let Some(done) = self.done.remove(&self.next_done) {
-            self.next_done += 1;
-            match done {
-                TaskResult::Batch(batch) => self.take_batch(batch)?,
-                TaskResult::Segment(segment) => self.take_segment(*segment)?,
-                TaskResult::Archive(archive) => self.take_archive(*archive)?,
-            }
+            Event::Assembled(stretch) => return self.assembler.assembled(stretch, &mut self.sink),
+            Event::Packed(pack) => self.sink.packed(pack, self.assembler.handed()),
+            Event::Written => self.limits.written_frames += 1,
+            Event::Fatal(error) => return Err(error),
+            // There may be room now.
+            Event::Copied => {}
+            // Asked for at the end.
+            Event::Flushed(_) | Event::Catalog(_) => {}
         }
         Ok(())
     }
 
-    fn take_batch(&mut self, batch: BatchDone) -> Result<()> {
-        for outcome in batch.outcomes {
-            match outcome {
-                Outcome::Row(mut entry, problems) => {
-                    self.problems.extend(problems);
-                    self.push_row(&mut entry)?;
-                }
-                Outcome::Skipped(problem) => self.problems.push(problem),
-                Outcome::File { mut entry, cuts, problems } => {
-                    let mut pieces = Vec::with_capacity(cuts.len());
-                    let mut end = 0;
-                    if let Some(first) = cuts.first().filter(|cut| cut.id != ChunkId::HOLE) {
-                        let head = batch.data.get(first.start..).unwrap_or_default();
-                        let head_bytes = HEAD_BYTES.min(usize::try_from(entry.size).unwrap_or(HEAD_BYTES));
-                        self.detect(&mut entry, head.get(..head_bytes).unwrap_or(head));
-                    }
-                    for cut in cuts {
-                        end += cut.length;
-                        let piece = Piece { id: cut.id, end };
-                        if !piece.is_hole() {
-                            // A chunk's length is that of its bytes in `data`.
-                            let range = cut.start..cut.start + cut.length as usize;
-                            self.sink.take(&cut.id, batch.data.get(range).unwrap_or_default(), Lane::Contents)?;
-                        }
-                        pieces.push(piece);
-                    }
-                    entry.content = self.keep_content(&pieces)?;
-                    self.problems.extend(problems);
-                    self.push_row(&mut entry)?;
-                }
-                Outcome::Archive { entry, archive, package, problems } => {
-                    self.problems.extend(problems);
-                    let SmallArchive { form, parts, findings, original } = *archive;
-                    let mut assembler = ArchiveAssembler::new(form, self.context.finder.clone())?;
-                    assembler.take_parts(parts, &batch.data, &mut self.sink)?;
-                    assembler.take_original(&original, &batch.data, &mut self.sink)?;
-                    let assembled = assembler.finish(&findings, None, &mut self.sink)?;
-                    self.keep_archive(*entry, assembled, package)?;
-                }
-                Outcome::Unpack(found) => self.unpack(*found)?,
-                Outcome::Unsized(found) => self.read_unsized(*found)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn take_segment(&mut self, segment: SegmentDone) -> Result<()> {
-        if let Some(archive) = &mut self.archive {
-            return archive.take_segment(segment, &mut self.sink);
-        }
-        let mut assembling = match self.assembling.iter().position(|assembling| assembling.is_of(&segment)) {
-            Some(place) => self.assembling.swap_remove(place),
-            None => FileAssembler::new(segment.origin(), self.context.finder.clone()),
-        };
-        let last = segment.is_last();
-        assembling.push(segment, &mut self.sink)?;
-        if !last {
-            self.assembling.push(assembling);
-            return Ok(());
-        }
-        let head = assembling.take_head();
-        match assembling.finish(&self.context.metadata) {
-            Ok((mut entry, pieces, problems)) => {
-                self.detect(&mut entry, &head);
-                entry.content = self.keep_content(&pieces)?;
-                self.problems.extend(problems);
-                self.push_row(&mut entry)
-            }
-            Err(problem) => {
-                self.problems.push(problem);
-                Ok(())
-            }
-        }
-    }
-
-    /// Makes sure that the content given by these pieces can be found again, and says how.
-    fn keep_content(&mut self, pieces: &[Piece]) -> Result<Content> {
-        match pieces {
-            [] => Ok(Content::Empty),
-            [piece] if !piece.is_hole() => Ok(Content::Chunk(piece.id)),
-            _ => self.keep_recipe(pieces).map(Content::Recipe),
-        }
-    }
-
-    /// Makes sure that the recipe of these pieces can be found again.
-    fn keep_recipe(&mut self, pieces: &[Piece]) -> Result<RecipeId> {
-        let id = recipe_id(pieces);
-        if !self.fresh_recipes.contains(&id) && !self.chunk_index.has_recipe(&id)? {
-            self.recipes.push(id, pieces)?;
-            self.fresh_recipes.insert(id);
-        }
-        Ok(id)
-    }
-
-    /// Labels a file by what package it is, if that is asked for and it is one.
-    fn detect(&self, entry: &mut Entry, head: &[u8]) {
-        if let Some(package) = self.labeller.candidate(entry).filter(|package| package.is_one(head)) {
-            entry.labels = self.labeller.labels_of(&entry.path, Some(package), &entry.labels);
-        }
-    }
-
-    /// Labels an entry and adds its row.
-    fn push_row(&mut self, entry: &mut Entry) -> Result<()> {
-        entry.labels = self.labeller.labels_of(&entry.path, None, &entry.labels);
-        match self.rows.push(entry) {
-            Ok(()) => {}
-            // A row that no snapshot can hold is left out; the rest goes on.
-            Err(error @ Error::Refused { .. }) => {
-                self.problems.push(Problem::skipped(entry.path.as_path(), &error));
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        }
-        self.totals.count(entry);
-        self.control.count(1, entry.size);
-        Ok(())
-    }
-
-    // ---- committing --------------------------------------------------------------------------------------------
-
-    /// In the order that [`commit`] proves: invariants 1 and 2.
-    fn commit(mut self) -> Result<AddReport> {
-        // While the workers compress the last frames.
-        self.recipes.flush()?;
-        let packs = self.flush()?;
-        let chunks = commit::chunks(packs, self.chunk_index)?;
-        let now = made_now(EntryPath::default(), EntryKind::Directory);
-        let rows = self.rows.finish(self.chunk_index.storage(), &mut |path| {
-            let mut entry = Entry { path, ..now.clone() };
-            entry.labels = self.labeller.labels_of(&entry.path, None, &Labels::default());
-            self.totals.count(&entry);
-            self.control.count(1, 0);
-            entry
-        })?;
-        if let Some(filler) = filler(self.chunk_index.pending_deletes()).filter(|_| !self.recipes.is_empty()) {
-            // A file of the same recipes may be pending deletion: this one must have a name of its own.
-            self.recipes.push(recipe_id(&[filler]), &[filler])?;
-        }
-        let (recipes, recipes_bytes) = commit::recipes(chunks, self.recipes, self.chunk_index)?;
-        let (notes, problems) = Problem::part(self.problems);
-        let stored_bytes = self.sink.pack_bytes + recipes_bytes;
-        self.totals.new_bytes = self.sink.new_bytes;
-        self.totals.new_chunks = self.sink.new_chunks;
-        self.totals.stored_bytes = stored_bytes;
-        let info = SnapshotInfo {
-            took_ms: self.begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
-            skipped: problems.len() as u64,
-            new_bytes: self.totals.new_bytes,
-            new_chunks: self.totals.new_chunks,
-            stored_bytes: self.sink.pack_bytes,
-            ..self.info
-        };
-        let snapshot = commit::snapshot(recipes, rows, info, self.session)?;
-        self.totals.stored_bytes += snapshot.bytes;
-        Ok(AddReport { snapshot: Some(snapshot.id), totals: self.totals, problems, notes, ..AddReport::default() })
-    }
-
-    /// Returns when every chunk taken so far is durable and in the index.
-    fn flush(&mut self) -> Result<PacksDurable> {
-        let before = self.sink.flush();
+    /// Makes every chunk durable while the committer takes the last rows.
+    fn end(self) -> Result<(PacksDurable, Catalog, SinkTotals)> {
+        let Self { assembler, mut sink, queues, .. } = self;
+        // The committer's queue closes.
+        let handed = assembler.handed();
+        drop(assembler);
+        let before = sink.flush();
         // If the packer is gone, the reason is among the events.
-        let _ = self.to_pack.send(ToPack::Flush { before });
+        let _ = queues.to_pack.send(ToPack::Flush { before });
+        let (mut durable, mut catalog) = (None, None);
         loop {
-            match self.events.recv().map_err(|_| stopped_early())? {
-                Event::Flushed(durable) => return Ok(durable),
-                Event::TaskResult(..) => {}
-                event => self.handle(event)?,
+            match queues.events.recv().map_err(|_| stopped_early())? {
+                Event::Packed(pack) => sink.packed(pack, handed),
+                Event::Flushed(packs) => durable = Some(packs),
+                Event::Catalog(all) => catalog = Some(*all),
+                Event::Fatal(error) => return Err(error),
+                _ => {}
+            }
+            match (durable.take(), catalog.take()) {
+                (Some(durable), Some(catalog)) => return Ok((durable, catalog, sink.totals())),
+                waiting => (durable, catalog) = waiting,
             }
         }
     }
 
     /// Keeps what was packed so far, for the next add to reuse, and makes no snapshot.
     fn interrupted(&mut self) -> Error {
-        let kept = self.flush();
-        match kept {
-            Ok(_) => Error::Interrupted {
-                kept: format!(
-                    "no snapshot was made; {} new chunks ({} bytes in {} packs) are kept, and the next add reuses them",
-                    self.sink.new_chunks, self.sink.new_bytes, self.sink.packs
-                ),
-            },
-            Err(error) => error,
+        let before = self.sink.flush();
+        let _ = self.queues.to_pack.send(ToPack::Flush { before });
+        loop {
+            match self.queues.events.recv() {
+                Ok(Event::Flushed(_)) => break,
+                Ok(Event::Packed(pack)) => self.sink.packed(pack, self.assembler.handed()),
+                Ok(Event::Fatal(error)) => return error,
+                Ok(_) => {}
+                Err(_) => return stopped_early(),
+            }
+        }
+        let SinkTotals { new_bytes, new_chunks, packs, .. } = self.sink.totals();
+        Error::Interrupted {
+            kept: format!(
+                "no snapshot was made; {new_chunks} new chunks ({new_bytes} bytes in {packs} packs) are kept, and the next add reuses them"
+            ),
         }
     }
 }
 
-/// All senders of events hang up only after a failure that was sent before.
-fn stopped_early() -> Error {
-    Error::Internal("the add's worker threads stopped early".to_owned())
+/// What became of handing out.
+enum Handed {
+    Some,
+    /// Nothing now.
+    None,
+    /// Nothing any more.
+    Over,
+}
+
+impl Commit<'_, '_> {
+    /// In the order that [`commit`] proves: invariants 1 and 2.
+    pub(super) fn run(self, packs: PacksDurable, catalog: Catalog, sink: SinkTotals) -> Result<AddReport> {
+        let Self { session, chunk_index, control, labeller, info, begun } = self;
+        let Catalog { rows, mut recipes, mut totals, problems } = catalog;
+        let chunks = commit::chunks(packs, chunk_index)?;
+        let now = made_now(EntryPath::default(), EntryKind::Directory);
+        let rows = rows.finish(chunk_index.storage(), &mut |path| {
+            let mut entry = Entry { path, ..now.clone() };
+            entry.labels = labeller.labels_of(&entry.path, None, &Labels::default());
+            totals.count(&entry);
+            control.count(1, 0);
+            entry
+        })?;
+        if let Some(filler) = filler(chunk_index.pending_deletes()).filter(|_| !recipes.is_empty()) {
+            // A file of the same recipes may be about to be deleted: this one must have a name of its own.
+            recipes.push(recipe_id(&[filler]), &[filler])?;
+        }
+        let (recipes, recipes_bytes) = commit::recipes(chunks, recipes, chunk_index)?;
+        let (notes, problems) = Problem::part(problems);
+        let SinkTotals { new_bytes, new_chunks, pack_bytes, .. } = sink;
+        let info = SnapshotInfo {
+            took_ms: begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
+            skipped: problems.len() as u64,
+            new_bytes,
+            new_chunks,
+            stored_bytes: pack_bytes,
+            ..info
+        };
+        let snapshot = commit::snapshot(recipes, rows, info, session)?;
+        let stored_bytes = pack_bytes + recipes_bytes + snapshot.bytes;
+        let totals = AddTotals { new_bytes, new_chunks, stored_bytes, ..totals };
+        Ok(AddReport { snapshot: Some(snapshot.id), totals, problems, notes, ..AddReport::default() })
+    }
 }

@@ -32,6 +32,13 @@ impl Pool {
         buffer.clear();
         buffer
     }
+
+    /// An empty buffer with room for this many bytes: one that grows bit by bit leaves holes in the heap.
+    pub(super) fn take_with_room(&self, bytes: usize) -> Buffer {
+        let mut buffer = self.take_empty();
+        buffer.reserve_exact(bytes);
+        buffer
+    }
 }
 
 impl Buffer {

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::origin::Origin;
 use super::pool::{Buffer, Pool};
-use super::segment::{Origin, SEGMENT_BYTES};
+use super::segment::SEGMENT_BYTES;
 use crate::chunk::seams::WARM_UP;
 use crate::error::{Error, Result};
 

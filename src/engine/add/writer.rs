@@ -17,14 +17,14 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 
-use super::pipeline::SMALL_FILE_BYTES_MAX;
+use super::origin::Origin;
 use super::pool::{Buffer, Pool};
 use super::report::Problem;
-use super::segment::{Origin, SEGMENT_BYTES};
+use super::segment::SEGMENT_BYTES;
 use super::semaphore::Semaphore;
 use super::stream::StreamSegment;
 use super::writer_source::{WriterMessage, WriterSource};
-use super::{AddReport, AddRequest, FromWriter, MEMORY_BYTES_DEFAULT};
+use super::{AddReport, AddRequest, FromWriter, MEMORY_BYTES_DEFAULT, SMALL_FILE_BYTES_MAX};
 use crate::catalog::snapshot::SnapshotWriter;
 use crate::chunk::seams::WARM_UP;
 use crate::engine::Store;

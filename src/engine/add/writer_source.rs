@@ -11,13 +11,12 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError};
 
-use super::Event;
-use super::batch::Item;
+use super::origin::Origin;
 use super::pool::Buffer;
 use super::report::Problem;
-use super::segment::{Origin, Segment, SegmentDone};
 use super::semaphore::Permit;
 use super::stream::StreamSegment;
+use super::task::{Event, Item, Segment, SegmentDone};
 use crate::error::{Error, Result};
 use crate::format::entry::Entry;
 
@@ -58,7 +57,7 @@ pub(super) enum SourceStep {
     /// Send this to a worker.
     Segment(Segment),
     /// Take this back as it is.
-    Broken(SegmentDone),
+    Broken(Box<SegmentDone>),
 }
 
 impl WriterSource {
@@ -104,7 +103,7 @@ impl WriterSource {
                 Some(SourceStep::Segment(Segment::of_part(&origin, part)))
             }
             WriterMessage::Broken(origin, error) if may_be_segment => {
-                Some(SourceStep::Broken(SegmentDone::of_failed(origin, error)))
+                Some(SourceStep::Broken(Box::new(SegmentDone::of_failed(origin, error))))
             }
             WriterMessage::Finish => {
                 self.ended = true;
@@ -121,7 +120,7 @@ impl WriterSource {
     ///
     /// # Errors
     /// As [`Self::next`].
-    pub(super) fn wait(&mut self, events: &Receiver<Event>) -> Result<Option<Event>> {
+    pub(super) fn wait<'a, 's>(&mut self, events: &Receiver<Event<'a, 's>>) -> Result<Option<Event<'a, 's>>> {
         if self.ended {
             return Ok(events.recv_timeout(PATIENCE).ok());
         }

@@ -5,18 +5,54 @@
 //! together are the bytes that were read, whatever came between.
 
 use std::io;
+use std::ops::Range;
+use std::sync::Arc;
 
-use super::batch::{ArchiveDone, Ending, PartDone};
 use crate::archive::Findings;
 use crate::catalog::members::MembersWriter;
 use crate::chunk::finder::{Finder, Span};
-use crate::engine::add::batch::Cut;
-use crate::engine::add::segment::{FileAssembler, SegmentDone};
-use crate::engine::add::sink::{Lane, Sink};
+use crate::engine::add::cutter::end_of;
+use crate::engine::add::file_assembler::FileAssembler;
+use crate::engine::add::report::Problem;
+use crate::engine::add::sink::TakeChunks;
+use crate::engine::add::task::{ArchiveDone, Block, FreshChunk, Lane, PartDone, Problems, SegmentDone};
+use crate::engine::add::worker::WorkerContext;
 use crate::error::Result;
 use crate::format::archive::{ArchiveFooter, ArchiveForm, Member};
+use crate::format::entry::Entry;
 use crate::format::id::ChunkId;
 use crate::format::recipe::Piece;
+
+/// Takes the chunks of an archive in order: those of a block that a worker has looked up, and others.
+pub(super) trait PartSink {
+    /// Bytes of the block.
+    fn bytes(&self, place: Range<usize>) -> &[u8];
+    /// Takes some of the block's fresh chunks.
+    fn take(&mut self, fresh: Range<usize>);
+    /// Takes a chunk that nobody has looked up.
+    fn take_bytes(&mut self, id: &ChunkId, bytes: &[u8], lane: Lane) -> Result<()>;
+}
+
+/// A sink for the parts of one block.
+struct BlockSink<'b, 'k, K> {
+    block: &'b Arc<Block>,
+    fresh: &'b [FreshChunk],
+    sink: &'k mut K,
+}
+
+impl<K: TakeChunks> PartSink for BlockSink<'_, '_, K> {
+    fn bytes(&self, place: Range<usize>) -> &[u8] {
+        self.block.bytes.get(place).unwrap_or_default()
+    }
+
+    fn take(&mut self, fresh: Range<usize>) {
+        self.sink.take(self.block, self.fresh.get(fresh).unwrap_or_default());
+    }
+
+    fn take_bytes(&mut self, id: &ChunkId, bytes: &[u8], lane: Lane) -> Result<()> {
+        self.sink.take_bytes(id, bytes, lane)
+    }
+}
 
 /// An archive on its way into the store.
 #[derive(Debug)]
@@ -59,6 +95,19 @@ pub(in crate::engine::add) struct Assembled {
     pub(in crate::engine::add) remarks: Vec<String>,
 }
 
+impl Assembled {
+    /// Makes the entry that of the archive. Returns its pieces.
+    pub(in crate::engine::add) fn keep_in(
+        self,
+        entry: &mut Entry,
+        problems: &mut Problems,
+    ) -> (Vec<Piece>, ArchiveForm) {
+        entry.size = self.size;
+        problems.extend(self.remarks.into_iter().map(|what| Problem::kept(entry.path.as_path(), what)));
+        (self.pieces, self.form)
+    }
+}
+
 impl ArchiveAssembler {
     pub(in crate::engine::add) fn new(form: ArchiveForm, finder: Finder) -> Result<Self> {
         Ok(Self {
@@ -78,7 +127,7 @@ impl ArchiveAssembler {
     }
 
     /// Takes the next batch; its ending is the caller's to see to.
-    pub(in crate::engine::add) fn take(&mut self, done: &mut ArchiveDone, sink: &mut Sink<'_, '_>) -> Result<()> {
+    pub(super) fn take(&mut self, done: &mut ArchiveDone, sink: &mut impl TakeChunks) -> Result<()> {
         if let Some(error) = done.failed.take() {
             self.failed.get_or_insert(error);
         }
@@ -86,27 +135,35 @@ impl ArchiveAssembler {
             return Ok(());
         }
         self.shrank = done.shrank;
-        self.take_parts(std::mem::take(&mut done.parts), &done.data, sink)
+        let parts = std::mem::take(&mut done.parts);
+        let mut sink = BlockSink { block: &done.block, fresh: &done.fresh, sink };
+        self.take_parts(parts, &done.pieces, &mut sink)
     }
 
-    pub(in crate::engine::add) fn take_parts(
+    pub(super) fn take_parts(
         &mut self,
         parts: Vec<PartDone>,
-        data: &[u8],
-        sink: &mut Sink<'_, '_>,
+        pieces: &[Piece],
+        sink: &mut impl PartSink,
     ) -> Result<()> {
+        let before = end_of(&self.contents);
+        let mut content_end = 0;
+        let mut taken = (0, 0);
         for part in parts {
             match part {
                 PartDone::Skeleton(place) => {
-                    let bytes = data.get(place).unwrap_or_default();
-                    self.skeleton_bytes += bytes.len() as u64;
-                    self.skeleton.push(bytes, &self.finder, sink)?;
+                    self.skeleton_bytes += place.len() as u64;
+                    self.skeleton.push(place, &self.finder, sink)?;
                 }
-                PartDone::Content(member, cuts) => {
-                    let before = end_of(&self.contents);
-                    take_cuts(&cuts, data, &mut self.contents, sink)?;
-                    let bytes = end_of(&self.contents) - before;
-                    self.take_member(*member, bytes)?;
+                PartDone::Content { member, pieces_end, fresh_end } => {
+                    sink.take(taken.1..fresh_end);
+                    let its_pieces = pieces.get(taken.0..pieces_end).unwrap_or_default();
+                    self.contents
+                        .extend(its_pieces.iter().map(|piece| Piece { id: piece.id, end: before + piece.end }));
+                    let end = its_pieces.last().map_or(content_end, |piece| piece.end);
+                    self.take_member(*member, end - content_end)?;
+                    content_end = end;
+                    taken = (pieces_end, fresh_end);
                 }
                 PartDone::Follows(member) => self.large = Some(Large::Member(member)),
                 PartDone::Original => self.large = Some(Large::Original),
@@ -115,14 +172,10 @@ impl ArchiveAssembler {
         Ok(())
     }
 
-    /// The compressed file, where all of it is in memory.
-    pub(in crate::engine::add) fn take_original(
-        &mut self,
-        cuts: &[Cut],
-        data: &[u8],
-        sink: &mut Sink<'_, '_>,
-    ) -> Result<()> {
-        take_cuts(cuts, data, &mut self.original, sink)
+    /// Takes the compressed file, where all of it is in memory.
+    pub(super) fn take_original(&mut self, pieces: Vec<Piece>, fresh: Range<usize>, sink: &mut impl PartSink) {
+        sink.take(fresh);
+        self.original = pieces;
     }
 
     fn take_member(&mut self, mut member: Member, content_bytes: u64) -> Result<()> {
@@ -136,14 +189,19 @@ impl ArchiveAssembler {
     }
 
     /// Takes the next segment of what is large.
-    pub(in crate::engine::add) fn take_segment(&mut self, segment: SegmentDone, sink: &mut Sink<'_, '_>) -> Result<()> {
+    pub(super) fn take_segment(
+        &mut self,
+        segment: SegmentDone,
+        context: &WorkerContext<'_, '_>,
+        sink: &mut impl TakeChunks,
+    ) -> Result<()> {
         let mut assembling = match self.assembling.take() {
             Some(assembling) => assembling,
-            None => FileAssembler::of_extent(&segment, self.finder.clone()),
+            None => FileAssembler::of_extent(&segment, context),
         };
         let is_last = segment.is_last();
         if !self.shrank && self.failed.is_none() {
-            assembling.push(segment, sink)?;
+            assembling.push(segment, context, sink)?;
         }
         if !is_last {
             self.assembling = Some(assembling);
@@ -166,16 +224,25 @@ impl ArchiveAssembler {
     }
 
     /// Why the file cannot be kept at all.
-    pub(in crate::engine::add) fn take_failure(&mut self) -> Option<io::Error> {
+    pub(super) fn take_failure(&mut self) -> Option<io::Error> {
         self.failed.take()
     }
 
     /// Ends the archive.
-    pub(in crate::engine::add) fn finish(
+    pub(super) fn end(
         self,
         findings: &Findings,
         cut: Option<&io::Error>,
-        sink: &mut Sink<'_, '_>,
+        sink: &mut impl TakeChunks,
+    ) -> Result<Assembled> {
+        self.finish(findings, cut, &mut BlockSink { block: &Arc::default(), fresh: &[], sink })
+    }
+
+    pub(super) fn finish(
+        self,
+        findings: &Findings,
+        cut: Option<&io::Error>,
+        sink: &mut impl PartSink,
     ) -> Result<Assembled> {
         let remarks = self.remarks(findings, cut);
         let mut pieces = self.contents;
@@ -188,9 +255,10 @@ impl ArchiveAssembler {
         let table_bytes = table.len() as u64;
         let footer = ArchiveFooter { skeleton_bytes, original_bytes, table_bytes, members: count, archive_bytes };
         table.extend_from_slice(&footer.to_bytes());
-        let mut strand = SkeletonStream::default();
-        strand.push(&table, &self.finder, sink)?;
-        let table = strand.finish(&self.finder, sink)?;
+        let mut stream = SkeletonStream { open: table, pieces: Vec::new() };
+        // As when it is pushed: what is over is cut at the end.
+        stream.cut_if_due(&self.finder, sink)?;
+        let table = stream.finish(&self.finder, sink)?;
         for part in [&skeleton, &self.original, &table] {
             let before = end_of(&pieces);
             pieces.extend(part.iter().map(|piece| Piece { id: piece.id, end: before + piece.end }));
@@ -233,20 +301,6 @@ impl ArchiveAssembler {
     }
 }
 
-fn end_of(pieces: &[Piece]) -> u64 {
-    pieces.last().map_or(0, |piece| piece.end)
-}
-
-fn take_cuts(cuts: &[Cut], data: &[u8], pieces: &mut Vec<Piece>, sink: &mut Sink<'_, '_>) -> Result<()> {
-    for cut in cuts {
-        // A chunk's length is that of its bytes in `data`.
-        let chunk = data.get(cut.start..cut.start + cut.length as usize).unwrap_or_default();
-        sink.take(&cut.id, chunk, Lane::Contents)?;
-        pieces.push(Piece { id: cut.id, end: end_of(pieces) + cut.length });
-    }
-    Ok(())
-}
-
 /// Bytes that come bit by bit, cut as if they were a file.
 #[derive(Debug, Default)]
 struct SkeletonStream {
@@ -256,13 +310,17 @@ struct SkeletonStream {
 }
 
 impl SkeletonStream {
-    fn push(&mut self, bytes: &[u8], finder: &Finder, sink: &mut Sink<'_, '_>) -> Result<()> {
-        self.open.extend_from_slice(bytes);
+    fn push(&mut self, place: Range<usize>, finder: &Finder, sink: &mut impl PartSink) -> Result<()> {
+        self.open.extend_from_slice(sink.bytes(place));
+        self.cut_if_due(finder, sink)
+    }
+
+    fn cut_if_due(&mut self, finder: &Finder, sink: &mut impl PartSink) -> Result<()> {
         // Tried only where a cut is due, so that nothing is looked at again and again.
         if self.open.len() > finder.profile().max_bytes() { self.cut(finder, sink, false) } else { Ok(()) }
     }
 
-    fn cut(&mut self, finder: &Finder, sink: &mut Sink<'_, '_>, is_end: bool) -> Result<()> {
+    fn cut(&mut self, finder: &Finder, sink: &mut impl PartSink, is_end: bool) -> Result<()> {
         let start = end_of(&self.pieces);
         let span = Span::new(&self.open, start, is_end);
         let mut at = start;
@@ -270,7 +328,7 @@ impl SkeletonStream {
             let Some(end) = finder.next_cut(&span, at, at) else { break };
             let chunk = span.slice(at, end);
             let id = ChunkId::of(chunk);
-            sink.take(&id, chunk, Lane::Skeleton)?;
+            sink.take_bytes(&id, chunk, Lane::Skeleton)?;
             self.pieces.push(Piece { id, end });
             at = end;
         }
@@ -278,19 +336,8 @@ impl SkeletonStream {
         Ok(())
     }
 
-    fn finish(mut self, finder: &Finder, sink: &mut Sink<'_, '_>) -> Result<Vec<Piece>> {
+    fn finish(mut self, finder: &Finder, sink: &mut impl PartSink) -> Result<Vec<Piece>> {
         self.cut(finder, sink, true)?;
         Ok(self.pieces)
-    }
-}
-
-impl Ending {
-    /// The findings, and why the archive goes no further.
-    pub(in crate::engine::add) fn findings(&self) -> Option<(&Findings, Option<&io::Error>)> {
-        match self {
-            Self::Whole(findings) => Some((findings, None)),
-            Self::Cut(findings, error) => Some((findings, Some(error))),
-            Self::Failed(_) | Self::Opaque(_) => None,
-        }
     }
 }

@@ -1,85 +1,19 @@
-//! A stretch of an archive: read, if it is in a file, and its contents cut and hashed.
+//! A part of an archive: read, if it is in a file, and its contents cut, hashed and looked up.
 
-use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::archive::Findings;
-use crate::chunk::finder::Finder;
-use crate::engine::add::batch::{Cut, cut_and_hash};
 use crate::engine::add::budget::MemoryPermit;
-use crate::engine::add::pool::Buffer;
-use crate::engine::add::segment::Origin;
+use crate::engine::add::cutter::Cutter;
+use crate::engine::add::origin::Origin;
+use crate::engine::add::task::{ArchiveBatch, ArchiveDone, Block, Ending, PartDone, TarPart};
 use crate::engine::add::worker::WorkerContext;
-use crate::format::archive::{ArchiveForm, Member};
-
-/// A stretch of an archive.
-#[derive(Debug)]
-pub(in crate::engine::add) struct ArchiveBatch {
-    pub(super) origin: Arc<Origin>,
-    pub(super) form: ArchiveForm,
-    /// Where it lies in the archive.
-    pub(super) range: Range<u64>,
-    /// Its bytes, where they had to be read in order.
-    pub(super) bytes: Option<Buffer>,
-    pub(super) parts: Vec<TarPart>,
-    /// Set on the last one.
-    pub(super) ending: Option<Ending>,
-    pub(super) held: Option<MemoryPermit>,
-}
-
-/// A part of the stretch; the parts follow each other.
-#[derive(Debug)]
-pub(super) enum TarPart {
-    /// So many bytes of skeleton.
-    Skeleton(u64),
-    /// A member and so many bytes, which are its content.
-    Content(Box<Member>, u64),
-    /// A member whose content follows in segments.
-    Follows(Box<Member>),
-    /// The compressed file follows in segments.
-    Original,
-}
-
-/// How an archive ends.
-#[derive(Debug)]
-pub(in crate::engine::add) enum Ending {
-    /// All of it was handed out.
-    Whole(Findings),
-    /// It goes only so far: reading it on failed.
-    Cut(Findings, io::Error),
-    /// The file cannot be read.
-    Failed(io::Error),
-    /// It is not what it seemed to be; the file follows as it is, in segments.
-    Opaque(io::Error),
-}
-
-/// An [`ArchiveBatch`], read and cut.
-#[derive(Debug)]
-pub(in crate::engine::add) struct ArchiveDone {
-    pub(in crate::engine::add) origin: Arc<Origin>,
-    pub(in crate::engine::add) form: ArchiveForm,
-    pub(in crate::engine::add) data: Buffer,
-    pub(in crate::engine::add) parts: Vec<PartDone>,
-    pub(in crate::engine::add) ending: Option<Ending>,
-    /// Why the bytes could not be read.
-    pub(in crate::engine::add) failed: Option<io::Error>,
-    /// Whether the file has become shorter.
-    pub(in crate::engine::add) shrank: bool,
-    _held: Option<MemoryPermit>,
-}
-
-/// A part, its bytes by their place in the data.
-#[derive(Debug)]
-pub(in crate::engine::add) enum PartDone {
-    Skeleton(Range<usize>),
-    Content(Box<Member>, Vec<Cut>),
-    Follows(Box<Member>),
-    Original,
-}
+use crate::error::Result;
+use crate::format::archive::Member;
+use crate::format::recipe::Piece;
 
 impl ArchiveBatch {
-    /// How many bytes it will hold in memory.
+    /// Bytes that it will hold in memory.
     pub(in crate::engine::add) fn weight(&self) -> usize {
         let member_bytes = |part: &TarPart| match part {
             TarPart::Content(member, _) | TarPart::Follows(member) => {
@@ -95,46 +29,69 @@ impl ArchiveBatch {
         Self { held: Some(held), ..self }
     }
 
-    pub(in crate::engine::add) fn run(self, context: &WorkerContext) -> ArchiveDone {
+    /// # Errors
+    /// The index cannot be asked.
+    pub(in crate::engine::add) fn run(self, context: &WorkerContext<'_, '_>) -> Result<ArchiveDone> {
         let Self { origin, form, range, bytes, parts, ending, held } = self;
         let mut failed = None;
         let wanted = usize::try_from(range.end - range.start).unwrap_or_default();
-        let data = match (bytes, &*origin) {
+        let bytes = match (bytes, &*origin) {
             (Some(bytes), _) => bytes,
             (None, Origin::File { file, .. }) => {
                 // What is in it from its last use need not be set to zeros first.
-                let mut data = context.stretches.take();
-                data.resize(wanted, 0);
-                let filled = file.read_at(range.start, &mut data);
-                data.truncate(*filled.as_ref().unwrap_or(&0));
+                let mut bytes = context.pools.stretches.take();
+                bytes.resize(wanted, 0);
+                let filled = file.read_at(range.start, &mut bytes);
+                bytes.truncate(*filled.as_ref().unwrap_or(&0));
                 failed = filled.err();
-                data
+                bytes
             }
-            (None, Origin::Stream { .. }) => context.small.take_empty(),
+            (None, Origin::Stream { .. }) => context.pools.small.take_empty(),
         };
-        let shrank = data.len() < wanted && failed.is_none();
-        let parts = cut_parts(parts, &data, 0, &context.finder);
-        ArchiveDone { origin, form, data, parts, ending, failed, shrank, _held: held }
+        let shrank = bytes.len() < wanted && failed.is_none();
+        let mut cutter = Cutter::new(context, bytes);
+        let mut pieces = Vec::new();
+        let parts = cut_parts(parts, &mut cutter, 0, &mut pieces)?;
+        let Cutter { bytes, fresh, .. } = cutter;
+        let block = Arc::new(Block { bytes, _held: held });
+        Ok(ArchiveDone { origin, form, block, fresh, pieces, parts, ending, failed, shrank })
     }
 }
 
-/// Cuts the contents of parts that lie one after the other in `data` from `at` on, as far as that goes.
-pub(super) fn cut_parts(parts: Vec<TarPart>, data: &[u8], mut at: usize, finder: &Finder) -> Vec<PartDone> {
+/// Cuts the contents of parts that lie one after the other from `at` on, as far as that goes.
+pub(super) fn cut_parts(
+    parts: Vec<TarPart>,
+    cutter: &mut Cutter<'_, '_, '_>,
+    mut at: usize,
+    pieces: &mut Vec<Piece>,
+) -> Result<Vec<PartDone>> {
+    let end = cutter.bytes.len();
     let mut take = |bytes: u64| {
         let start = at;
-        at = usize::try_from(bytes).map_or(data.len(), |bytes| data.len().min(at.saturating_add(bytes)));
+        at = usize::try_from(bytes).map_or(end, |bytes| end.min(at.saturating_add(bytes)));
         start..at
     };
-    let done = |part| match part {
-        TarPart::Skeleton(bytes) => PartDone::Skeleton(take(bytes)),
-        TarPart::Content(member, bytes) => {
-            let place = take(bytes);
-            let mut cuts = Vec::new();
-            cut_and_hash(data.get(place.clone()).unwrap_or_default(), place.start, finder, &mut cuts);
-            PartDone::Content(member, cuts)
-        }
-        TarPart::Follows(member) => PartDone::Follows(member),
-        TarPart::Original => PartDone::Original,
+    let mut done = |part| {
+        Ok(match part {
+            TarPart::Skeleton(bytes) => PartDone::Skeleton(take(bytes)),
+            TarPart::Content(member, bytes) => {
+                cutter.cut(take(bytes), pieces)?;
+                PartDone::Content { member, pieces_end: pieces.len(), fresh_end: cutter.fresh.len() }
+            }
+            TarPart::Follows(member) => PartDone::Follows(member),
+            TarPart::Original => PartDone::Original,
+        })
     };
-    parts.into_iter().map(done).collect()
+    parts.into_iter().map(&mut done).collect()
+}
+
+impl Ending {
+    /// The findings, and why the archive goes no further.
+    pub(in crate::engine::add) fn findings(&self) -> Option<(&Findings, Option<&std::io::Error>)> {
+        match self {
+            Self::Whole(findings) => Some((findings, None)),
+            Self::Cut(findings, error) => Some((findings, Some(error))),
+            Self::Failed(_) | Self::Opaque(_) => None,
+        }
+    }
 }

@@ -15,11 +15,12 @@ mod batch;
 mod small;
 pub(in crate::engine) mod source;
 mod splitter;
+mod strand;
 
-pub(super) use assembler::{ArchiveAssembler, Assembled};
-pub(super) use batch::{ArchiveBatch, ArchiveDone, Ending};
-pub(super) use small::{Small, SmallArchive, read_small};
+pub(super) use assembler::ArchiveAssembler;
+pub(super) use small::{Small, read_small};
 pub(super) use splitter::TarSplitter;
+pub(super) use strand::assemble;
 
 use std::io;
 

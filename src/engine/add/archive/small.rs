@@ -3,77 +3,107 @@
 use std::io::Read;
 use std::ops::Range;
 
-use super::batch::{PartDone, TarPart, cut_parts};
-use super::{Archives, Guess, HEAD_BYTES, framing};
+use super::assembler::{ArchiveAssembler, Assembled, PartSink};
+use super::batch::cut_parts;
+use super::{Guess, HEAD_BYTES, framing};
 use crate::archive::{Findings, Input, Step, begins_tar};
-use crate::chunk::finder::Finder;
-use crate::engine::add::batch::{Cut, cut_and_hash};
+use crate::engine::add::cutter::{Cutter, note_fresh};
+use crate::engine::add::task::{FreshChunk, Lane, TarPart};
+use crate::error::Result;
 use crate::format::archive::ArchiveForm;
+use crate::format::id::ChunkId;
 use crate::ingest::unpack;
 
 /// A compressed file that has more in it is left to be unpacked bit by bit; so much is held of a batch in all.
 const UNPACKED_BYTES_MAX: usize = 16 << 20;
 
-/// An archive, read and cut.
-#[derive(Debug)]
-pub(in crate::engine::add) struct SmallArchive {
-    pub(in crate::engine::add) form: ArchiveForm,
-    pub(in crate::engine::add) parts: Vec<PartDone>,
-    pub(in crate::engine::add) findings: Findings,
-    /// The compressed file, if it is to be kept.
-    pub(in crate::engine::add) original: Vec<Cut>,
-}
-
 /// What became of a small file that may be an archive.
 pub(in crate::engine::add) enum Small {
     /// It is one.
-    Archive(SmallArchive),
+    Archive(Assembled),
     /// It is one, too large to be unpacked here.
     Large,
     /// It is none.
     Other,
 }
 
-/// Reads the file that lies at `place` in `data`. What is in a compressed one is put behind it.
+/// Reads the file that lies at `place` of the batch's bytes. What is in a compressed one is put behind it, and its fresh
+/// chunks are listed in the order in which the chunks of a large archive are taken.
 pub(in crate::engine::add) fn read_small(
     guess: Guess,
-    archives: Archives,
-    data: &mut Vec<u8>,
+    cutter: &mut Cutter<'_, '_, '_>,
     place: Range<usize>,
     unpacked_bytes: &mut usize,
-    finder: &Finder,
-) -> Small {
-    let file = data.get(place.clone()).unwrap_or_default();
+) -> Result<Small> {
+    let context = cutter.context;
+    let file = cutter.bytes.get(place.clone()).unwrap_or_default();
     // Memory can always be read.
-    let form = archives.form_of(guess, |at, buffer| (&mut &*file).read_at(at, buffer)).unwrap_or(ArchiveForm::Tar);
-    let mut original = Vec::new();
+    let form =
+        context.archives.form_of(guess, |at, buffer| (&mut &*file).read_at(at, buffer)).unwrap_or(ArchiveForm::Tar);
+    let file_at = place.clone();
     let place = match guess {
         Guess::Tar => place,
         Guess::Compressed(compression) => {
-            let packed = data.get(place.clone()).unwrap_or_default();
             let room = UNPACKED_BYTES_MAX.saturating_sub(*unpacked_bytes);
             let mut bytes = Vec::new();
-            let Ok(mut reader) = unpack(compression, packed) else { return Small::Other };
+            let Ok(mut reader) = unpack(compression, file) else { return Ok(Small::Other) };
             let head = (&mut reader).take(HEAD_BYTES as u64).read_to_end(&mut bytes);
             if head.is_err() || !begins_tar(&bytes) {
-                return Small::Other;
+                return Ok(Small::Other);
             }
             if reader.take(room as u64).read_to_end(&mut bytes).is_err() || bytes.len() > room {
-                // What is wrong with it is said by whoever reads it bit by bit.
-                return Small::Large;
+                // What is wrong with it is said by the one that reads it bit by bit.
+                return Ok(Small::Large);
             }
             *unpacked_bytes += bytes.len();
-            if matches!(form, ArchiveForm::TarIn(_)) {
-                cut_and_hash(packed, place.start, finder, &mut original);
-            }
-            let start = data.len();
-            data.extend_from_slice(&bytes);
-            start..data.len()
+            let start = cutter.bytes.len();
+            cutter.bytes.extend_from_slice(&bytes);
+            start..cutter.bytes.len()
         }
     };
-    let (parts, findings) = steps(data.get(place.clone()).unwrap_or_default());
-    let parts = cut_parts(parts, data.get(..place.end).unwrap_or_default(), place.start, finder);
-    Small::Archive(SmallArchive { form, parts, findings, original })
+    let (parts, findings) = steps(cutter.bytes.get(place.clone()).unwrap_or_default());
+    let before = std::mem::take(&mut cutter.fresh);
+    let mut pieces = Vec::new();
+    let parts = cut_parts(parts, cutter, place.start, &mut pieces)?;
+    let contents_end = cutter.fresh.len();
+    let mut original = Vec::new();
+    if matches!(form, ArchiveForm::TarIn(_)) {
+        cutter.cut(file_at, &mut original)?;
+    }
+    let found = std::mem::replace(&mut cutter.fresh, before);
+    let mut assembler = ArchiveAssembler::new(form, context.finder.clone())?;
+    let mut sink = BatchSink { cutter, found: &found };
+    assembler.take_parts(parts, &pieces, &mut sink)?;
+    assembler.take_original(original, contents_end..found.len(), &mut sink);
+    Ok(Small::Archive(assembler.finish(&findings, None, &mut sink)?))
+}
+
+/// Lists chunks in order. What does not lie in the batch's bytes is appended to them.
+struct BatchSink<'k, 'c, 'a, 's> {
+    cutter: &'k mut Cutter<'c, 'a, 's>,
+    /// The fresh chunks of contents and of the compressed file.
+    found: &'k [FreshChunk],
+}
+
+impl PartSink for BatchSink<'_, '_, '_, '_> {
+    fn bytes(&self, place: Range<usize>) -> &[u8] {
+        self.cutter.bytes.get(place).unwrap_or_default()
+    }
+
+    fn take(&mut self, fresh: Range<usize>) {
+        self.cutter.fresh.extend_from_slice(self.found.get(fresh).unwrap_or_default());
+    }
+
+    fn take_bytes(&mut self, id: &ChunkId, bytes: &[u8], lane: Lane) -> Result<()> {
+        let start = self.cutter.bytes.len();
+        let place = start..start + bytes.len();
+        let count = self.cutter.fresh.len();
+        note_fresh(self.cutter.context.chunk_index, &mut self.cutter.fresh, *id, place, lane)?;
+        if self.cutter.fresh.len() > count {
+            self.cutter.bytes.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
 }
 
 /// The parts of an archive in memory, which tile it.

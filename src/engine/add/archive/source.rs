@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use crate::archive::Input;
-use crate::engine::add::segment::Origin;
+use crate::engine::add::origin::Origin;
 
 /// So much is read of a stream at once, at least and at most.
 const READ_BYTES_MIN: usize = 128 << 10;

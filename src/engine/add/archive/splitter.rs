@@ -3,14 +3,16 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use super::batch::{ArchiveBatch, Ending, TarPart};
 use super::source::{Sequential, Source, Window};
 use super::{Archives, Guess, HEAD_BYTES, framing};
 use crate::archive::{Findings, Framing, Step, begins_tar};
 use crate::chunk::seams::WARM_UP;
+use crate::engine::add::origin::Origin;
 use crate::engine::add::pool::{Buffer, Pool};
-use crate::engine::add::segment::{Origin, SEGMENT_BYTES, Segment, Segments};
-use crate::engine::add::worker::{Task, WorkerContext};
+use crate::engine::add::segment::SEGMENT_BYTES;
+use crate::engine::add::segments::Segments;
+use crate::engine::add::task::{ArchiveBatch, Ending, Segment, TarPart, Task};
+use crate::engine::add::worker::WorkerContext;
 use crate::format::archive::{ArchiveForm, Member};
 use crate::ingest::unpack;
 
@@ -20,6 +22,10 @@ const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_PARTS: usize = 512;
 /// Members up to this size are read whole, many to a batch; larger ones follow in segments.
 const SMALL_MEMBER_BYTES_MAX: u64 = 4 << 20;
+
+/// Tasks that are made in one stretch, unless those hold as many bytes as these, which were read in order.
+const STRETCH_TASKS: usize = 16;
+const STRETCH_HELD_BYTES: usize = 4 << 20;
 
 /// Hands out an archive's parts.
 pub(in crate::engine::add) struct TarSplitter {
@@ -122,11 +128,27 @@ impl TarSplitter {
         }
     }
 
+    /// Some more tasks, and whether they are the last.
+    pub(in crate::engine::add) fn split(&mut self, context: &WorkerContext<'_, '_>) -> (Vec<Task>, bool) {
+        let mut tasks = Vec::new();
+        let mut held_bytes = 0;
+        while tasks.len() < STRETCH_TASKS && held_bytes < STRETCH_HELD_BYTES {
+            let Some(task) = self.next(context) else { return (tasks, true) };
+            held_bytes += match &task {
+                Task::Segment(segment) => segment.bytes.as_ref().map_or(0, |bytes| bytes.len()),
+                Task::Archive(batch) => batch.bytes.as_ref().map_or(0, |bytes| bytes.len()),
+                Task::Batch(_) => 0,
+            };
+            tasks.push(task);
+        }
+        (tasks, false)
+    }
+
     /// The next task; `None` after the last.
-    pub(in crate::engine::add) fn next(&mut self, context: &WorkerContext) -> Option<Task> {
+    fn next(&mut self, context: &WorkerContext<'_, '_>) -> Option<Task> {
         loop {
             if self.large.is_some() {
-                match self.next_segment(&context.segments) {
+                match self.next_segment(&context.pools.segments) {
                     Some(segment) => return Some(Task::Segment(segment)),
                     None => self.large = None,
                 }
@@ -134,7 +156,7 @@ impl TarSplitter {
             }
             let (parts, ending) = match self.stage {
                 Stage::Ended => return None,
-                Stage::Archive if !self.is_over => match self.batch(&context.small) {
+                Stage::Archive if !self.is_over => match self.batch(&context.pools.small) {
                     Ok(batch) => return Some(Task::Archive(batch)),
                     Err(error) => {
                         self.stage = Stage::Ended;
