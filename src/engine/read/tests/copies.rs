@@ -303,7 +303,10 @@ fn doubled() -> (Shelf, SnapshotId, [Vec<PackId>; 2]) {
     let frames = FrameSettings::new(Codec::Zstd, 1, 64 << 10).unwrap();
     let other = shelf.folder.path().join("other");
     let other = Store::init(&other, Settings { frames, profile: "gear-4096".parse().unwrap() }).unwrap();
-    let request = crate::request::AddRequest { paths: vec![shelf.folder.path().join("kept")], ..crate::request::AddRequest::default() };
+    let request = crate::request::AddRequest {
+        paths: vec![shelf.folder.path().join("kept")],
+        ..crate::request::AddRequest::default()
+    };
     other.add(&request, &Control::default()).unwrap();
     let second = packs(&other);
     for pack in &second {
