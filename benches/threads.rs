@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use seamstore::engine::add::AddRequest;
-use seamstore::engine::control::Control;
-use seamstore::engine::{Settings, Store};
+use seamstore::Control;
+use seamstore::request::AddRequest;
+use seamstore::{Store, request::Settings};
 
 /// Threads live as long as the add: what one did since it was last looked at is lost.
 const INTERVAL: Duration = Duration::from_millis(5);
@@ -44,7 +44,7 @@ fn add(root: &Path, path: &Path) -> BTreeMap<String, (u64, u64)> {
     std::thread::scope(|scope| {
         let adding = std::thread::Builder::new().name(COORDINATOR.to_owned());
         let adding = adding.spawn_scoped(scope, || {
-            let request = AddRequest { paths: vec![path.to_owned()], reread: true, ..AddRequest::default() };
+            let request = AddRequest::default().paths(vec![path.to_owned()]).reread(true);
             Store::open(root).unwrap().add(&request, &Control::default()).unwrap();
             is_over.store(true, Ordering::Release);
         });
