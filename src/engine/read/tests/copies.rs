@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::half_needed;
+use crate::engine::add::AddRequest;
 use crate::engine::control::Control;
 use crate::engine::export::ExportRequest;
 use crate::engine::gc::GcRequest;
@@ -18,6 +19,7 @@ use crate::engine::verify::{Depth, VerifyRequest};
 use crate::engine::{Settings, Store};
 use crate::error::{Error, Result};
 use crate::format::id::{PackId, SnapshotId};
+use crate::format::label::LabelFilter;
 use crate::format::name::{ObjectKind, ObjectName};
 use crate::pack::frame::{Codec, FrameSettings};
 use crate::pack::reader::read_directory;
@@ -43,7 +45,7 @@ impl Wanted<'_> {
     }
 
     fn export(&self) -> ExportRequest {
-        let labels = crate::entry::LabelFilter::default();
+        let labels = LabelFilter::default();
         ExportRequest { path: self.tree.clone(), snapshot: self.selector(), threads: 2, labels }
     }
 
@@ -303,10 +305,7 @@ fn doubled() -> (Shelf, SnapshotId, [Vec<PackId>; 2]) {
     let frames = FrameSettings::new(Codec::Zstd, 1, 64 << 10).unwrap();
     let other = shelf.folder.path().join("other");
     let other = Store::init(&other, Settings { frames, profile: "gear-4096".parse().unwrap() }).unwrap();
-    let request = crate::request::AddRequest {
-        paths: vec![shelf.folder.path().join("kept")],
-        ..crate::request::AddRequest::default()
-    };
+    let request = AddRequest { paths: vec![shelf.folder.path().join("kept")], ..AddRequest::default() };
     other.add(&request, &Control::default()).unwrap();
     let second = packs(&other);
     for pack in &second {
