@@ -79,7 +79,9 @@ impl<'a, 's> Source<'a, 's> {
             if self.given.is_some() {
                 return self.next_given();
             }
-            let planned = self.walk.take(|walker| drop(self.urgent.send(Urgent::Walk(walker))));
+            // What comes after something large is looked at when that was handed out, and not long before it is read.
+            let is_large_next = matches!(self.walk.ready.back(), Some(Planned::Big(_) | Planned::Stdin));
+            let planned = self.walk.take(!is_large_next, |walker| drop(self.urgent.send(Urgent::Walk(walker))));
             return Ok(match planned {
                 Some(Planned::Batch(items, bytes)) => {
                     Next::Task(Task::Batch(Batch { items, held: self.context.budget.hold(bytes) }))
@@ -185,9 +187,10 @@ struct Ahead<S, T> {
 
 impl<S, T> Ahead<S, T> {
     /// The next thing, if it is there; sees to it that there will be more.
-    fn take(&mut self, send: impl FnOnce(S)) -> Option<T> {
+    fn take(&mut self, may_go_on: bool, send: impl FnOnce(S)) -> Option<T> {
         let next = self.ready.pop_front();
-        if self.ready.len() <= READY_MIN
+        if may_go_on
+            && self.ready.len() <= READY_MIN
             && let Some(state) = self.resting.take()
         {
             // The workers are gone only if the add has failed already; the failure is among the events.
@@ -269,7 +272,7 @@ impl Big {
                 Err(error) => Err(error),
             },
             Self::Archive(ArchiveAhead(ahead)) => {
-                let task = ahead.take(|splitter| drop(urgent.send(Urgent::Split(splitter, is_inner))));
+                let task = ahead.take(true, |splitter| drop(urgent.send(Urgent::Split(splitter, is_inner))));
                 Ok(match task {
                     Some(task) => Next::Task(task),
                     None if ahead.is_out => Next::Wait,

@@ -41,11 +41,15 @@ impl<'a, 's> Walker<'a, 's> {
             if self.stdin_is_next() {
                 self.stdin = None;
                 planned.push(Planned::Stdin);
-                continue;
+                return Ok((planned, false));
             }
             let big = self.plan_batch(context, &mut planned)?;
             match big {
-                Some(found) => planned.push(Planned::Big(found)),
+                // What follows is looked at when this is read.
+                Some(found) => {
+                    planned.push(Planned::Big(found));
+                    return Ok((planned, false));
+                }
                 None if self.walk.peek().is_none() && self.stdin.is_none() => return Ok((planned, true)),
                 None => {}
             }
