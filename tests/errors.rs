@@ -204,18 +204,19 @@ fn an_unreadable_store_json_names_the_place() {
     let mut bad_profile = String::from_utf8(whole.clone()).unwrap();
     let at = bad_profile.find("default").unwrap();
     bad_profile.replace_range(at..=at, "?");
-    for (damage, bytes) in [
-        ("empty", Vec::new()),
-        ("cut off", whole[..whole.len() / 2].to_vec()),
-        ("no JSON", noise(3, 200)),
-        ("far too long", vec![b' '; 10_000_000]),
-        ("another profile", bad_profile.into_bytes()),
+    for (damage, bytes, place) in [
+        ("empty", Vec::new(), " at byte 0: "),
+        ("cut off", whole[..whole.len() / 2].to_vec(), " at byte "),
+        ("no JSON", noise(3, 200), " at byte "),
+        // No byte of these is known to be the wrong one.
+        ("far too long", vec![b' '; 10_000_000], ": "),
+        ("another profile", bad_profile.into_bytes(), ": "),
     ] {
         std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o644)).unwrap();
         std::fs::File::create(&config).unwrap().write_all(&bytes).unwrap();
         for command in [&["ls"][..], &["add", "data"], &["get", "data", "-o", "out"]] {
             let error = sandbox.error(4, command);
-            assert!(error.contains("store.json is damaged at byte "), "{damage}: {error}");
+            assert!(error.contains(&format!("store.json is damaged{place}")), "{damage}: {error}");
         }
     }
 }
