@@ -74,8 +74,6 @@ pub trait Disk: Send + Sync + Debug {
 /// A lock that is held.
 pub trait HeldLock: Send + Sync + Debug {}
 
-impl HeldLock for File {}
-
 /// A file being written.
 pub trait WriteFile: Send + Debug {
     /// Appends some of the bytes, says how many.

@@ -313,16 +313,18 @@ impl<'w> BundleWriter<'w> {
 
 impl Drop for BundleWriter<'_> {
     fn drop(&mut self) {
-        if self.done {
-            return;
-        }
         // What cannot be taken away now is taken away by the next export, and read by nobody until then.
         let _ = match &self.sink {
+            _ if self.done => Ok(()),
             Sink::Append(file) if self.touched => file.set_len(self.begun),
             Sink::Append(_) => Ok(()),
             Sink::New { temporary, .. } => self.disk.remove(temporary),
             Sink::Stream(_) => Ok(()),
         };
+        // Closing alone would leave the lock to a child that was just forked.
+        if let Sink::Append(file) = &self.sink {
+            let _ = file.file().unlock();
+        }
     }
 }
 

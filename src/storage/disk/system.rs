@@ -202,7 +202,7 @@ impl Disk for SystemDisk {
             }
             // A file that was replaced or removed while this process waited says nothing; what has its name now does.
             if file.metadata()?.nlink() > 0 {
-                return Ok(Some(Box::new(file)));
+                return Ok(Some(Box::new(HeldFile(file))));
             }
         }
     }
@@ -227,9 +227,23 @@ fn lock_new(file: &File) -> io::Result<()> {
     }
 }
 
+/// A locked file. Dropping it unlocks the file, which closing alone does not: a child that this process forks has the
+/// file, and with it the lock, until it executes its program.
+#[derive(Debug)]
+struct HeldFile(File);
+
+impl HeldLock for HeldFile {}
+
+impl Drop for HeldFile {
+    fn drop(&mut self) {
+        // If this fails, closing the file ends the lock.
+        let _ = self.0.unlock();
+    }
+}
+
 fn exclusive(file: File) -> io::Result<Option<Box<dyn HeldLock>>> {
     match file.try_lock() {
-        Ok(()) => Ok(Some(Box::new(file))),
+        Ok(()) => Ok(Some(Box::new(HeldFile(file)))),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) if has_no_locks(&error) => {
             Err(io::Error::new(io::ErrorKind::Unsupported, error))
@@ -427,5 +441,17 @@ mod tests {
         let file = folder.path().join("file");
         fs::write(&file, b"").unwrap();
         assert_eq!(SystemDisk::like(&file).others, 0);
+    }
+
+    #[test]
+    fn a_lock_ends_with_its_holder_while_a_forked_child_still_has_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gc.lock");
+        let file = File::create(&path).unwrap();
+        // What a child has between fork and exec.
+        let inherited = file.try_clone().unwrap();
+        drop(exclusive(file).unwrap().unwrap());
+        assert!(SystemDisk::PRIVATE.hold(&path).unwrap().is_some());
+        drop(inherited);
     }
 }
