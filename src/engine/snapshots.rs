@@ -170,7 +170,7 @@ impl Store {
     pub fn snapshot(&self, selector: &Selector) -> Result<Snapshot<'_>> {
         let Resolved { snapshot, passed_over, .. } = self.resolve(Path::new(""), selector)?;
         match passed_over.first() {
-            // Which snapshot is the newest is unknown.
+            // Which snapshot is the newest is unknown, and nobody would see a warning.
             Some(unreadable) => Snapshot::open(self.storage(), unreadable.id).map(|_| snapshot),
             None => Ok(snapshot),
         }

@@ -69,7 +69,7 @@ pub(super) enum Urgent<'a, 's> {
     Assemble(Option<Box<ArchiveAssembler>>, Vec<TaskResult>),
 }
 
-/// What the coordinating thread is told.
+/// What the coordinating thread receives.
 #[derive(Debug)]
 pub(super) enum Event<'a, 's> {
     /// A task is done.

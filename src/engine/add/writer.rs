@@ -263,8 +263,8 @@ impl Writer {
         let read = fill(&mut bytes, &mut first, SMALL_FILE_BYTES_MAX as usize + 1);
         if let Err(error) = read {
             let path = entry.path.as_path();
-            let told = Error::io("read", path, same_error(&error));
-            self.send(WriterMessage::Failed(Problem::skipped(path, &told)))?;
+            let reported = Error::io("read", path, same_error(&error));
+            self.send(WriterMessage::Failed(Problem::skipped(path, &reported)))?;
             return Err(Error::io("read", path, error));
         }
         let length = first.len();

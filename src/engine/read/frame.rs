@@ -33,7 +33,7 @@ impl BufferPool {
     }
 }
 
-/// Decoded bytes of a frame: from `base` on, as many as were needed. Whoever needs them longer keeps the `Arc`.
+/// Decoded bytes of a frame: from `base` on, as many as were needed. A caller that needs them longer keeps the `Arc`.
 #[derive(Debug, Default)]
 pub(super) struct FrameBytes {
     bytes: Vec<u8>,

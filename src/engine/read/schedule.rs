@@ -27,7 +27,7 @@ use super::plan::{Frames, ReadSegment};
 /// and 0.13 to 1.3 s in writes of 4 MiB (two processors that others use, Linux 6.18).
 pub(super) const BLOCK_BYTES: u64 = 3 << 19;
 
-/// A large file advances together with an earlier one that has this share of its segments in the same frames, as 1 in so many.
+/// A large file advances together with an earlier one that shares the frames of at least one in this many of its segments.
 const RELATED_SHARE: usize = 4;
 
 /// How much may wait for other frames.

@@ -32,10 +32,9 @@ use super::archive::{OpenArchive, layout_of};
 use super::cache::FrameCache;
 use super::fetch::{Fetcher, FrameSink, HasIndex, bytes_of, ended_by};
 use super::frame::{FrameBytes, FrameReader};
-use super::get::{Resolved, Selector};
+use super::get::Selector;
 use super::layout::Layout;
 use super::plan::{Frames, Plan, ReadSegment};
-use crate::catalog::snapshot::Snapshot;
 use crate::engine::{ChunkIndex, Store};
 use crate::error::{Error, Result};
 use crate::format::entry::{EntryKind, EntryPath};
@@ -72,7 +71,7 @@ impl ReaderOptions {
         self
     }
 
-    /// Decoded frames are kept in so many bytes of memory, for reads that come back to them; 0 for none.
+    /// Decoded frames are kept in this many bytes of memory, for reads that come back to them; 0 for none.
     #[must_use]
     pub fn cache_bytes(mut self, cache_bytes: usize) -> Self {
         self.cache_bytes = cache_bytes;
@@ -154,11 +153,7 @@ impl Store {
     /// # Errors
     /// As [`Store::reader`].
     pub fn reader_with(&self, snapshot: &Selector, options: ReaderOptions) -> Result<Reader<'_>> {
-        let Resolved { snapshot, passed_over, .. } = self.resolve(Path::new(""), snapshot)?;
-        if let Some(unreadable) = passed_over.first() {
-            // Which snapshot was meant is unknown, and nobody would see a warning.
-            Snapshot::open(self.storage(), unreadable.id)?;
-        }
+        let snapshot = self.snapshot(snapshot)?;
         let chunk_index = self.chunk_index()?;
         let mut builder = TableBuilder::new(options.table_bytes);
         for entry in snapshot.entries() {

@@ -1,7 +1,7 @@
 //! Which chunks is the file at a path made of, and where do they lie? In memory, so that a read asks nobody.
 //!
 //! Per file: its path's bytes, 16 bytes of row, 5 to 11 of hash table; per chunk 48 bytes, per frame 24. A file of one
-//! chunk in a frame of two costs some 90 bytes and its path. Paths are compared whole: two that hash alike are told apart.
+//! chunk in a frame of two costs some 90 bytes and its path. Paths are compared whole: two with one hash stay distinct.
 //!
 //! Invariant: what is in the table was in the snapshot, its recipes and its packs' directories, all of them checked
 //! when the table was made.

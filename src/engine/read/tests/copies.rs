@@ -67,7 +67,7 @@ fn a_tree(wanted: &Wanted<'_>) -> Result<Files> {
     let report = wanted.store.get(&wanted.request(&wanted.tree), &output, &Control::default())?;
     match report.losses.first() {
         None => Ok(files_in(&output)),
-        Some(loss) => Err(Error::damaged("told", 0, loss.what.clone())),
+        Some(loss) => Err(Error::damaged("reported", 0, loss.what.clone())),
     }
 }
 
@@ -361,9 +361,9 @@ fn where_all_copies_of_a_chunk_are_damaged_the_error_names_the_pack_and_the_fram
     for (name, way) in WAYS {
         let error = read(&shelf, &shelf.store(), snapshot, *way).unwrap_err();
         let Error::Damaged { file, offset, what } = &error else { panic!("{name}: {error:?}") };
-        let told = format!("{file} {offset:?} {what}");
-        assert!(packs.iter().flatten().any(|pack| told.contains(&pack.to_hex())), "{name}: {told}");
-        assert!(told.contains("expected a frame with checksum") && offset.is_some(), "{name}: {told}");
+        let said = format!("{file} {offset:?} {what}");
+        assert!(packs.iter().flatten().any(|pack| said.contains(&pack.to_hex())), "{name}: {said}");
+        assert!(said.contains("expected a frame with checksum") && offset.is_some(), "{name}: {said}");
     }
 }
 
