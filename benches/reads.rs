@@ -14,6 +14,10 @@
 //! times of single reads are of one thread.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, clippy::print_stderr, missing_docs)]
 
+#[path = "../src/testing/random.rs"]
+mod random;
+
+use random::TestRng;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -109,11 +113,11 @@ impl Rounds {
             let work = |seed: u64| {
                 let processor = processor_time();
                 let mut times = Vec::with_capacity(1 << 18);
-                let mut state = seed;
+                let mut state = TestRng(seed);
                 let mut before = Instant::now();
                 while begun.elapsed() < ROUND {
                     for _ in 0..64 {
-                        let path = paths[(random(&mut state) % paths.len() as u64) as usize];
+                        let path = paths[(state.next() % paths.len() as u64) as usize];
                         std::hint::black_box(reader.read(path).unwrap());
                         let now = Instant::now();
                         times.push((now - before).as_nanos() as u32);
@@ -157,15 +161,6 @@ fn processor_time() -> Duration {
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
-/// SplitMix64.
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 /// Bytes of all files of a store but its index.
 fn bytes_below(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
@@ -181,12 +176,12 @@ fn bytes_below(folder: &Path) -> u64 {
 fn made_up(work: &Path) -> PathBuf {
     let folder = work.join("made-up");
     std::fs::create_dir(&folder).unwrap();
-    let mut state = 1;
+    let mut state = TestRng(1);
     for n in 0..2_000 {
-        let size = 3_000 + random(&mut state) % 8_000;
+        let size = 3_000 + state.next() % 8_000;
         let mut text = String::new();
         while (text.len() as u64) < size {
-            text += &format!("entry_{:x} = {};\n", random(&mut state) % 0x4000, random(&mut state) % 512);
+            text += &format!("entry_{:x} = {};\n", state.next() % 0x4000, state.next() % 512);
         }
         std::fs::write(folder.join(format!("{n}.txt")), text).unwrap();
     }

@@ -6,6 +6,10 @@
 //! contenders for the same rule are compared before anything is timed.
 #![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing)]
 
+#[path = "../src/testing/random.rs"]
+mod random;
+
+use random::noise;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -44,18 +48,6 @@ fn rules() -> [Rule; 5] {
         Rule::new("avg 1 MiB", [low(21), low(17)], [512 * KIB, 896 * KIB, 4 * MIB]),
         Rule::new("xet", [XET, XET], [8 * KIB, 8 * KIB, 128 * KIB]),
     ]
-}
-
-/// SplitMix64 from seed 0.
-fn random_bytes(len: usize) -> Vec<u8> {
-    let mut state = 0_u64;
-    let mut next = move || {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    };
-    (0..len / 8).flat_map(|_| next().to_le_bytes()).collect()
 }
 
 /// All hits of a buffer as one number, so that answers compare and nothing is optimized away.
@@ -159,7 +151,7 @@ fn size(bytes: usize) -> String {
 fn main() {
     let quick = std::env::args().any(|argument| argument == "quick");
     let budget = Duration::from_millis(if quick { 60 } else { 600 });
-    let data = random_bytes(64 * MIB);
+    let data = noise(0, 64 * MIB);
     let sizes = [4 * KIB, 8 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB, 64 * MIB];
     let mut least = f64::MAX;
 

@@ -103,8 +103,8 @@ mod testing;
 pub use catalog::snapshot::Snapshot;
 pub use engine::Store;
 pub use engine::add::Writer;
-pub use engine::control::Control;
-pub use engine::reader::Reader;
+pub use engine::read::reader::Reader;
+pub use engine::store::control::Control;
 pub use error::{Error, Result};
 
 /// What a snapshot has: entries, their paths and labels, and the ids of what is stored.
@@ -120,30 +120,31 @@ pub mod entry {
 pub mod request {
     pub use crate::engine::Settings;
     pub use crate::engine::add::{AddRequest, Archives, WriterOptions};
-    pub use crate::engine::bundle::BundleExport;
-    pub use crate::engine::export::{ExportRequest, Hdf5Layout, Hdf5Options};
-    pub use crate::engine::gc::GcRequest;
-    pub use crate::engine::get::{GetRequest, Selector};
-    pub use crate::engine::labels::{LabelRule, Labelling, NotARule};
-    pub use crate::engine::reader::ReaderOptions;
-    pub use crate::engine::repair::RepairRequest;
-    pub use crate::engine::verify::{Depth, VerifyRequest};
+    pub use crate::engine::ops::bundle::BundleExport;
+    pub use crate::engine::ops::export::{ExportRequest, Hdf5Layout, Hdf5Options};
+    pub use crate::engine::ops::gc::GcRequest;
+    pub use crate::engine::ops::repair::RepairRequest;
+    pub use crate::engine::ops::verify::{Depth, VerifyRequest};
+    pub use crate::engine::read::get::GetRequest;
+    pub use crate::engine::read::reader::ReaderOptions;
+    pub use crate::engine::store::labels::{LabelRule, Labelling, NotARule};
+    pub use crate::engine::store::snapshots::Selector;
     pub use crate::pack::frame::{Codec, FrameSettings};
 }
 
 /// What an operation did, and what it met.
 pub mod report {
     pub use crate::engine::add::{AddReport, AddTotals, ClockBehind, Problem};
-    pub use crate::engine::bundle::{BundleExportReport, BundleImportReport};
-    pub use crate::engine::export::ExportReport;
-    pub use crate::engine::gc::GcReport;
-    pub use crate::engine::get::{GetReport, Loss};
-    pub use crate::engine::remove::RmReport;
-    pub use crate::engine::repair::{RepairReport, RepairedPack, RepairedRecipes, RepairedSnapshot};
-    pub use crate::engine::stats::{
+    pub use crate::engine::ops::bundle::{BundleExportReport, BundleImportReport};
+    pub use crate::engine::ops::export::ExportReport;
+    pub use crate::engine::ops::gc::GcReport;
+    pub use crate::engine::ops::remove::RmReport;
+    pub use crate::engine::ops::repair::{RepairReport, RepairedPack, RepairedRecipes, RepairedSnapshot};
+    pub use crate::engine::ops::stats::{
         DedupStats, ExtensionStats, GroupChunks, GroupPart, GroupStats, HistogramBucket, MetadataStats, SnapshotStats,
     };
-    pub use crate::engine::verify::{Damage, LostFile, VerifyReport};
+    pub use crate::engine::ops::verify::{Damage, LostFile, VerifyReport};
+    pub use crate::engine::read::get::{GetReport, Loss};
     pub use crate::engine::{RebuiltIndex, SnapshotList, SnapshotSummary, UnreadableSnapshot};
     pub use crate::index::IndexStatistics;
     pub use crate::pack::salvage::Lost;

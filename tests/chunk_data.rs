@@ -2,33 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use crate::support::random::{TestRng, noise};
+
 /// `length` bytes of SplitMix64 from `seed`, little-endian.
 pub(crate) fn split_mix(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        bytes.extend_from_slice(&next_split_mix(&mut state).to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
-
-/// The next number of SplitMix64.
-pub(crate) fn next_split_mix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+    noise(seed, length)
 }
 
 /// Text-like bytes: lines of few distinct words.
 pub(crate) fn text(seed: u64, length: usize) -> Vec<u8> {
     const WORDS: [&str; 8] = ["static ", "int ", "return ", "\n\t", "if (", ") {\n", "0x00, ", "struct "];
-    let mut state = seed;
+    let mut state = TestRng(seed);
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {
-        bytes.extend_from_slice(WORDS[(next_split_mix(&mut state) % 8) as usize].as_bytes());
+        bytes.extend_from_slice(WORDS[(state.next() % 8) as usize].as_bytes());
     }
     bytes.truncate(length);
     bytes

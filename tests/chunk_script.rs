@@ -4,18 +4,19 @@
 
 use seamstore::internals::chunk::script::Case;
 
-use crate::chunk_data::{next_split_mix, split_mix};
+use crate::chunk_data::split_mix;
+use crate::support::random::TestRng;
 
 /// Checks random scripts until this many (file, list of seek points) were; returns how many.
 fn run(seed: u64, cases: usize) -> usize {
-    let mut state = seed;
+    let mut state = TestRng(seed);
     let mut done = 0;
     while done < cases {
-        let length = (next_split_mix(&mut state) % 120) as usize;
-        let mut script = split_mix(next_split_mix(&mut state), length);
+        let length = (state.next() % 120) as usize;
+        let mut script = split_mix(state.next(), length);
         // The large profiles are last in the list and slow; one script in 64 may choose any.
-        if !next_split_mix(&mut state).is_multiple_of(64) {
-            script.insert(0, (next_split_mix(&mut state) % 8) as u8);
+        if !state.next().is_multiple_of(64) {
+            script.insert(0, (state.next() % 8) as u8);
         }
         let case = Case::from_script(&script);
         case.check().unwrap_or_else(|difference| panic!("{difference}\nscript {script:?}"));

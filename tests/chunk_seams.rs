@@ -9,7 +9,8 @@ use seamstore::internals::chunk::seams::{Stitcher, cut_points_parallel_at, scan_
 use seamstore::internals::sample_profiles;
 
 use crate::chunk_cuts::{mixed_bytes, small_profile};
-use crate::chunk_data::{next_split_mix, split_mix, text};
+use crate::chunk_data::{split_mix, text};
+use crate::support::random::TestRng;
 
 #[test]
 fn every_profile_at_many_segment_counts() {
@@ -92,10 +93,10 @@ proptest! {
         let serial = cut_points(&bytes, &profile);
         // Some seek points right before, at and after cuts.
         let mut seeks = seeks;
-        let mut state = near;
+        let mut state = TestRng(near);
         for _ in 0..3 {
-            if let Some(cut) = serial.get((next_split_mix(&mut state) % 32) as usize) {
-                seeks.push((*cut + next_split_mix(&mut state) % 140).saturating_sub(70) as usize);
+            if let Some(cut) = serial.get((state.next() % 32) as usize) {
+                seeks.push((*cut + state.next() % 140).saturating_sub(70) as usize);
             }
         }
         prop_assert_eq!(cut_points_parallel_at(&bytes, &profile, &seeks), serial);

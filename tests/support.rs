@@ -1,6 +1,8 @@
 //! Runs the program in folders of its own, makes trees, and compares them down to the last attribute.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::missing_panics_doc)]
 
+#[path = "../src/testing/random.rs"]
+pub(crate) mod random;
 #[path = "../src/testing/skip.rs"]
 mod skip;
 
@@ -10,6 +12,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+pub(crate) use self::random::noise;
 pub(crate) use self::skip::skipped;
 
 /// A folder with a store in it, gone when dropped.
@@ -115,21 +118,6 @@ impl Sandbox {
     pub(crate) fn records(&self) -> usize {
         std::fs::read_dir(self.path(".store/condemned")).map_or(0, Iterator::count)
     }
-}
-
-/// Bytes of SplitMix64 from a seed: noise that no codec shrinks.
-pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bytes.extend_from_slice(&(z ^ (z >> 31)).to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
 }
 
 /// Everything of a tree that a restore must bring back, by path.

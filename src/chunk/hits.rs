@@ -180,11 +180,12 @@ fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::chunk::patterns::{KINDS, Random};
+    use crate::chunk::patterns::KINDS;
+    use crate::testing::random::TestRng;
 
     #[test]
     fn what_goes_in_comes_out_at_every_density_and_takes_a_quarter_byte_at_most() {
-        let mut random = Random(5);
+        let mut random = TestRng(5);
         for one_in in [1, 2, 3, 4, 5, 8, 20, 100, 2048, 1 << 20] {
             for kinds in 1..=3 {
                 for (from, length) in [(0u64, 100_000u64), (12_345_678_901, 3 * BLOCK), (77, 1), (5, BLOCK + 1)] {

@@ -4,6 +4,7 @@
 
 use super::profile::Sizes;
 use super::rule::Passes;
+use crate::testing::random::TestRng;
 
 /// Which masks each position of a file passes, the bytes being left out.
 #[derive(Debug, Clone)]
@@ -37,27 +38,9 @@ impl Pattern {
     }
 }
 
-/// SplitMix64.
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Less than `bound`, which is not 0.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
-
 /// Random small sizes and hits of every density and kind; one case in four has strict hits that are not loose.
-pub(super) fn random(seed: u64, cases: u32, mut each: impl FnMut(Sizes, &Pattern, &mut Random)) {
-    let mut random = Random(seed);
+pub(super) fn random(seed: u64, cases: u32, mut each: impl FnMut(Sizes, &Pattern, &mut TestRng)) {
+    let mut random = TestRng(seed);
     for case in 0..cases {
         let min = 1 + random.below(4) as u32;
         let normal = min + random.below(5) as u32;

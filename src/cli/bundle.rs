@@ -10,8 +10,8 @@ use super::init::made;
 use super::standard::{STDOUT, StandardOutput};
 use super::{Context, Exit, size};
 use crate::engine::Store;
-use crate::engine::bundle::{BundleExport, BundleExportReport, BundleImportReport};
-use crate::engine::get::Selector;
+use crate::engine::ops::bundle::{BundleExport, BundleExportReport, BundleImportReport};
+use crate::engine::store::snapshots::Selector;
 use crate::error::{Error, Result};
 use crate::format::spelling::quoted;
 

@@ -8,7 +8,7 @@ use super::size::human;
 use super::{Context, Exit, standard};
 use crate::engine::Store;
 use crate::engine::add::StopReader;
-use crate::engine::check_tar::{Sort, TarCheck, check_tar};
+use crate::engine::ops::check_tar::{Sort, TarCheck, check_tar};
 use crate::error::{Error, Result};
 use crate::format::spelling::quoted;
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::size::human;
 use super::time::utc;
 use super::{Context, Exit};
-use crate::engine::gc::{GcReport, GcRequest};
+use crate::engine::ops::gc::{GcReport, GcRequest};
 use crate::error::Result;
 use crate::format::name::ObjectName;
 use crate::storage::Holder;

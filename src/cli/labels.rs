@@ -1,6 +1,6 @@
 //! Labels on the command line: what an add is to give, and what others are to take.
 
-use crate::engine::labels::{LabelRule, Labelling};
+use crate::engine::store::labels::{LabelRule, Labelling};
 use crate::format::label::{Label, LabelFilter, Labels};
 use crate::format::spelling::spelled;
 

@@ -36,7 +36,7 @@ pub use standard::ClosedStreams;
 
 use self::report::Report;
 use self::signals::Signals;
-use crate::engine::control::Control;
+use crate::engine::store::control::Control;
 use crate::engine::{Store, UnreadableSnapshot};
 use crate::error::{Error, Result};
 use crate::format::spelling::quoted;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Context;
 use crate::engine::Store;
-use crate::engine::get::Selector;
+use crate::engine::store::snapshots::Selector;
 use crate::error::Result;
 
 /// The path and the snapshot that are meant. Only a path with a backslash can be a spelling of another; of any other, nothing

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::Exit;
 use super::standard::{STDOUT, StandardError, StandardOutput};
-use crate::engine::control::Control;
+use crate::engine::store::control::Control;
 use crate::error::{Error, Result, chain};
 use crate::format::entry::EntryPath;
 use crate::format::spelling::{harmless, harmless_json, harmless_lines, is_odd, spelled};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
-use crate::engine::control::Control;
+use crate::engine::store::control::Control;
 use crate::error::{Error, Result};
 
 /// The signals that are caught.

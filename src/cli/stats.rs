@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::size::{count, human};
 use super::{Context, Exit, time};
-use crate::engine::stats::{DedupStats, GroupChunks, GroupStats};
+use crate::engine::ops::stats::{DedupStats, GroupChunks, GroupStats};
 use crate::error::Result;
 use crate::format::label::check_key;
 use crate::format::spelling::spelled;
@@ -61,7 +61,7 @@ struct JsonGroup<'a> {
 
 impl<'a> JsonGroups<'a> {
     fn new(stats: &'a GroupStats) -> Self {
-        let group = |group: &'a crate::engine::stats::GroupPart| JsonGroup {
+        let group = |group: &'a crate::engine::ops::stats::GroupPart| JsonGroup {
             labels: stats.by.iter().map(String::as_str).zip(group.values.iter().map(Option::as_deref)).collect(),
             files: group.files,
             logical_bytes: group.logical_bytes,

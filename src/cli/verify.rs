@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::report::line_of;
 use super::{Context, Exit, size};
-use crate::engine::verify::{Damage, Depth, LostFile, VerifyReport, VerifyRequest};
+use crate::engine::ops::verify::{Damage, Depth, LostFile, VerifyReport, VerifyRequest};
 use crate::error::Result;
 use crate::format::spelling::Name;
 use crate::storage::bundle::BundleFlaw;

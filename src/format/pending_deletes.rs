@@ -18,9 +18,10 @@ use std::collections::BTreeSet;
 
 use super::FORMAT_VERSION;
 use super::bytes::{array_at, u32_at};
-use super::id::{PackId, RecipesFileId};
+use super::id::{ChunkId, PackId, PendingDeletesId, RecipesFileId};
 use super::name::ObjectName;
 use super::parse_error::ParseError;
+use super::recipe::Piece;
 
 const MAGIC: [u8; 8] = *b"\xf5seamgc\n";
 const HEADER_BYTES: usize = 24;
@@ -70,6 +71,17 @@ impl PendingDeletes {
             ObjectName::Recipes(id) => drop(self.recipes.insert(id)),
             ObjectName::Config | ObjectName::Snapshot(_) | ObjectName::PendingDeletes(_) => {}
         }
+    }
+
+    /// The piece of a recipe that nothing else names, for a recipes file that must not get the name of one that is
+    /// pending deletion; `None` if no recipes file is. It is made from the record, which cannot list a file made from it.
+    #[must_use]
+    pub fn filler(&self) -> Option<Piece> {
+        if self.recipes.is_empty() {
+            return None;
+        }
+        let [a, b, c, d, e, f, ..] = PendingDeletesId::of(&self.encode()).0;
+        Some(Piece { id: ChunkId::HOLE, end: u64::from_le_bytes([a, b, c, d, e, f, 1, 0]) })
     }
 
     /// The record's bytes. The caller lists at most [`PENDING_DELETES_MAX`] objects.

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Invariant: an object that a visible snapshot needs is not deleted, however sessions and collections interleave, and
-//! wherever one of them stops. [`crate::engine::gc`] has the proof for a folder (leases are locked files), and
+//! wherever one of them stops. [`crate::engine::ops::gc`] has the proof for a folder (leases are locked files), and
 //! [`super::bucket`] the one for a bucket (leases are slots, and every end of one is decided once).
 
 use std::fmt::Debug;

@@ -10,8 +10,6 @@ pub mod bundle;
 mod caches;
 pub mod coordination;
 pub mod disk;
-#[cfg(test)]
-pub(crate) mod faulty;
 mod holder;
 pub mod local;
 pub mod memory;

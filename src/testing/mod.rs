@@ -1,4 +1,22 @@
-//! What tests share. One harness for the library's own tests and for those in `tests/`, which include
-//! [`skip`] by its path.
+//! The harness: what tests share. The library's own tests use all of it; those in `tests/` include [`skip`] and [`random`]
+//! by their paths.
+//!
+//! ```text
+//! random    the one generator
+//! skip      how a test reports that this machine cannot run it
+//! disk      a disk that fails, fills up, or belongs to a process that is killed
+//! bucket    a bucket that loses, delays and repeats what is sent
+//! store     a store of known content on every kind of backend, and damage done to it
+//! shelf     a store beside trees that are added to it
+//! crash     what every kind of interruption leaves behind
+//! tests     the engine's operations on every kind of backend
+//! ```
 
+pub(crate) mod bucket;
+mod crash;
+pub(crate) mod disk;
+pub(crate) mod random;
+pub(crate) mod shelf;
 pub(crate) mod skip;
+pub(crate) mod store;
+mod tests;

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use crate::error::{Error, Result};
 use crate::format::name::{ObjectKind, ObjectName};
 use crate::storage::{Listed, ObjectWriter, Put, Storage};
+use crate::testing::random::TestRng;
 
 /// Objects in a map, and how many bytes were read of them.
 #[derive(Debug, Default, Clone)]
@@ -92,28 +93,5 @@ impl ObjectWriter for ShelfWriter {
 
     fn replace(self: Box<Self>, name: &ObjectName) -> Result<()> {
         self.finish(name).map(|_| ())
-    }
-}
-
-/// SplitMix64: the same numbers everywhere.
-struct TestRng(u64);
-
-impl TestRng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    fn id(&mut self) -> [u8; 32] {
-        let mut id = [0; 32];
-        id.chunks_mut(8).for_each(|c| c.copy_from_slice(&self.next().to_le_bytes()));
-        id
     }
 }

@@ -4,34 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
+use crate::testing::random::TestRng;
 use crate::testing::skip::skipped;
-
-/// SplitMix64: the next value of the sequence.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Below `end`.
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..len.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
-        bytes.truncate(len);
-        bytes
-    }
-}
 
 #[test]
 fn the_generator_is_pinned() {
-    let bytes = Random(0).bytes(1_000_000);
+    let bytes = TestRng(0).bytes(1_000_000);
     assert_eq!((bytes[0], bytes[127], bytes[111_111]), (175, 132, 118));
 }
 
@@ -55,7 +33,7 @@ fn xet_masks() -> Masks {
 
 /// A table that is not gearhash's, whole 64-bit values.
 fn other_table() -> &'static Table {
-    let mut random = Random(77);
+    let mut random = TestRng(77);
     Box::leak(Box::new(std::array::from_fn(|_| random.next())))
 }
 
@@ -66,7 +44,7 @@ fn many_masks() -> Vec<Masks> {
         all.push(Masks::new(low_run(strict), low_run(loose)).unwrap());
         all.push(Masks::new(high_run(strict), high_run(loose)).unwrap());
     }
-    let mut random = Random(5);
+    let mut random = TestRng(5);
     for _ in 0..8 {
         let loose = random.next() & random.next() & random.next();
         all.push(Masks::new(loose | (random.next() & random.next()), loose).unwrap());
@@ -133,14 +111,14 @@ fn check_range(scanner: &Scanner, data: &[u8], all: &[Hit], from: usize, normal:
 }
 
 /// The whole slice, and ranges around and across its ends.
-fn check_slice(scanner: &Scanner, data: &[u8], table: &Table, masks: Masks, random: &mut Random) {
+fn check_slice(scanner: &Scanner, data: &[u8], table: &Table, masks: Masks, random: &mut TestRng) {
     let all = expected(data, masks, table);
     let len = data.len();
     check_range(scanner, data, &all, 0, len / 2, usize::MAX);
     check_range(scanner, data, &all, 1, 1, len + 1);
     check_range(scanner, data, &all, 1, len, len);
     for _ in 0..6 {
-        let mut ends = [random.below(len + 3), random.below(len + 3), random.below(len + 3)];
+        let mut ends = [random.index(len + 3), random.index(len + 3), random.index(len + 3)];
         check_range(scanner, data, &all, ends[0], ends[1].max(ends[0]), ends[2]);
         ends.sort_unstable();
         check_range(scanner, data, &all, ends[0], ends[1], ends[2]);
@@ -151,7 +129,7 @@ fn check_slice(scanner: &Scanner, data: &[u8], table: &Table, masks: Masks, rand
 fn short_slices_of_every_length() {
     for masks in [Masks::new(low_run(8), low_run(5)).unwrap(), Masks::new(high_run(6), high_run(4)).unwrap()] {
         with_every_kernel(masks, &gearhash::DEFAULT_TABLE, |scanner| {
-            let mut random = Random(1);
+            let mut random = TestRng(1);
             for len in 0..300 {
                 let data = random.bytes(len);
                 check_slice(scanner, &data, &gearhash::DEFAULT_TABLE, masks, &mut random);
@@ -164,7 +142,7 @@ fn short_slices_of_every_length() {
 fn lengths_around_powers_of_two() {
     for masks in [default_masks(), xet_masks(), Masks::new(low_run(8), low_run(6)).unwrap()] {
         with_every_kernel(masks, &gearhash::DEFAULT_TABLE, |scanner| {
-            let mut random = Random(2);
+            let mut random = TestRng(2);
             for len in [512usize, 1024, 2048, 4096, 8192, 12288] {
                 for len in [len - 65, len - 33, len - 1, len, len + 1, len + 31, len + 63, len + 64, len + 129] {
                     let data = random.bytes(len);
@@ -180,7 +158,7 @@ fn every_shape_of_mask_under_two_tables() {
     for table in [&gearhash::DEFAULT_TABLE, other_table()] {
         for masks in many_masks() {
             with_every_kernel(masks, table, |scanner| {
-                let mut random = Random(3);
+                let mut random = TestRng(3);
                 for len in [700, 5000, 9001] {
                     let data = random.bytes(len);
                     check_slice(scanner, &data, table, masks, &mut random);
@@ -193,9 +171,9 @@ fn every_shape_of_mask_under_two_tables() {
 #[test]
 fn every_alignment_of_the_first_byte() {
     let masks = Masks::new(low_run(10), low_run(7)).unwrap();
-    let data = Random(4).bytes(10_000);
+    let data = TestRng(4).bytes(10_000);
     with_every_kernel(masks, &gearhash::DEFAULT_TABLE, |scanner| {
-        let mut random = Random(5);
+        let mut random = TestRng(5);
         for start in 0..70 {
             check_slice(scanner, &data[start..], &gearhash::DEFAULT_TABLE, masks, &mut random);
         }
@@ -204,7 +182,7 @@ fn every_alignment_of_the_first_byte() {
 
 /// A window whose hash is a hit of this kind.
 fn window_that_hits(masks: Masks, kind: HitKind, table: &Table) -> Vec<u8> {
-    let mut random = Random(6);
+    let mut random = TestRng(6);
     loop {
         let window = random.bytes(WINDOW);
         if masks.kind(hash_of(&window, WINDOW, table)) == Some(kind) {
@@ -258,7 +236,7 @@ fn one_hit_at_every_place() {
 fn constant_bytes_of_every_value() {
     for masks in [default_masks(), xet_masks(), Masks::new(low_run(3), low_run(2)).unwrap()] {
         with_every_kernel(masks, &gearhash::DEFAULT_TABLE, |scanner| {
-            let mut random = Random(7);
+            let mut random = TestRng(7);
             for byte in 0..=255 {
                 let data = vec![byte; 5000];
                 check_slice(scanner, &data, &gearhash::DEFAULT_TABLE, masks, &mut random);
@@ -272,7 +250,7 @@ fn constant_bytes_of_every_value() {
 fn short_periods_that_hit_in_each() {
     let table = &gearhash::DEFAULT_TABLE;
     for masks in [default_masks(), xet_masks()] {
-        let mut random = Random(8);
+        let mut random = TestRng(8);
         for period in [2, 3, 4, 5, 7, 8, 13, 31, 33] {
             let data = loop {
                 let unit = random.bytes(period);
@@ -281,13 +259,13 @@ fn short_periods_that_hit_in_each() {
                 if (WINDOW + 1..=WINDOW + period).any(hits) {
                     break unit.into_iter().cycle().take(9000).collect::<Vec<u8>>();
                 }
-                if period == 2 && random.below(1 << 18) == 0 {
+                if period == 2 && random.index(1 << 18) == 0 {
                     // No unit of two bytes may hit at all; what is left to check is that none is found.
                     break data;
                 }
             };
             with_every_kernel(masks, table, |scanner| {
-                check_slice(scanner, &data, table, masks, &mut Random(9));
+                check_slice(scanner, &data, table, masks, &mut TestRng(9));
             });
         }
     }
@@ -300,7 +278,7 @@ fn dense_and_sparse_by_turns() {
     let masks = Masks::new(low_run(13), low_run(10)).unwrap();
     let unit = window_that_hits(masks, HitKind::Loose, table);
     let unit = &unit[WINDOW - 32..];
-    let mut random = Random(10);
+    let mut random = TestRng(10);
     let mut data = Vec::new();
     for (dense, sparse) in [(10_000, 5_000), (30_000, 100), (50_000, 20_000)] {
         data.extend(unit.iter().cycle().take(dense));
@@ -308,12 +286,12 @@ fn dense_and_sparse_by_turns() {
     }
     assert!(expected(&data, masks, table).len() > 90_000 / 32);
     with_every_kernel(masks, table, |scanner| {
-        check_slice(scanner, &data, table, masks, &mut Random(11));
+        check_slice(scanner, &data, table, masks, &mut TestRng(11));
     });
     // A hit at every second position and denser.
     for masks in [Masks::new(low_run(2), low_run(1)).unwrap(), Masks::new(high_run(3), high_run(1)).unwrap()] {
         with_every_kernel(masks, table, |scanner| {
-            check_slice(scanner, &data[..60_000], table, masks, &mut Random(12));
+            check_slice(scanner, &data[..60_000], table, masks, &mut TestRng(12));
         });
     }
 }

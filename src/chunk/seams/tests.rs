@@ -11,6 +11,7 @@ use crate::chunk::patterns::{self, KINDS, Pattern};
 use crate::chunk::profile::Sizes;
 use crate::chunk::replay::Replay;
 use crate::chunk::rule;
+use crate::testing::random::TestRng;
 
 /// [`cut_points_parallel_at`] over abstract hits: the sweep, the replay and the seam loop are the program's; a worker's
 /// own chunks come from the rule.
@@ -119,7 +120,7 @@ fn random_patterns_with_many_seek_points() {
 }
 
 fn random_bytes(seed: u64, length: usize) -> Vec<u8> {
-    let mut random = patterns::Random(seed);
+    let mut random = TestRng(seed);
     (0..length.div_ceil(8)).flat_map(|_| random.next().to_le_bytes()).take(length).collect()
 }
 
@@ -174,7 +175,7 @@ fn no_position_is_scanned_twice_and_none_in_the_skipped_minimum() {
 
 #[test]
 fn a_segment_in_pieces_is_the_same_segment() {
-    let mut random = patterns::Random(8);
+    let mut random = TestRng(8);
     for name in ["fastcdc-64-256-1024-0", "fastcdc-64-256-1024-2", "fastcdc-256-1024-2048-1", "gear-4096"] {
         let profile: Profile = name.parse().unwrap();
         let finder = Finder::new(profile);

@@ -6,7 +6,7 @@ use super::pool::Buffer;
 use super::task::{FreshChunk, Lane, RowContent};
 use super::worker::WorkerContext;
 use crate::chunk::finder::Span;
-use crate::engine::chunk_index::ChunkIndex;
+use crate::engine::store::chunk_index::ChunkIndex;
 use crate::error::Result;
 use crate::format::entry::Content;
 use crate::format::id::{ChunkId, RecipeId};

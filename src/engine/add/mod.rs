@@ -71,14 +71,14 @@ use self::task::Event;
 use self::walker::Walker;
 use self::worker::{Pools, Queues, WorkerContext};
 use self::writer_source::WriterSource;
-use super::chunk_index::ChunkIndex;
-use super::commit::PacksDurable;
-use super::control::Control;
-use super::labels::{Labeller, Labelling};
 use super::{SnapshotList, Store, UnreadableSnapshot};
 use crate::catalog::recipe::RecipesWriter;
 use crate::catalog::snapshot::{Root, Snapshot, SnapshotInfo};
 use crate::chunk::finder::Finder;
+use crate::engine::store::chunk_index::ChunkIndex;
+use crate::engine::store::commit::PacksDurable;
+use crate::engine::store::control::Control;
+use crate::engine::store::labels::{Labeller, Labelling};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryPath};
 use crate::format::spelling::quoted;
@@ -182,7 +182,7 @@ impl Default for AddRequest {
             stdin_name: None,
             reread: false,
             memory_bytes: MEMORY_BYTES_DEFAULT,
-            threads: super::processors(),
+            threads: crate::engine::store::processors(),
             tags: Vec::new(),
             archives: Archives::default(),
             labels: Labelling::default(),

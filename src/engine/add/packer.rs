@@ -9,8 +9,8 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::task::{EncodedFrame, Event, FinishedPack, ToPack};
-use crate::engine::chunk_index::ChunkIndex;
-use crate::engine::commit::PacksDurable;
+use crate::engine::store::chunk_index::ChunkIndex;
+use crate::engine::store::commit::PacksDurable;
 use crate::error::Result;
 use crate::pack::writer::PackWriter;
 use crate::storage::Storage;

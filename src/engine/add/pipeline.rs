@@ -18,11 +18,10 @@ use super::source::{Next, Source};
 use super::task::{Event, Task, TaskNumber, ToPack};
 use super::{AddTotals, stopped_early};
 use crate::catalog::snapshot::SnapshotInfo;
-use crate::engine::chunk_index::ChunkIndex;
-use crate::engine::commit::{self, PacksDurable};
-use crate::engine::control::Control;
-use crate::engine::gc::filler;
-use crate::engine::labels::Labeller;
+use crate::engine::store::chunk_index::ChunkIndex;
+use crate::engine::store::commit::{self, PacksDurable};
+use crate::engine::store::control::Control;
+use crate::engine::store::labels::Labeller;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::format::label::Labels;
@@ -276,7 +275,7 @@ impl Commit<'_, '_> {
             control.count(1, 0);
             entry
         })?;
-        if let Some(filler) = filler(chunk_index.pending_deletes()).filter(|_| !recipes.is_empty()) {
+        if let Some(filler) = chunk_index.pending_deletes().filler().filter(|_| !recipes.is_empty()) {
             // A file of the same recipes may be about to be deleted: this one must have a name of its own.
             recipes.push(recipe_id(&[filler]), &[filler])?;
         }

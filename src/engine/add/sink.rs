@@ -13,7 +13,7 @@ use super::frame::{Closed, Frame};
 use super::fresh::{FreshChunks, Handed};
 use super::pool::Pool;
 use super::task::{Block, Copy, CopyPart, FinishedPack, FreshChunk, Lane, Urgent};
-use crate::engine::chunk_index::ChunkIndex;
+use crate::engine::store::chunk_index::ChunkIndex;
 use crate::error::Result;
 use crate::format::id::ChunkId;
 use crate::pack::frame::FrameSettings;

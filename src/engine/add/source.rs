@@ -18,7 +18,7 @@ use super::walker::Walker;
 use super::worker::WorkerContext;
 use super::writer_source::{SourceStep, WriterSource};
 use super::{BATCH_BYTES, BATCH_ITEMS, ITEM_BYTES};
-use crate::engine::control::Control;
+use crate::engine::store::control::Control;
 use crate::error::{Error, Result};
 use crate::format::entry::Entry;
 use crate::ingest::WalkedEntry;

@@ -20,7 +20,7 @@ use super::report::Problem;
 use super::segment::Scanned;
 use super::walker::Walker;
 use crate::archive::Findings;
-use crate::engine::commit::PacksDurable;
+use crate::engine::store::commit::PacksDurable;
 use crate::error::Error;
 use crate::format::archive::{ArchiveForm, Member};
 use crate::format::directory::Directory;

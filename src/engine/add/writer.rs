@@ -28,8 +28,8 @@ use super::{AddReport, AddRequest, FromWriter, MEMORY_BYTES_DEFAULT, SMALL_FILE_
 use crate::catalog::snapshot::SnapshotWriter;
 use crate::chunk::seams::WARM_UP;
 use crate::engine::Store;
-use crate::engine::control::Control;
-use crate::engine::labels::{Labeller, Labelling};
+use crate::engine::store::control::Control;
+use crate::engine::store::labels::{Labeller, Labelling};
 use crate::error::{Error, Result, chain, same_error};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::format::label::LABEL_KEYS_MAX;

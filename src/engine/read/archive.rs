@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use super::stream::collect;
 use crate::catalog::members::Members;
-use crate::engine::chunk_index::ChunkIndex;
 use crate::engine::read::layout::Layout;
+use crate::engine::store::chunk_index::ChunkIndex;
 use crate::error::{Error, Result};
 use crate::format::archive::{ArchiveFooter, ArchiveForm, ArchiveParts, FOOTER_BYTES, Member, MemberKind, SparseRun};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity};

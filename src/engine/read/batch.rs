@@ -6,9 +6,9 @@ use std::sync::Mutex;
 use super::fetch::fetch;
 use super::plan::Plan;
 use super::stream::Buffer;
-use crate::engine::chunk_index::ChunkIndex;
-use crate::engine::control::Control;
 use crate::engine::read::layout::Layout;
+use crate::engine::store::chunk_index::ChunkIndex;
+use crate::engine::store::control::Control;
 use crate::error::Result;
 
 /// Files to be read.

@@ -21,7 +21,7 @@ use super::cache::FrameCache;
 use super::frame::{BufferPool, FrameBytes, FrameReader};
 use super::plan::{FrameNumbers, FrameRef, Frames, Plan, ReadSegment};
 use super::turns::Turns;
-use crate::engine::chunk_index::ChunkIndex;
+use crate::engine::store::chunk_index::ChunkIndex;
 use crate::error::{Error, Result, chain, same_error};
 use crate::format::directory::ChunkPlace;
 use crate::format::entry::EntryPath;

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-pub use super::resolve::{Resolved, Selector};
+pub use super::resolve::Resolved;
+use crate::engine::store::snapshots::Selector;
 
 use super::archive::layout_of;
 use super::layout::Layout;
@@ -14,9 +15,9 @@ use super::stream;
 use super::tree::{Limits, Placed, TreeRestore};
 use super::window::RestoreContext;
 use crate::engine::Store;
-use crate::engine::chunk_index::ChunkIndex;
-use crate::engine::control::Control;
-use crate::engine::labels::filtered;
+use crate::engine::store::chunk_index::ChunkIndex;
+use crate::engine::store::control::Control;
+use crate::engine::store::labels::filtered;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::format::id::SnapshotId;
@@ -108,7 +109,7 @@ impl Default for GetRequest {
             path: PathBuf::new(),
             snapshot: Selector::default(),
             overwrite: false,
-            threads: crate::engine::processors(),
+            threads: crate::engine::store::processors(),
             memory_bytes: MEMORY_BYTES_DEFAULT,
             labels: LabelFilter::default(),
         }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::layout::ChunkPart;
-use crate::engine::chunk_index::ChunkIndex;
+use crate::engine::store::chunk_index::ChunkIndex;
 use crate::error::{Error, Result};
 use crate::format::directory::ChunkPlace;
 use crate::format::frame::FRAME_HEADER_BYTES;

@@ -7,47 +7,21 @@ use std::path::Path;
 
 use super::archive::{Named, OpenArchive, layout_of};
 use crate::catalog::snapshot::Snapshot;
-use crate::engine::labels::filtered;
 use crate::engine::read::layout::Layout;
+use crate::engine::store::labels::filtered;
+use crate::engine::store::snapshots::Selector;
 use crate::engine::{ChunkIndex, SnapshotList, Store, UnreadableSnapshot};
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::format::id::{RecipeId, SnapshotId};
 use crate::format::label::{LabelFilter, Labels};
 use crate::format::name::ObjectName;
-use crate::format::spelling::{quoted, unspelled};
+use crate::format::spelling::unspelled;
 
 /// How many names near to a wrong one are offered.
 const NEAR_NAMES: usize = 3;
 /// How many entries are looked at for them.
 const NEAR_SEARCH_MAX: usize = 1_000_000;
-
-/// Which snapshot.
-///
-/// ```
-/// # use seamstore::{Control, Store, entry::*, report::*, request::*};
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let store = Store::in_memory(Settings::default())?;
-/// # let writer = store.writer(WriterOptions::default().threads(1))?;
-/// # writer.add_bytes(writer.entry("notes/first.txt", EntryKind::File)?, b"found again".to_vec())?;
-/// # let added = writer.finish()?;
-/// # let control = Control::default();
-/// let newest = store.snapshot(&Selector::Latest)?.id();
-/// assert_eq!(store.snapshot(&Selector::Id(newest.to_hex()[..8].to_owned()))?.id(), newest);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Selector {
-    /// The newest one that has the path.
-    #[default]
-    NewestWithPath,
-    /// The newest one.
-    Latest,
-    /// The one whose id begins with these hexadecimal digits.
-    Id(String),
-}
 
 /// A path that is looked for.
 struct Wanted {
@@ -186,6 +160,37 @@ impl Resolved<'_> {
 }
 
 impl Store {
+    /// Opens a snapshot to list what is in it. Without a path to go by, [`Selector::NewestWithPath`] is the newest.
+    ///
+    /// ```
+    /// use seamstore::request::{AddRequest, Selector, Settings};
+    /// use seamstore::{Control, Store};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # std::fs::write(folder.path().join("notes.txt"), "found again")?;
+    /// let store = Store::open_or_init(&folder.path().join("store"), Settings::default())?;
+    /// store.add(&AddRequest::default().paths([folder.path().join("notes.txt")]), &Control::default())?;
+    ///
+    /// let snapshot = store.snapshot(&Selector::Latest)?;
+    /// let sizes: Vec<u64> = snapshot.entries().map(|entry| Ok(entry?.size)).collect::<seamstore::Result<_>>()?;
+    /// assert_eq!((snapshot.len(), sizes), (1, vec![11]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoSnapshots`] if the store has none; [`Error::NotFound`] if no snapshot has this id; [`Error::Usage`] if
+    /// several ids begin with the digits of [`Selector::Id`]; [`Error::Damaged`] or [`Error::Io`] if the snapshot, or one
+    /// that may be newer, cannot be read.
+    pub fn snapshot(&self, selector: &Selector) -> Result<Snapshot<'_>> {
+        let Resolved { snapshot, passed_over, .. } = self.resolve(Path::new(""), selector)?;
+        match passed_over.first() {
+            // Which snapshot is the newest is unknown, and nobody would see a warning.
+            Some(unreadable) => Snapshot::open(self.storage(), unreadable.id).map(|_| snapshot),
+            None => Ok(snapshot),
+        }
+    }
+
     /// Opens the snapshot that is selected and has `path`. Snapshots that cannot be read are passed over, unless one is
     /// selected by its id: see [`Resolved::passed_over`].
     ///
@@ -292,19 +297,6 @@ impl Store {
             }
         }
         Ok(is_there.then_some(None))
-    }
-
-    pub(in crate::engine) fn snapshot_by_prefix(&self, prefix: &str) -> Result<SnapshotId> {
-        let matching: Vec<_> = self.snapshot_ids()?.into_iter().filter(|id| id.to_hex().starts_with(prefix)).collect();
-        match matching.as_slice() {
-            [id] => Ok(*id),
-            [] => Err(Error::not_found(format!("snapshot {}", quoted(prefix)))),
-            many => Err(Error::Usage(format!(
-                "{} is the beginning of {} snapshot ids; give more digits",
-                quoted(prefix),
-                many.len()
-            ))),
-        }
     }
 }
 

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::fetch::{FrameSink, bytes_of, ended_by, fetch};
 use super::frame::FrameBytes;
 use super::plan::{Plan, ReadSegment};
-use crate::engine::chunk_index::ChunkIndex;
-use crate::engine::control::Control;
 use crate::engine::read::layout::Layout;
+use crate::engine::store::chunk_index::ChunkIndex;
+use crate::engine::store::control::Control;
 use crate::error::{Error, Result};
 
 /// The bytes of a window.

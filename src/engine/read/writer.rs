@@ -15,7 +15,7 @@ use super::get::{GetReport, Loss};
 use super::plan::ReadSegment;
 use super::schedule::{Block, Schedule};
 use super::window::{FileState, ends_restore, is_damage};
-use crate::engine::control::Control;
+use crate::engine::store::control::Control;
 use crate::error::{Error, Result, chain};
 use crate::restore::{Destination, FileTarget};
 

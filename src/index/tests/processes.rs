@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::storage::faulty::{Fault, FaultyDisk, Op};
+use crate::testing::disk::{Fault, FaultyDisk, Op};
 
 #[test]
 fn an_index_opened_to_read_changes_nothing() {

@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, mkdirat, mknodat, openat,
 
 use super::*;
 use crate::format::entry::EntryKind;
+use crate::testing::random::TestRng;
 use crate::testing::skip::skipped;
 
 /// Names that sort differently by bytes, by characters, and against the separator.
@@ -18,18 +19,18 @@ const NAMES: [&[u8]; 12] =
 #[test]
 fn entries_come_in_the_order_of_their_paths_each_once() {
     for seed in 0..24 {
-        let mut random = Random(seed);
+        let mut random = TestRng(seed);
         let dir = tempfile::tempdir().unwrap();
         let mut made = BTreeMap::from([(EntryPath::default(), EntryKind::Directory)]);
         let mut directories = vec![EntryPath::default()];
         for _ in 0..150 {
-            let parent = directories[random.below(directories.len())].clone();
-            let entry = parent.join(NAMES[random.below(NAMES.len())]).unwrap();
+            let parent = directories[random.index(directories.len())].clone();
+            let entry = parent.join(NAMES[random.index(NAMES.len())]).unwrap();
             if made.contains_key(&entry) {
                 continue;
             }
             let disk = dir.path().join(entry.as_path());
-            let kind = match random.below(4) {
+            let kind = match random.index(4) {
                 0 => EntryKind::File,
                 1 => EntryKind::Symlink,
                 _ => EntryKind::Directory,

@@ -34,8 +34,6 @@
 //! Slots of a lane have no gap, or G3 would close below one: n+1 is tried only when somebody's record was read at n.
 
 mod collect;
-#[cfg(test)]
-pub(crate) mod faulty;
 mod history;
 mod memory;
 mod objects;

@@ -7,13 +7,13 @@ mod random;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::faulty::{BucketFault, FaultyBucket};
 use super::*;
 use crate::error::Error;
 use crate::format::id::{PackId, SnapshotId};
 use crate::format::name::ObjectKind;
 use crate::format::pending_deletes::PendingDeletes;
 use crate::storage::Storage;
+use crate::testing::bucket::{BucketFault, FaultyBucket};
 
 const IMPATIENT: BucketOptions = BucketOptions { revoke_after: Duration::ZERO };
 

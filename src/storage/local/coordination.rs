@@ -1,5 +1,5 @@
 //! Sessions and collections in a folder: leases are locked files, an announcement is a record below `condemned/`, and one gc
-//! works at a time (`gc.lock`). The protocol and why it loses nothing: [`crate::engine::gc`].
+//! works at a time (`gc.lock`). The protocol and why it loses nothing: [`crate::engine::ops::gc`].
 
 use std::fs;
 use std::path::PathBuf;

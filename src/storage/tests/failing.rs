@@ -4,8 +4,8 @@ use rustix::io::Errno;
 
 use std::sync::Arc;
 
-use super::super::faulty::{Fault, FaultyDisk, Op};
 use super::*;
+use crate::testing::disk::{Fault, FaultyDisk, Op};
 
 fn storage_on(disk: &FaultyDisk, folder: &Path) -> LocalStorage {
     let storage = LocalStorage::open_on(Arc::new(disk.clone()), folder.to_owned()).unwrap();

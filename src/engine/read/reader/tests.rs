@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::engine::Settings;
 use crate::engine::add::AddRequest;
-use crate::engine::control::Control;
-use crate::engine::get::GetRequest;
+use crate::engine::read::get::GetRequest;
+use crate::engine::store::control::Control;
 use crate::format::id::ChunkId;
 use crate::format::name::ObjectKind;
 use crate::pack::frame::{Codec, FrameSettings};
 use crate::pack::reader::read_directory;
+use crate::testing::random::{TestRng, noise};
 
 /// A folder with a tree and a store beside it.
 struct Sandbox {
@@ -69,26 +70,12 @@ impl Sandbox {
     }
 }
 
-/// SplitMix64.
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed;
-    (0..length.div_ceil(8)).flat_map(|_| random(&mut state).to_le_bytes()).take(length).collect()
-}
-
 /// Lines that compress, and repeat themselves near and far.
 fn text(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed;
+    let mut state = TestRng(seed);
     let mut text = Vec::new();
     while text.len() < length {
-        let (name, number) = (random(&mut state) % 700, random(&mut state) % 90);
+        let (name, number) = (state.next() % 700, state.next() % 90);
         text.extend(format!("static int field_{name} = {number};\n").bytes());
     }
     text.truncate(length);
@@ -182,7 +169,7 @@ fn ranges_across_chunks_and_holes() {
     let bench = Sandbox::new();
     fill(&bench);
     let store = bench.store(Codec::Zstd, 16 << 10);
-    let mut state = 5;
+    let mut state = TestRng(5);
     let files = bench.files();
     for reader in readers(&store) {
         for name in ["sparse", "twice", "large text", "small/20", "images/3", "only a hole", "empty"] {
@@ -191,7 +178,7 @@ fn ranges_across_chunks_and_holes() {
             let size = bytes.len() as u64;
             // At the edges of what was written around holes, at the file's end and past it, and anywhere.
             let edges = [0, 1, 19_999, 20_000, 20_001, 1_999_999, 2_000_000, 2_100_000, size - size.min(1), size];
-            let random_ones: Vec<u64> = (0..20).map(|_| random(&mut state) % (size + 10)).collect();
+            let random_ones: Vec<u64> = (0..20).map(|_| state.next() % (size + 10)).collect();
             let bounds: Vec<u64> = edges.into_iter().chain([size + 7, u64::MAX]).chain(random_ones).collect();
             for pair in bounds.windows(2).chain(bounds[4..].chunks(2)) {
                 let range = pair[0].min(pair[1])..pair[0].max(pair[1]);
@@ -230,11 +217,11 @@ fn many_threads_at_one_reader() {
             for thread in 0..8 {
                 let (reader, files) = (&reader, &files);
                 scope.spawn(move || {
-                    let mut state = thread;
+                    let mut state = TestRng(thread);
                     for _ in 0..200 {
-                        let (path, bytes) = &files[random(&mut state) as usize % files.len()];
-                        let start = random(&mut state) as usize % (bytes.len() + 1);
-                        let end = start + random(&mut state) as usize % (bytes.len() - start + 1);
+                        let (path, bytes) = &files[state.next() as usize % files.len()];
+                        let start = state.next() as usize % (bytes.len() + 1);
+                        let end = start + state.next() as usize % (bytes.len() - start + 1);
                         let found = reader.read_range(path, start as u64..end as u64).unwrap();
                         assert!(found == bytes[start..end], "{path:?} {start}..{end}");
                     }

@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex};
 
 use super::half_needed;
 use crate::engine::add::AddRequest;
-use crate::engine::control::Control;
-use crate::engine::export::ExportRequest;
-use crate::engine::gc::GcRequest;
-use crate::engine::gc::tests::{Files, Shelf, files_in, noise};
-use crate::engine::get::{GetRequest, Selector};
-use crate::engine::reader::ReaderOptions;
-use crate::engine::verify::{Depth, VerifyRequest};
+use crate::engine::ops::export::ExportRequest;
+use crate::engine::ops::gc::GcRequest;
+use crate::engine::ops::verify::{Depth, VerifyRequest};
+use crate::engine::read::get::GetRequest;
+use crate::engine::read::reader::ReaderOptions;
+use crate::engine::store::control::Control;
+use crate::engine::store::snapshots::Selector;
 use crate::engine::{Settings, Store};
 use crate::error::{Error, Result};
 use crate::format::id::{PackId, SnapshotId};
@@ -24,6 +24,8 @@ use crate::format::name::{ObjectKind, ObjectName};
 use crate::pack::frame::{Codec, FrameSettings};
 use crate::pack::reader::read_directory;
 use crate::storage::disk::{ChangeFile, Disk, HeldLock, ReadFile, SystemDisk, WriteFile};
+use crate::testing::random::noise;
+use crate::testing::shelf::{Files, Shelf, files_in};
 
 /// What is read: the files of a snapshot below a path, and where there is room.
 struct Wanted<'a> {
@@ -122,7 +124,7 @@ fn arrays(wanted: &Wanted<'_>) -> Result<Files> {
 
 #[cfg(feature = "hdf5")]
 fn hdf5(wanted: &Wanted<'_>) -> Result<Files> {
-    use crate::engine::export::{Hdf5Layout, Hdf5Options};
+    use crate::engine::ops::export::{Hdf5Layout, Hdf5Options};
     let mut found = Files::new();
     for (layout, compress) in [
         (Hdf5Layout::Compact, None),

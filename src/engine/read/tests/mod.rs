@@ -3,18 +3,20 @@
 
 mod copies;
 
-use super::get::{GetReport, Selector};
+use super::get::GetReport;
 use super::resolve::Item;
 use super::schedule::Bounds;
 use super::tree::{Limits, Placed, TreeRestore};
 use super::window::RestoreContext;
-use crate::engine::control::Control;
-use crate::engine::gc::GcRequest;
-use crate::engine::gc::tests::{Shelf, files_in, noise};
-use crate::engine::test_store::{Kind, on_every_backend};
+use crate::engine::ops::gc::GcRequest;
+use crate::engine::store::control::Control;
+use crate::engine::store::snapshots::Selector;
 use crate::error::Result;
 use crate::format::id::SnapshotId;
 use crate::restore::Destination;
+use crate::testing::random::noise;
+use crate::testing::shelf::{Shelf, files_in};
+use crate::testing::store::{Kind, on_every_backend};
 
 /// Twelve files that a second tree has too, with others between them; so each pack is half needed by the second alone.
 fn half_needed(shelf: &Shelf) -> (SnapshotId, SnapshotId) {

@@ -1,18 +1,7 @@
 //! Writers, removals and gcs at random, on ways that lose, delay and repeat what is sent; some of them die.
 
 use super::*;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound as u64) as usize
-    }
-}
+use crate::testing::random::TestRng;
 
 /// A session or a collection that is under way, and the process that it belongs to.
 enum Actor {
@@ -21,12 +10,12 @@ enum Actor {
 }
 
 /// One step of an actor; `false` if it is at its end.
-fn step(actor: &mut Actor, random: &mut Random, next: &mut u8, committed: &mut BTreeSet<u8>) -> Result<bool> {
+fn step(actor: &mut Actor, random: &mut TestRng, next: &mut u8, committed: &mut BTreeSet<u8>) -> Result<bool> {
     match actor {
-        Actor::Writer(session, _, packs) => match random.below(4) {
+        Actor::Writer(session, _, packs) => match random.index(4) {
             // New, also under a name that was there before.
             0 => {
-                let n = random.below(12) as u8;
+                let n = random.index(12) as u8;
                 if !session.pending().packs.contains(&PackId([n; 32])) {
                     session.storage().put_if_absent(&pack(n), &[n; 100])?;
                     packs.push(n);
@@ -59,7 +48,7 @@ fn step(actor: &mut Actor, random: &mut Random, next: &mut u8, committed: &mut B
             if collection.waits_for()?.is_empty() {
                 let delete = unneeded(&**collection)?;
                 collection.carry_out(&delete)?;
-                return Ok(random.below(2) == 0);
+                return Ok(random.index(2) == 0);
             }
             Ok(true)
         }
@@ -70,7 +59,7 @@ fn step(actor: &mut Actor, random: &mut Random, next: &mut u8, committed: &mut B
 fn whatever_is_lost_late_or_repeated_no_visible_snapshot_loses_a_pack() {
     let (mut met, mut snapshots, mut collections, mut revoked) = (std::collections::BTreeMap::new(), 0, 0, 0);
     for seed in 0..40 {
-        let mut random = Random(seed << 20);
+        let mut random = TestRng(seed << 20);
         let bucket = MemoryBucket::new();
         let mut actors: Vec<Actor> = Vec::new();
         let mut ways: Vec<FaultyBucket> = Vec::new();
@@ -79,11 +68,11 @@ fn whatever_is_lost_late_or_repeated_no_visible_snapshot_loses_a_pack() {
             let case = format!("seed {seed}, turn {turn}");
             if actors.len() < 4 {
                 // Some are patient with others, some are not.
-                let way = FaultyBucket::seeded(&bucket, seed << 32 | turn, [0, 60, 150][random.below(3)]);
+                let way = FaultyBucket::seeded(&bucket, seed << 32 | turn, [0, 60, 150][random.index(3)]);
                 ways.push(way.clone());
-                let options = if random.below(3) == 0 { IMPATIENT } else { BucketOptions::default() };
+                let options = if random.index(3) == 0 { IMPATIENT } else { BucketOptions::default() };
                 let process = Process::on(way, options);
-                match random.below(5) {
+                match random.index(5) {
                     0 | 1 => actors.extend(
                         process.coordination.begin().ok().map(|session| Actor::Writer(session, process, Vec::new())),
                     ),
@@ -91,7 +80,7 @@ fn whatever_is_lost_late_or_repeated_no_visible_snapshot_loses_a_pack() {
                         process.coordination.collect().ok().map(|collection| Actor::Collector(collection, process)),
                     ),
                     _ => {
-                        if let Some(n) = process.snapshots_if_any().get(random.below(3)) {
+                        if let Some(n) = process.snapshots_if_any().get(random.index(3)) {
                             going.insert(*n);
                             if process.coordination.remove(&[SnapshotId([*n; 32])]).is_ok() {
                                 assert!(!Process::new(&bucket).snapshots().contains(n), "{case}: {n} was removed");
@@ -103,8 +92,8 @@ fn whatever_is_lost_late_or_repeated_no_visible_snapshot_loses_a_pack() {
             if actors.is_empty() {
                 continue;
             }
-            let place = random.below(actors.len());
-            if random.below(20) == 0 {
+            let place = random.index(actors.len());
+            if random.index(20) == 0 {
                 // It dies, and what it sent may still arrive.
                 match &actors[place] {
                     Actor::Writer(_, process, _) | Actor::Collector(_, process) => process.way.kill(),
@@ -123,8 +112,8 @@ fn whatever_is_lost_late_or_repeated_no_visible_snapshot_loses_a_pack() {
                     }
                 }
             }
-            if random.below(6) == 0 {
-                ways[random.below(ways.len())].deliver();
+            if random.index(6) == 0 {
+                ways[random.index(ways.len())].deliver();
             }
             assert_whole(&bucket, &case);
         }
