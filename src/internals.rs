@@ -102,6 +102,9 @@ pub mod pack {
 pub mod restore {
     pub use crate::restore::*;
 }
+pub mod spelling {
+    pub use crate::spelling::*;
+}
 pub mod storage {
     pub use crate::storage::*;
 }

@@ -96,6 +96,7 @@ mod ingest;
 pub mod internals;
 mod pack;
 mod restore;
+mod spelling;
 mod storage;
 #[cfg(test)]
 mod testing;
@@ -144,7 +145,7 @@ pub mod report {
         DedupStats, ExtensionStats, GroupChunks, GroupPart, GroupStats, HistogramBucket, MetadataStats, SnapshotStats,
     };
     pub use crate::engine::ops::verify::{Damage, LostFile, VerifyReport};
-    pub use crate::engine::read::get::{GetReport, Loss};
+    pub use crate::engine::read::report::{GetReport, Loss};
     pub use crate::engine::{RebuiltIndex, SnapshotList, SnapshotSummary, UnreadableSnapshot};
     pub use crate::index::IndexStatistics;
     pub use crate::pack::salvage::Lost;

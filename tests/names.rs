@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::symlink;
 
-use seamstore::internals::format::spelling::{is_odd, spelled};
+use seamstore::internals::spelling::{is_odd, spelled};
 
 use crate::support::{Sandbox, skipped};
 

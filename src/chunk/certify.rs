@@ -183,7 +183,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::chunk::patterns::{self, Pattern};
+    use crate::testing::patterns::{self, Pattern};
 
     /// The specification: every candidate by itself, at every position.
     fn certify_by_sets(seek: u64, pattern: &Pattern, sizes: Sizes) -> Option<u64> {

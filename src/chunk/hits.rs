@@ -180,7 +180,7 @@ fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::chunk::patterns::KINDS;
+    use crate::testing::patterns::KINDS;
     use crate::testing::random::TestRng;
 
     #[test]

@@ -75,8 +75,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use crate::chunk::certify::certify;
-    use crate::chunk::patterns::{self, KINDS, Pattern};
     use crate::chunk::rule;
+    use crate::testing::patterns::{self, KINDS, Pattern};
 
     fn first(mut test: impl FnMut(u64, Passes) -> bool, hits: impl Iterator<Item = (u64, Passes)>) -> Option<u64> {
         hits.into_iter().find(|(at, passes)| test(*at, *passes)).map(|(at, _)| at)

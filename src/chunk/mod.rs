@@ -11,8 +11,6 @@ pub(crate) mod check;
 pub(crate) mod finder;
 pub(crate) mod hits;
 pub(crate) mod low;
-#[cfg(test)]
-mod patterns;
 pub(crate) mod profile;
 pub(crate) mod replay;
 pub(crate) mod rule;

@@ -12,7 +12,7 @@ use super::{Context, Exit, size, standard, time};
 use crate::engine::Store;
 use crate::engine::add::{AddReport, AddRequest, AddTotals, Archives, Problem, measure};
 use crate::error::{Error, Result};
-use crate::format::spelling::{Name, quoted};
+use crate::spelling::{Name, quoted};
 
 /// Keep files and trees, as one snapshot.
 ///

@@ -13,7 +13,7 @@ use crate::engine::Store;
 use crate::engine::ops::bundle::{BundleExport, BundleExportReport, BundleImportReport};
 use crate::engine::store::snapshots::Selector;
 use crate::error::{Error, Result};
-use crate::format::spelling::quoted;
+use crate::spelling::quoted;
 
 /// Put snapshots into one file, which can be read in place, or take them out of one.
 ///

@@ -11,7 +11,7 @@ use crate::chunk::check::{Check, Difference, Distances, Report, Seams, check};
 use crate::chunk::{Profile, adversarial};
 use crate::engine::add::StopReader;
 use crate::error::{Error, Result};
-use crate::format::spelling::{hex_unless_text, spelled};
+use crate::spelling::{hex_unless_text, spelled};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -10,7 +10,7 @@ use crate::engine::Store;
 use crate::engine::add::StopReader;
 use crate::engine::ops::check_tar::{Sort, TarCheck, check_tar};
 use crate::error::{Error, Result};
-use crate::format::spelling::quoted;
+use crate::spelling::quoted;
 
 /// Look through a tar without adding it: its members, names that need care, and what dedup would save.
 ///

@@ -14,8 +14,8 @@ use crate::engine::Store;
 use crate::engine::ops::export::{ExportReport, ExportRequest, Hdf5Layout, Hdf5Options};
 use crate::engine::store::snapshots::Selector;
 use crate::error::{Error, Result};
-use crate::format::spelling::{Name, quoted};
 use crate::restore::Compressed;
+use crate::spelling::{Name, quoted};
 
 /// Write a snapshot, or a tree or file of it, in the format of other programs.
 ///

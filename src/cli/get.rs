@@ -9,11 +9,12 @@ use super::labels::FilterArgs;
 use super::output::Output;
 use super::standard::{STDOUT, StandardOutput};
 use super::{Context, Exit, names, size};
-use crate::engine::read::get::{GetReport, GetRequest};
+use crate::engine::read::get::GetRequest;
+use crate::engine::read::report::GetReport;
 use crate::engine::store::snapshots::Selector;
 use crate::error::{Error, Result};
 use crate::format::entry::EntryPath;
-use crate::format::spelling::{Name, quoted};
+use crate::spelling::{Name, quoted};
 
 /// Restore a file or a tree, or print a file.
 ///

@@ -12,8 +12,8 @@ use super::{Context, Exit};
 use crate::chunk::seams::{ChunkEnd, chunk_file};
 use crate::chunk::{Chunker, Profile};
 use crate::error::{Error, Result};
-use crate::format::spelling::{hex_unless_text, quoted, spelled};
 use crate::format::xet::{XetHash, XetNode, file_hash};
+use crate::spelling::{hex_unless_text, quoted, spelled};
 
 /// Print the hash under which Hugging Face Xet keeps a file, and its size.
 ///

@@ -4,8 +4,8 @@ use super::{Context, Exit, size};
 use crate::chunk::Profile;
 use crate::engine::{Settings, Store};
 use crate::error::{Error, Result};
-use crate::format::spelling::quoted;
 use crate::pack::frame::{Codec, FrameSettings};
+use crate::spelling::quoted;
 
 /// Make a store.
 ///

@@ -2,7 +2,7 @@
 
 use crate::engine::store::labels::{LabelRule, Labelling};
 use crate::format::label::{Label, LabelFilter, Labels};
-use crate::format::spelling::spelled;
+use crate::spelling::spelled;
 
 /// Labels that an add gives.
 #[derive(Debug, clap::Args)]

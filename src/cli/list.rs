@@ -9,12 +9,12 @@ use super::get::parse_selector;
 use super::labels::{self, FilterArgs};
 use super::report::line_of;
 use super::{Context, Exit};
-use crate::engine::read::get::Resolved;
+use crate::engine::read::resolve::Resolved;
 use crate::engine::store::snapshots::Selector;
 use crate::error::Result;
-use crate::format::archive::ArchiveForm;
+use crate::format::archive_form::ArchiveForm;
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
-use crate::format::spelling::{Name, spelled};
+use crate::spelling::{Name, spelled};
 
 /// List the entries of a snapshot.
 ///

@@ -39,7 +39,7 @@ use self::signals::Signals;
 use crate::engine::store::control::Control;
 use crate::engine::{Store, UnreadableSnapshot};
 use crate::error::{Error, Result};
-use crate::format::spelling::quoted;
+use crate::spelling::quoted;
 
 const AFTER_HELP: &str = "\
 Examples:

@@ -9,8 +9,8 @@ use crate::engine::ops::repair::{RepairReport, RepairRequest, RepairedPack, Repa
 use crate::engine::ops::verify::Depth;
 use crate::engine::{RebuiltIndex, Store};
 use crate::error::{Result, chain};
-use crate::format::spelling::Name;
 use crate::pack::Lost;
+use crate::spelling::Name;
 
 /// Save what can be saved of what is damaged, and say what is lost.
 ///

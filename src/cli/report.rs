@@ -16,7 +16,7 @@ use super::standard::{STDOUT, StandardError, StandardOutput};
 use crate::engine::store::control::Control;
 use crate::error::{Error, Result, chain};
 use crate::format::entry::EntryPath;
-use crate::format::spelling::{harmless, harmless_json, harmless_lines, is_odd, spelled};
+use crate::spelling::{harmless, harmless_json, harmless_lines, is_odd, spelled};
 
 /// Where and how to report.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,6 @@
 //! Sizes as people write them.
 
-use crate::format::spelling::quoted;
+use crate::spelling::quoted;
 
 /// Reads `4096`, `64K`, `16KiB`, `1M`, `2G`: binary multiples.
 ///

@@ -9,7 +9,7 @@ use super::{Context, Exit, size, time};
 use crate::catalog::snapshot::{Counts, SnapshotInfo};
 use crate::engine::{SnapshotList, SnapshotSummary, UnreadableSnapshot};
 use crate::error::Result;
-use crate::format::spelling::{Name, spelled};
+use crate::spelling::{Name, spelled};
 
 /// List the snapshots, the newest first.
 ///

@@ -9,7 +9,7 @@ use super::{Context, Exit, time};
 use crate::engine::ops::stats::{DedupStats, GroupChunks, GroupStats};
 use crate::error::Result;
 use crate::format::label::check_key;
-use crate::format::spelling::spelled;
+use crate::spelling::spelled;
 
 /// Show what dedup and compression saved, and what each snapshot holds.
 ///

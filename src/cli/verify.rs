@@ -8,7 +8,7 @@ use super::report::line_of;
 use super::{Context, Exit, size};
 use crate::engine::ops::verify::{Damage, Depth, LostFile, VerifyReport, VerifyRequest};
 use crate::error::Result;
-use crate::format::spelling::Name;
+use crate::spelling::Name;
 use crate::storage::bundle::BundleFlaw;
 
 /// Look for damage, and name the files and snapshots that lose bytes by it.

@@ -39,57 +39,6 @@ const MAGIC: [u8; 8] = *b"SEAMTAR1";
 /// No table is longer: the bound on what is read of one into memory.
 pub const TABLE_BYTES_MAX: u64 = 8 << 30;
 
-/// How a file that holds an archive was compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Compression {
-    /// `.gz`
-    Gzip,
-    /// `.zst`
-    Zstd,
-    /// `.xz`
-    Xz,
-    /// `.bz2`
-    Bzip2,
-}
-
-/// What the bytes of an archive's file are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ArchiveForm {
-    /// A tar.
-    Tar,
-    /// The tar that was in a compressed file; that file itself is not kept.
-    TarFrom(Compression),
-    /// A compressed file with a tar in it, which is kept beside it.
-    TarIn(Compression),
-}
-
-/// Every form, and the word that stands for it in a snapshot.
-const FORMS: [(&str, ArchiveForm); 9] = [
-    ("tar", ArchiveForm::Tar),
-    ("tar from gzip", ArchiveForm::TarFrom(Compression::Gzip)),
-    ("tar from zstd", ArchiveForm::TarFrom(Compression::Zstd)),
-    ("tar from xz", ArchiveForm::TarFrom(Compression::Xz)),
-    ("tar from bzip2", ArchiveForm::TarFrom(Compression::Bzip2)),
-    ("tar in gzip", ArchiveForm::TarIn(Compression::Gzip)),
-    ("tar in zstd", ArchiveForm::TarIn(Compression::Zstd)),
-    ("tar in xz", ArchiveForm::TarIn(Compression::Xz)),
-    ("tar in bzip2", ArchiveForm::TarIn(Compression::Bzip2)),
-];
-
-impl ArchiveForm {
-    /// The word that stands for it in a snapshot.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        FORMS.iter().find(|(_, form)| *form == self).map_or("tar", |(word, _)| word)
-    }
-
-    /// The form that a word stands for.
-    #[must_use]
-    pub fn of_word(word: &str) -> Option<Self> {
-        FORMS.iter().find(|(known, _)| *known == word).map(|(_, form)| *form)
-    }
-}
-
 /// The lengths of an archive's parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ArchiveFooter {
@@ -278,14 +227,6 @@ mod tests {
         other[0] ^= 1;
         assert!(ArchiveFooter::parse(&other).is_err());
         assert!(ArchiveFooter::parse(&bytes[..40]).is_err());
-    }
-
-    #[test]
-    fn every_form_has_a_word_of_its_own() {
-        for (word, form) in FORMS {
-            assert_eq!((form.word(), ArchiveForm::of_word(word)), (word, Some(form)));
-        }
-        assert_eq!(ArchiveForm::of_word("zip"), None);
     }
 
     #[test]

@@ -15,9 +15,11 @@
 use super::bytes::{array_at, u32_at};
 use super::frame::{FRAME_CHUNKS_MAX, FRAME_HEADER_BYTES, FRAME_STORED_BYTES_MAX, hex};
 use super::id::ChunkId;
-use super::pack::PACK_HEADER_BYTES;
 use super::parse_error::ParseError;
 use super::{CHUNK_BYTES_MAX, FRAME_RAW_BYTES_MAX};
+
+/// Where the first frame of a pack begins: behind the pack's header.
+pub const FIRST_FRAME_OFFSET: u64 = 16;
 
 /// Bytes of a directory before its frames.
 pub const DIRECTORY_HEADER_BYTES: usize = 8;
@@ -110,7 +112,7 @@ impl Directory {
     /// Where the last frame ends in the pack, and the directory begins, in bytes.
     #[must_use]
     pub fn frames_end(&self) -> u64 {
-        self.frames.last().map_or(PACK_HEADER_BYTES as u64, FrameEntry::end)
+        self.frames.last().map_or(FIRST_FRAME_OFFSET, FrameEntry::end)
     }
 
     /// Bytes of this directory when encoded.
@@ -212,7 +214,7 @@ fn parse_chunks(bytes: &[u8]) -> Result<Vec<ChunkEntry>, ParseError> {
 fn parse_frames(bytes: &[u8], chunks: &[ChunkEntry]) -> Result<Vec<FrameEntry>, ParseError> {
     let (entries, _) = bytes.as_chunks::<FRAME_ENTRY_BYTES>();
     let mut frames = Vec::with_capacity(entries.len());
-    let mut offset = PACK_HEADER_BYTES as u64;
+    let mut offset = FIRST_FRAME_OFFSET;
     let mut rest = chunks;
     for (n, entry) in entries.iter().enumerate() {
         let at = n * FRAME_ENTRY_BYTES;

@@ -4,9 +4,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::archive::ArchiveForm;
+use super::archive_form::ArchiveForm;
 use super::id::{ChunkId, RecipeId};
 use super::label::Labels;
+use crate::spelling::{NameBytes, quoted};
 
 /// No entry's path is longer, in bytes: four times what Linux takes at once. What is made for a path is made for each of
 /// its ancestors, so a path that were as long as memory would take the square of that.
@@ -70,6 +71,12 @@ impl PartialOrd for EntryPath {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a path in a snapshot is relative, without empty, `.` or `..` parts and without NUL")]
 pub struct NotAnEntryPath;
+
+impl NameBytes for EntryPath {
+    fn name_bytes(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
 
 impl EntryPath {
     /// Takes bytes that already have the form of an entry path.
@@ -194,7 +201,7 @@ impl EntryPath {
 /// As it is spelled, in double quotes: the spelling that listings use.
 impl std::fmt::Debug for EntryPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", super::spelling::quoted(self))
+        write!(f, "{}", quoted(self))
     }
 }
 

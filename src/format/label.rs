@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::spelling::quoted;
+use crate::spelling::quoted;
 
 /// A snapshot has at most this many keys: each is a column.
 pub const LABEL_KEYS_MAX: usize = 64;

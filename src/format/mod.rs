@@ -3,6 +3,7 @@
 //! Every other module takes its layouts from here, so a byte of a store is described in one place.
 
 pub mod archive;
+pub mod archive_form;
 pub mod bucket;
 pub mod bundle;
 pub(crate) mod bytes;
@@ -17,7 +18,6 @@ pub mod pack;
 pub mod parse_error;
 pub mod pending_deletes;
 pub mod recipe;
-pub mod spelling;
 pub mod xet;
 
 /// The version of every format in a store, as recorded in `store.json`. A store with another one is refused.

@@ -27,13 +27,13 @@
 
 use super::FORMAT_VERSION;
 use super::bytes::{array_at, u32_at, u64_at};
-use super::directory::{DIRECTORY_BYTES_MAX, DIRECTORY_HEADER_BYTES};
+use super::directory::{DIRECTORY_BYTES_MAX, DIRECTORY_HEADER_BYTES, FIRST_FRAME_OFFSET};
 use super::frame::hex;
 use super::id::PackId;
 use super::parse_error::ParseError;
 
 /// Bytes of a pack before its first frame.
-pub const PACK_HEADER_BYTES: usize = 16;
+pub const PACK_HEADER_BYTES: usize = FIRST_FRAME_OFFSET as usize;
 /// Bytes of a pack after its directory.
 pub const PACK_TRAILER_BYTES: usize = 64;
 

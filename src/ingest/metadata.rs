@@ -20,7 +20,7 @@ use super::walk::WalkedEntry;
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Xattr};
 use crate::format::label::Labels;
-use crate::format::spelling::spelled;
+use crate::spelling::spelled;
 
 /// The longest list of names and the longest value the system knows, in bytes.
 const XATTR_BYTES_MAX: usize = 64 << 10;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::longpath::LongPath;
 use crate::error::{Error, Result};
 use crate::format::entry::{EntryKind, EntryPath};
-use crate::format::spelling::quoted;
+use crate::spelling::quoted;
 
 /// Where a walk begins, and what that place is called in the snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 
 use super::skippable::begins_skippable;
-use crate::format::archive::Compression;
+use crate::format::archive_form::Compression;
 
 /// How compressed files begin.
 const MAGICS: [(&[u8], Compression); 4] = [

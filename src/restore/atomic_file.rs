@@ -12,7 +12,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-use crate::format::spelling::quoted;
+use crate::spelling::quoted;
 
 /// A file or a directory that is being written.
 #[derive(Debug)]

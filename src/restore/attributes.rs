@@ -12,25 +12,22 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, Stat, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod, fchown, fgetxattr,
-    fremovexattr, fsetxattr, fstat, futimens, lsetxattr, removexattr, setxattr, statat, utimensat,
+    AtFlags, CWD, Gid, Mode, Stat, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod, fchown, fremovexattr,
+    fsetxattr, fstat, futimens, lsetxattr, removexattr, setxattr, statat, utimensat,
 };
-use rustix::io::{self, Errno};
+use rustix::io;
 
-use super::confined::InodeDefaults;
+use super::defaults::{ACL_ACCESS, ACLS, InodeDefaults};
 use super::kept::{Kept, Set, timestamps};
 use crate::error::Error;
 use crate::format::entry::{Entry, EntryKind, Xattr};
-use crate::format::spelling::spelled;
+use crate::spelling::spelled;
 
 /// What could not be set on something that was restored; empty where all is as it was.
 pub type Warnings = Vec<Error>;
 
 const SET_UID: u32 = 0o4000;
 const SET_GID: u32 = 0o2000;
-const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
-const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
-const ACLS: [&[u8]; 2] = [ACL_ACCESS, ACL_DEFAULT];
 
 /// Where metadata is set, and what is known of it.
 #[derive(Clone, Copy)]
@@ -70,7 +67,7 @@ pub(super) fn apply_to_link(at: BorrowedFd<'_>, name: &[u8], setting: Setting<'_
         });
     };
     let set_times = |times: &Timestamps| utimensat(at, name, times, AtFlags::SYMLINK_NOFOLLOW);
-    match newborn_at(at, name) {
+    match defaults_at(at, name) {
         Ok(defaults) => {
             own(defaults, &mut report, |uid, gid| chownat(at, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW));
             set_own_xattrs(&mut report);
@@ -104,15 +101,6 @@ pub(super) fn apply_to_node(node: BorrowedFd<'_>, setting: Setting<'_>, defaults
     let set_times = |times: &Timestamps| utimensat(CWD, &path, times, AtFlags::empty());
     report.set_times(defaults.device, set_times, || fstat(node));
     report.finish(defaults.device, || fstat(node))
-}
-
-/// Whether something open has an access control list.
-pub(super) fn has_acl(fd: BorrowedFd<'_>) -> bool {
-    let has = |name: &[u8]| match fgetxattr(fd, name, &mut [0_u8; 1][..]) {
-        Ok(_) | Err(Errno::RANGE) => true,
-        Err(_) => false,
-    };
-    ACLS.iter().any(|name| has(name))
 }
 
 /// Collects what could not be set, and what was.
@@ -225,7 +213,7 @@ fn set_xattrs(entry: &Entry, acls: bool, report: &mut Report<'_>, set: impl Fn(&
 }
 
 /// The owner that a name in a directory has.
-fn newborn_at(at: BorrowedFd<'_>, name: &[u8]) -> io::Result<InodeDefaults> {
+fn defaults_at(at: BorrowedFd<'_>, name: &[u8]) -> io::Result<InodeDefaults> {
     Ok(InodeDefaults::of(&statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?, false))
 }
 

@@ -11,9 +11,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, statat};
 use rustix::io::{self, Errno};
 
+use super::defaults::{InodeDefaults, has_acl};
 use super::spelling::Listing;
 use crate::format::entry::EntryPath;
 
@@ -35,25 +36,6 @@ pub(super) struct Directory {
     pub(super) listing: Listing,
 }
 
-/// What a new file has before anything was set on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct InodeDefaults {
-    /// The file system's device number.
-    pub(super) device: u64,
-    /// The process's user.
-    pub(super) uid: u32,
-    /// The process's group, or the directory's.
-    pub(super) gid: u32,
-    /// Whether it inherited an access control list.
-    pub(super) has_acl: bool,
-}
-
-impl InodeDefaults {
-    pub(super) fn of(stat: &Stat, has_acl: bool) -> Self {
-        Self { device: stat.st_dev, uid: stat.st_uid, gid: stat.st_gid, has_acl }
-    }
-}
-
 impl Directory {
     pub(super) fn new(fd: OwnedFd) -> Self {
         Self { fd, defaults: OnceLock::new(), listing: Listing::default() }
@@ -65,7 +47,7 @@ impl Directory {
             return Ok(*known);
         }
         let stat = fstat(file)?;
-        let has_acl = super::attributes::has_acl(file);
+        let has_acl = has_acl(file);
         Ok(*self.defaults.get_or_init(|| InodeDefaults::of(&stat, has_acl)))
     }
 }

@@ -17,15 +17,16 @@ use rustix::fs::{
 };
 use rustix::io::{self, Errno};
 
-use super::attributes::{Setting, Warnings, apply, apply_to_link, apply_to_node, has_acl};
-use super::confined::{ConfinedDir, Directory, InodeDefaults, kind_of};
-use super::file::FileTarget;
+use super::attributes::{Setting, Warnings, apply, apply_to_link, apply_to_node};
+use super::confined::{ConfinedDir, Directory, kind_of};
+use super::defaults::{InodeDefaults, has_acl};
+use super::file::{FileTarget, shown_below};
 use super::kept::Kept;
 use super::spelling::NameEnds;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::format::id::checksum;
-use crate::format::spelling::quoted;
+use crate::spelling::quoted;
 
 /// A place to restore to. One serves all threads; paths are relative to it, and the root path is the place itself.
 ///
@@ -440,9 +441,4 @@ impl Destination {
             errno => Error::io(action, self.shown(path), errno),
         }
     }
-}
-
-/// A path below another, for messages.
-pub(super) fn shown_below(shown: &Path, path: &EntryPath) -> PathBuf {
-    if path.is_root() { shown.to_owned() } else { shown.join(path.as_path()) }
 }

@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, fallocate, fstatfs, ftruncate};
@@ -114,7 +114,7 @@ impl FileTarget {
     }
 
     pub(super) fn whole(&self) -> PathBuf {
-        super::destination::shown_below(&self.shown, &self.path)
+        shown_below(&self.shown, &self.path)
     }
 }
 
@@ -135,4 +135,9 @@ impl AsFd for FileTarget {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// A path below another, for messages.
+pub(super) fn shown_below(shown: &Path, path: &EntryPath) -> PathBuf {
+    if path.is_root() { shown.to_owned() } else { shown.join(path.as_path()) }
 }

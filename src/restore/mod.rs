@@ -19,6 +19,7 @@ mod atomic_file;
 mod attributes;
 mod compress;
 mod confined;
+mod defaults;
 mod destination;
 mod file;
 mod kept;

@@ -1,9 +1,7 @@
 //! A folder with a store, in any backend, and trees to add to it.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
+use super::folder::{Files, files_in};
 use super::store::{Kind, Place};
 use crate::engine::add::AddRequest;
 use crate::engine::ops::gc::{GcReport, GcRequest};
@@ -14,9 +12,6 @@ use crate::engine::{Settings, Store};
 use crate::error::Result;
 use crate::format::id::SnapshotId;
 use crate::format::name::ObjectKind;
-
-/// Paths and what is there.
-pub(crate) type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 /// A folder with a store and trees to add to it.
 pub(crate) struct Shelf {
@@ -108,31 +103,5 @@ impl Shelf {
 
     pub(crate) fn count(&self, kind: ObjectKind) -> usize {
         self.store().storage().list(kind).unwrap().len()
-    }
-}
-
-pub(crate) fn files_in(root: &Path) -> Files {
-    let mut found = BTreeMap::new();
-    let mut todo = vec![root.to_owned()];
-    while let Some(path) = todo.pop() {
-        if path.is_dir() {
-            todo.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        } else {
-            found.insert(path.strip_prefix(root).unwrap().to_owned(), std::fs::read(&path).unwrap());
-        }
-    }
-    found
-}
-
-pub(crate) fn copy_tree(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy_tree(&path, &target);
-        } else {
-            std::fs::copy(&path, &target).unwrap();
-        }
     }
 }

@@ -6,7 +6,7 @@ use super::random::TestRng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::shelf::files_in;
+use super::folder::files_in;
 use crate::engine::add::AddRequest;
 use crate::engine::ops::verify::{Depth, VerifyReport, VerifyRequest};
 use crate::engine::read::get::GetRequest;

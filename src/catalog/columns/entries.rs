@@ -4,7 +4,6 @@
 //! So a join of a snapshot with recipes files by `recipe_id` finds the chunks. `archive` says that the recipe is that of
 //! an archive; snapshots from before there were archives do not have it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::builder::{ArrayBuilder, BinaryBuilder, FixedSizeBinaryBuilder, Int32Builder, StringBuilder};
@@ -15,13 +14,14 @@ use arrow_array::{
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Field, Fields};
 
+use super::dictionary::{StringDictionary, words};
 use super::labels::{LabelBatch, LabelNames, LabelRows};
-use super::{DICTIONARY_BYTES_MAX, DICTIONARY_MAX, Table, column, id_at, id_type, time_type};
-use crate::format::archive::ArchiveForm;
+use super::{Table, column, id_at, id_type, time_type};
+use crate::format::archive_form::ArchiveForm;
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity, PATH_BYTES_MAX, Xattr};
 use crate::format::id::{ChunkId, RecipeId};
 use crate::format::label::Labels;
-use crate::format::spelling::quoted;
+use crate::spelling::quoted;
 
 /// The words of the `kind` column; a kind's place is its key.
 pub(super) const KINDS: [(&str, EntryKind); 7] = [
@@ -43,10 +43,6 @@ pub(super) fn xattr_fields() -> Fields {
 
 pub(super) fn xattr_field() -> Arc<Field> {
     Arc::new(Field::new("item", DataType::Struct(xattr_fields()), false))
-}
-
-pub(super) fn words(key: DataType) -> DataType {
-    DataType::Dictionary(Box::new(key), Box::new(DataType::Utf8))
 }
 
 pub(super) fn fields() -> Fields {
@@ -76,38 +72,6 @@ pub(super) fn fields() -> Fields {
 
 /// How many columns the first snapshots had.
 pub(super) const FIRST_COLUMNS: usize = 18;
-
-/// Names met so far, each with the key that stands for it.
-#[derive(Debug, Default)]
-pub(super) struct StringDictionary {
-    keys: HashMap<Arc<str>, i32>,
-    list: Vec<Arc<str>>,
-    bytes: usize,
-}
-
-impl StringDictionary {
-    /// The key of a word, given to it now if it has none; `None` if there are too many.
-    pub(super) fn key(&mut self, word: &str) -> Option<i32> {
-        if let Some(key) = self.keys.get(word) {
-            return Some(*key);
-        }
-        // An offset of four bytes each, and one more.
-        let bytes = self.bytes.saturating_add(word.len());
-        if self.list.len() >= DICTIONARY_MAX || bytes.saturating_add(4 * (self.list.len() + 2)) > DICTIONARY_BYTES_MAX {
-            return None;
-        }
-        self.bytes = bytes;
-        let key = i32::try_from(self.list.len()).ok()?;
-        let word: Arc<str> = word.into();
-        self.keys.insert(Arc::clone(&word), key);
-        self.list.push(word);
-        Some(key)
-    }
-
-    pub(super) fn values(&self) -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(&self.list))
-    }
-}
 
 /// Rows gathered for the next batch.
 #[derive(Debug, Default)]

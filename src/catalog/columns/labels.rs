@@ -10,7 +10,7 @@ use arrow_array::{Array, ArrayRef, Int32Array, RecordBatch, StringArray};
 use arrow_schema::Field;
 
 use super::column;
-use super::entries::{StringDictionary, words};
+use super::dictionary::{StringDictionary, words};
 use crate::format::label::{LABEL_KEYS_MAX, Label, Labels, check_key};
 
 /// What the name of a label's column begins with.

@@ -10,7 +10,8 @@ use arrow_array::{
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Field, Fields};
 
-use super::entries::{KINDS, StringDictionary, name, number, words, xattr_field, xattr_fields};
+use super::dictionary::{StringDictionary, words};
+use super::entries::{KINDS, name, number, xattr_field, xattr_fields};
 use super::{Table, column, time_type};
 use crate::format::archive::{Member, MemberKind, SparseRun};
 use crate::format::entry::Xattr;

@@ -8,6 +8,7 @@
 //! constant or null costs nothing.
 
 mod check;
+mod dictionary;
 mod entries;
 mod items;
 mod labels;

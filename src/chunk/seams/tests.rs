@@ -7,10 +7,10 @@ use super::*;
 use crate::chunk::certify::certify;
 use crate::chunk::finder::counting;
 use crate::chunk::hits::HitLog;
-use crate::chunk::patterns::{self, KINDS, Pattern};
 use crate::chunk::profile::Sizes;
 use crate::chunk::replay::Replay;
 use crate::chunk::rule;
+use crate::testing::patterns::{self, KINDS, Pattern};
 use crate::testing::random::TestRng;
 
 /// [`cut_points_parallel_at`] over abstract hits: the sweep, the replay and the seam loop are the program's; a worker's

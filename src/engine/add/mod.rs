@@ -81,8 +81,8 @@ use crate::engine::store::control::Control;
 use crate::engine::store::labels::{Labeller, Labelling};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryPath};
-use crate::format::spelling::quoted;
 use crate::ingest::{self, Metadata, Walk, WalkOptions, Walked, standard_input};
+use crate::spelling::quoted;
 use crate::storage::Storage;
 
 /// What to add, and how.

@@ -2,7 +2,7 @@
 
 use crate::catalog::snapshot::{ParentCursor, Snapshot};
 use crate::error::Result;
-use crate::format::archive::ArchiveForm;
+use crate::format::archive_form::ArchiveForm;
 use crate::format::entry::{Content, Entry, EntryKind, Identity};
 use crate::ingest::{Stat, WalkedEntry};
 

@@ -16,11 +16,12 @@ use crate::engine::add::archive::source::Window;
 use crate::engine::store::chunk_index::ChunkIndex;
 use crate::engine::store::control::Control;
 use crate::error::{Error, Result};
-use crate::format::archive::{ArchiveForm, Member, MemberKind};
+use crate::format::archive::{Member, MemberKind};
+use crate::format::archive_form::ArchiveForm;
 use crate::format::entry::EntryKind;
 use crate::format::id::ChunkId;
-use crate::format::spelling::{Name, quoted};
 use crate::ingest::{compression_of, unpack};
+use crate::spelling::{Name, quoted};
 
 /// So many names of each sort are shown.
 const EXAMPLES_MAX: usize = 10;

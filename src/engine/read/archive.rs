@@ -11,12 +11,13 @@ use crate::catalog::members::Members;
 use crate::engine::read::layout::Layout;
 use crate::engine::store::chunk_index::ChunkIndex;
 use crate::error::{Error, Result};
-use crate::format::archive::{ArchiveFooter, ArchiveForm, ArchiveParts, FOOTER_BYTES, Member, MemberKind, SparseRun};
+use crate::format::archive::{ArchiveFooter, ArchiveParts, FOOTER_BYTES, Member, MemberKind, SparseRun};
+use crate::format::archive_form::ArchiveForm;
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity};
 use crate::format::id::RecipeId;
 use crate::format::label::Labels;
 use crate::format::recipe::Piece;
-use crate::format::spelling::quoted;
+use crate::spelling::quoted;
 
 /// Where a file's bytes are.
 ///

@@ -23,7 +23,8 @@ pub(super) mod layout;
 pub(super) mod payload;
 mod plan;
 pub mod reader;
-pub(super) mod resolve;
+pub mod report;
+pub(crate) mod resolve;
 mod schedule;
 pub(super) mod stream;
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
 use crate::format::id::{RecipeId, SnapshotId};
 use crate::format::label::{LabelFilter, Labels};
 use crate::format::name::ObjectName;
-use crate::format::spelling::unspelled;
+use crate::spelling::unspelled;
 
 /// How many names near to a wrong one are offered.
 const NEAR_NAMES: usize = 3;
@@ -38,7 +38,7 @@ impl Wanted {
 
 /// An entry that was asked for.
 #[derive(Debug)]
-pub struct Resolved<'s> {
+pub(crate) struct Resolved<'s> {
     /// The snapshot.
     pub snapshot: Snapshot<'s>,
     /// The entry's path in it. The root of a snapshot need not have a row of its own.
@@ -147,7 +147,7 @@ impl Resolved<'_> {
     ///
     /// # Errors
     /// [`Error::Damaged`] if the snapshot is; the entries themselves say so of the rest.
-    pub fn entries(&self) -> Result<Box<dyn Iterator<Item = Result<Entry>> + '_>> {
+    pub(crate) fn entries(&self) -> Result<Box<dyn Iterator<Item = Result<Entry>> + '_>> {
         match &self.inside {
             None => Ok(Box::new(self.snapshot.within(&self.path)?)),
             Some(Inside { archive, base, named, labels }) => Ok(Box::new(
@@ -202,7 +202,7 @@ impl Store {
     }
 
     /// As [`Store::resolve`], of a path that a person gives: as it is, or as a listing spells it
-    /// ([`crate::format::spelling`]). In one snapshot, the path as it is given counts first; one that begins with exactly
+    /// ([`crate::spelling`]). In one snapshot, the path as it is given counts first; one that begins with exactly
     /// two slashes is spelled and nothing else.
     ///
     /// # Errors

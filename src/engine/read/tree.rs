@@ -7,14 +7,14 @@ use std::collections::HashMap;
 
 use crossbeam_channel::{Sender, bounded};
 
-use super::get::{GetReport, Loss};
+use super::report::{GetReport, Loss};
 use super::resolve::Item;
 use super::window::{RestoreContext, Window, ends_restore, is_damage};
 use crate::engine::read::layout::Layout;
 use crate::error::{Error, Result, chain};
 use crate::format::entry::{Content, Entry, EntryKind, EntryPath};
-use crate::format::spelling::quoted;
 use crate::restore::Warnings;
+use crate::spelling::quoted;
 
 /// What windows may be made of.
 #[derive(Debug, Clone, Copy)]

@@ -6,9 +6,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use super::fetch::fetch_groups;
-use super::get::GetReport;
 use super::layout::{ChunkPart, Layout};
 use super::plan::Plan;
+use super::report::GetReport;
 use super::schedule::{BLOCK_BYTES, Bounds, Schedule};
 use super::turns::Turns;
 use super::writer::{FileWriter, Gate};

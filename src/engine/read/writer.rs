@@ -11,8 +11,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::fetch::{FrameSink, bytes_of};
 use super::frame::FrameBytes;
-use super::get::{GetReport, Loss};
 use super::plan::ReadSegment;
+use super::report::{GetReport, Loss};
 use super::schedule::{Block, Schedule};
 use super::window::{FileState, ends_restore, is_damage};
 use crate::engine::store::control::Control;

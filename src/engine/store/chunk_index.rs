@@ -20,7 +20,7 @@ use crate::index::{Index, IndexOptions, IndexStatistics, Location, RecipeRow, Re
 use crate::pack::reader::read_directory;
 use crate::storage::Storage;
 
-use crate::engine::Store;
+use super::Store;
 
 #[cfg(test)]
 mod tests;

@@ -35,9 +35,9 @@
 //! Not in this order is the index: it is a cache, written after the commit, and whatever a crash makes of it is known by
 //! checksums and made again (invariant 6).
 
+use super::chunk_index::ChunkIndex;
 use crate::catalog::recipe::RecipesWriter;
 use crate::catalog::snapshot::{SnapshotInfo, SnapshotWriter, WrittenSnapshot};
-use crate::engine::store::chunk_index::ChunkIndex;
 use crate::error::Result;
 use crate::storage::Session;
 

@@ -16,8 +16,8 @@ use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::format::label::{LABEL_KEYS_MAX, Label, LabelFilter, Labels, NotALabel};
-use crate::format::spelling::quoted;
 use crate::ingest::Package;
+use crate::spelling::quoted;
 
 /// The key of the label that a detected package has.
 pub const TYPE_KEY: &str = "type";

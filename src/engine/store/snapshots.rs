@@ -11,13 +11,13 @@
 use std::collections::HashMap;
 use std::io;
 
+use super::Store;
+use super::chunk_index::listed;
 use crate::catalog::snapshot::{SnapshotInfo, read_info};
-use crate::engine::Store;
-use crate::engine::store::chunk_index::listed;
 use crate::error::{Error, Result, chain};
 use crate::format::id::SnapshotId;
 use crate::format::name::{ObjectKind, ObjectName};
-use crate::format::spelling::quoted;
+use crate::spelling::quoted;
 use crate::storage::Storage;
 
 /// Which snapshot.

@@ -152,7 +152,7 @@ fn whichever_operation_of_an_export_or_import_fails() {
                     std::fs::copy(stage.recorded().join(BUNDLE), &bundle).unwrap();
                 }
                 if what != "import" {
-                    crate::testing::shelf::copy_tree(&stage.recorded().join("store"), &store);
+                    crate::testing::folder::copy_tree(&stage.recorded().join("store"), &store);
                 }
                 if what == "append" {
                     stage.add(&open(unsynced(), &store).unwrap(), 2).unwrap();

@@ -14,7 +14,7 @@ use super::stage::{self, Due, NEXT, Stage, Step};
 use crate::error::{Error, Result, chain};
 use crate::format::id::SnapshotId;
 use crate::testing::disk::{Asked, Fault, FaultyDisk, Op};
-use crate::testing::shelf::copy_tree;
+use crate::testing::folder::copy_tree;
 
 /// What is asked of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::vector::{GROUPS_MAX, TileHits};
+use super::vector::{GROUPS_MAX, TileHits, bits};
 use crate::chunk::scan::scalar::Scalar;
 use crate::chunk::scan::{Hit, Masks, Scan, Table};
 
@@ -127,16 +127,6 @@ fn lanes_reaching(loose_from: usize, first: usize, row: usize) -> u16 {
     // Lane s ends with the end offset first + (s + 1) * row - 1.
     let short = loose_from.saturating_sub(first) / row;
     u16::MAX.checked_shl(short.try_into().unwrap_or(u32::MAX)).unwrap_or(0)
-}
-
-/// The numbers of the bits that are set, ascending.
-#[inline]
-pub(super) fn bits(mut set: u32) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let lowest = (set != 0).then(|| set.trailing_zeros() as usize);
-        set &= set.wrapping_sub(1);
-        lowest
-    })
 }
 
 /// How long a tile should be that looks for the first hit of a mask: longer ones scan more behind the hit for nothing,

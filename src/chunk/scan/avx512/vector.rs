@@ -5,7 +5,6 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-use super::tiles::bits;
 use crate::chunk::scan::Table;
 
 /// Most groups of a row; tiles are no longer than this allows.
@@ -207,4 +206,14 @@ pub(super) fn shuffle_control(index: impl Fn(u8) -> u8) -> __m512i {
         *byte = index(place % 16);
     }
     load(&bytes)
+}
+
+/// The numbers of the bits that are set, ascending.
+#[inline]
+pub(super) fn bits(mut set: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = (set != 0).then(|| set.trailing_zeros() as usize);
+        set &= set.wrapping_sub(1);
+        lowest
+    })
 }

@@ -18,7 +18,8 @@ use crate::engine::add::sink::TakeChunks;
 use crate::engine::add::task::{ArchiveDone, Block, FreshChunk, Lane, PartDone, Problems, SegmentDone};
 use crate::engine::add::worker::WorkerContext;
 use crate::error::Result;
-use crate::format::archive::{ArchiveFooter, ArchiveForm, Member};
+use crate::format::archive::{ArchiveFooter, Member};
+use crate::format::archive_form::ArchiveForm;
 use crate::format::entry::Entry;
 use crate::format::id::ChunkId;
 use crate::format::recipe::Piece;
@@ -279,7 +280,7 @@ impl ArchiveAssembler {
         }
         match &self.cut_short {
             Some((path, missing)) => {
-                let path = crate::format::spelling::quoted(path);
+                let path = crate::spelling::quoted(path);
                 remarks.push(format!("is cut short: {path} lacks {missing} bytes; kept as it is; {read}"));
             }
             None if findings.no_end && !self.shrank && cut.is_none() => {

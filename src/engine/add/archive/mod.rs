@@ -25,7 +25,7 @@ pub(super) use strand::assemble;
 use std::io;
 
 use crate::archive::{BLOCK_BYTES, Framing, Owner, begins_tar};
-use crate::format::archive::{ArchiveForm, Compression};
+use crate::format::archive_form::{ArchiveForm, Compression};
 use crate::ingest::{compression_of, has_own_content, id_of_group, id_of_user};
 
 /// Steps through a tar, as every program here does that reads one.

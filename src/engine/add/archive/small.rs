@@ -10,7 +10,7 @@ use crate::archive::{Findings, Input, Step, begins_tar};
 use crate::engine::add::cutter::{Cutter, note_fresh};
 use crate::engine::add::task::{FreshChunk, Lane, TarPart};
 use crate::error::Result;
-use crate::format::archive::ArchiveForm;
+use crate::format::archive_form::ArchiveForm;
 use crate::format::id::ChunkId;
 use crate::ingest::unpack;
 

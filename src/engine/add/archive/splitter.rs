@@ -13,7 +13,8 @@ use crate::engine::add::segment::SEGMENT_BYTES;
 use crate::engine::add::segments::Segments;
 use crate::engine::add::task::{ArchiveBatch, Ending, Segment, TarPart, Task};
 use crate::engine::add::worker::WorkerContext;
-use crate::format::archive::{ArchiveForm, Member};
+use crate::format::archive::Member;
+use crate::format::archive_form::ArchiveForm;
 use crate::ingest::unpack;
 
 /// A batch is full with this many bytes …

@@ -30,7 +30,7 @@ use crate::format::config::StoreConfig;
 use crate::format::id::SnapshotId;
 use crate::format::name::{ObjectKind, ObjectName};
 use crate::format::pending_deletes::PendingDeletes;
-use crate::format::spelling::quoted;
+use crate::spelling::quoted;
 use crate::storage::bundle::{BundleStorage, BundleWriter, Committed};
 use crate::storage::disk::{Disk, SystemDisk};
 use crate::storage::{ScratchStorage, Storage};

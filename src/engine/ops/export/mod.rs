@@ -192,15 +192,15 @@ impl crate::engine::Store {
     /// Would write an HDF5 file, if this had been built with the cargo feature `hdf5`.
     ///
     /// # Errors
-    /// [`Error::Usage`](crate::Error::Usage), always.
+    /// [`Error::Usage`](crate::error::Error::Usage), always.
     pub fn export_hdf5(
         &self,
         _: &ExportRequest,
         _: &Hdf5Options,
         _: &std::path::Path,
         _: &crate::engine::store::control::Control,
-    ) -> crate::Result<ExportReport> {
+    ) -> crate::error::Result<ExportReport> {
         let how = "`cargo build --release --features hdf5`, with the package libhdf5-dev installed";
-        Err(crate::Error::Usage(format!("this program was built without HDF5; build it with {how}")))
+        Err(crate::error::Error::Usage(format!("this program was built without HDF5; build it with {how}")))
     }
 }

@@ -147,7 +147,7 @@ fn assign_in(containers: &mut [Container], source: &dyn Source, ids_max: usize, 
             };
             let Some(list) = source.load(&container.name)? else {
                 // It could be read a moment ago. Better to stop than to reckon with half of it.
-                return Err(crate::Error::damaged_whole(container.name.path(), "it cannot be read any more"));
+                return Err(crate::error::Error::damaged_whole(container.name.path(), "it cannot be read any more"));
             };
             for (ordinal, (id, weight)) in list.iter().enumerate() {
                 if ids.remove(id) {

@@ -1,8 +1,9 @@
 //! gc in one process, step by step: what it frees, what it spares, and that it can stop anywhere.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use crate::testing::folder::Files;
 use crate::testing::random::noise;
-use crate::testing::shelf::{Files, Shelf};
+use crate::testing::shelf::Shelf;
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -88,7 +88,7 @@ fn read_batch(
     file: &RecipesFile<'_>,
     batch: u32,
     each: &mut dyn FnMut(RecipeId, &[Piece]),
-    fail: &mut dyn FnMut(crate::Error),
+    fail: &mut dyn FnMut(crate::error::Error),
 ) -> u64 {
     let recipes = match file.batch(batch) {
         Ok(recipes) => recipes,

@@ -24,8 +24,9 @@ use crate::format::name::{ObjectKind, ObjectName};
 use crate::pack::frame::{Codec, FrameSettings};
 use crate::pack::reader::read_directory;
 use crate::storage::disk::{ChangeFile, Disk, HeldLock, ReadFile, SystemDisk, WriteFile};
+use crate::testing::folder::{Files, files_in};
 use crate::testing::random::noise;
-use crate::testing::shelf::{Files, Shelf, files_in};
+use crate::testing::shelf::Shelf;
 
 /// What is read: the files of a snapshot below a path, and where there is room.
 struct Wanted<'a> {

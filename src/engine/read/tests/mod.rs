@@ -3,7 +3,7 @@
 
 mod copies;
 
-use super::get::GetReport;
+use super::report::GetReport;
 use super::resolve::Item;
 use super::schedule::Bounds;
 use super::tree::{Limits, Placed, TreeRestore};
@@ -14,8 +14,9 @@ use crate::engine::store::snapshots::Selector;
 use crate::error::Result;
 use crate::format::id::SnapshotId;
 use crate::restore::Destination;
+use crate::testing::folder::files_in;
 use crate::testing::random::noise;
-use crate::testing::shelf::{Shelf, files_in};
+use crate::testing::shelf::Shelf;
 use crate::testing::store::{Kind, on_every_backend};
 
 /// Twelve files that a second tree has too, with others between them; so each pack is half needed by the second alone.

@@ -20,8 +20,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
-use super::entry::EntryPath;
-
 /// A name in a report. As JSON an object: `path`, its text, in which U+FFFD stands for what is not UTF-8, and only then
 /// `path_hex`, its bytes in hexadecimal digits.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -96,12 +94,6 @@ impl NameBytes for Path {
 impl NameBytes for PathBuf {
     fn name_bytes(&self) -> &[u8] {
         self.as_os_str().as_bytes()
-    }
-}
-
-impl NameBytes for EntryPath {
-    fn name_bytes(&self) -> &[u8] {
-        self.as_bytes()
     }
 }
 

@@ -2,16 +2,16 @@
 
 #![allow(clippy::indexing_slicing)]
 
-use super::profile::Sizes;
-use super::rule::Passes;
-use crate::testing::random::TestRng;
+use super::random::TestRng;
+use crate::chunk::profile::Sizes;
+use crate::chunk::rule::Passes;
 
 /// Which masks each position of a file passes, the bytes being left out.
 #[derive(Debug, Clone)]
-pub(super) struct Pattern(Vec<Passes>);
+pub(crate) struct Pattern(Vec<Passes>);
 
 /// None, loose, strict (and so loose), strict but not loose.
-pub(super) const KINDS: [Passes; 4] = [
+pub(crate) const KINDS: [Passes; 4] = [
     Passes { strict: false, loose: false },
     Passes { strict: false, loose: true },
     Passes { strict: true, loose: true },
@@ -19,27 +19,27 @@ pub(super) const KINDS: [Passes; 4] = [
 ];
 
 impl Pattern {
-    pub(super) fn new(passes: Vec<Passes>) -> Self {
+    pub(crate) fn new(passes: Vec<Passes>) -> Self {
         Self(passes)
     }
 
     /// The length of the file.
-    pub(super) fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         self.0.len() as u64
     }
 
-    pub(super) fn at(&self, position: u64) -> Passes {
+    pub(crate) fn at(&self, position: u64) -> Passes {
         self.0.get(position as usize).copied().unwrap_or_default()
     }
 
     /// The hits of a range, ascending.
-    pub(super) fn hits(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, Passes)> + '_ {
+    pub(crate) fn hits(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, Passes)> + '_ {
         (from..to).map(|at| (at, self.at(at))).filter(|(_, passes)| *passes != Passes::default())
     }
 }
 
 /// Random small sizes and hits of every density and kind; one case in four has strict hits that are not loose.
-pub(super) fn random(seed: u64, cases: u32, mut each: impl FnMut(Sizes, &Pattern, &mut TestRng)) {
+pub(crate) fn random(seed: u64, cases: u32, mut each: impl FnMut(Sizes, &Pattern, &mut TestRng)) {
     let mut random = TestRng(seed);
     for case in 0..cases {
         let min = 1 + random.below(4) as u32;
