@@ -2,7 +2,7 @@
 //!
 //! The world: two chunks, packs named by what is in them (and a filler), two snapshots to begin with, two adds, `rm` of
 //! any snapshot at any time, gcs that run one after another, on a disk that may be full at any time. Any process dies between any two steps; the power fails,
-//! and with it goes what was not synced. The steps are those of `src/engine/gc/mod.rs`, A1 to A6 and G1 to G5.
+//! and with it goes what was not synced. The steps are those of `src/engine/ops/gc/mod.rs`, A1 to A6 and G1 to G5.
 //!
 //! Shown, for every state that can be reached: each chunk of each snapshot that is there is in a pack that is there
 //! (invariant 3). And wherever everybody has ended, one more gc leaves no record, and no chunk that nobody needs.

@@ -238,7 +238,7 @@ impl Store {
         }
         self.check_writable()?;
         self.sweep();
-        // First, or gc may delete what this add relies on: see `engine::gc`.
+        // First, or gc may delete what this add relies on: see `engine::ops::gc`.
         let session = self.coordination().begin()?;
         let chunk_index = ChunkIndex::open_without(self, session.storage(), session.pending().clone())?;
         let labeller = Labeller::new(&request.labels)?;

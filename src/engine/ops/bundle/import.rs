@@ -1,6 +1,6 @@
 //! How does a bundle become part of a store, beside adds and gc, and without anybody being told of what is not there yet?
 //!
-//! As an add does it (`engine::commit`): a lease, then the pending-delete list; packs, recipes, snapshots, each durable before the
+//! As an add does it (`engine::store::commit`): a lease, then the pending-delete list; packs, recipes, snapshots, each durable before the
 //! next; it relies on nothing that is pending deletion, and gives no name that is. A snapshot is taken only when all that
 //! it names was found: in the store, or in what was just taken. What is damaged is passed over by name, and so is what
 //! needs it. What the store has already, be it in other packs, is
@@ -115,7 +115,7 @@ impl Store {
     fn import(&self, bundle: &Store, made_store: bool, control: &Control) -> Result<BundleImportReport> {
         self.check_writable()?;
         self.sweep();
-        // First, or gc may delete what this relies on: see `engine::gc`.
+        // First, or gc may delete what this relies on: see `engine::ops::gc`.
         let session = self.coordination().begin()?;
         let chunk_index = ChunkIndex::open_without(self, session.storage(), session.pending().clone())?;
         let report = BundleImportReport {
