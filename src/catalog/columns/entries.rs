@@ -6,68 +6,42 @@
 
 use std::sync::Arc;
 
-use arrow_array::builder::{ArrayBuilder, BinaryBuilder, FixedSizeBinaryBuilder, Int32Builder, StringBuilder};
+use arrow_array::builder::{FixedSizeBinaryBuilder, StringBuilder};
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, FixedSizeBinaryArray, Int8Array, Int32Array, ListArray, RecordBatch, StringArray,
-    StructArray, TimestampNanosecondArray, UInt16Array, UInt32Array, UInt64Array,
+    Array, ArrayRef, BinaryArray, FixedSizeBinaryArray, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array,
 };
-use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Field, Fields};
 
-use super::dictionary::{StringDictionary, words};
+use super::common::{
+    CommonBatch, CommonColumns, CommonNames, CommonRow, CommonRows, KINDS, first_fields, link_field, number,
+    rdev_field, time, xattrs_field,
+};
 use super::labels::{LabelBatch, LabelNames, LabelRows};
 use super::{Table, column, id_at, id_type, time_type};
 use crate::format::archive_form::ArchiveForm;
-use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity, PATH_BYTES_MAX, Xattr};
+use crate::format::entry::{Content, Entry, EntryKind, EntryPath, Identity, PATH_BYTES_MAX};
 use crate::format::id::{ChunkId, RecipeId};
 use crate::format::label::Labels;
 use crate::spelling::quoted;
 
-/// The words of the `kind` column; a kind's place is its key.
-pub(super) const KINDS: [(&str, EntryKind); 7] = [
-    ("file", EntryKind::File),
-    ("directory", EntryKind::Directory),
-    ("symlink", EntryKind::Symlink),
-    ("fifo", EntryKind::Fifo),
-    ("char device", EntryKind::CharDevice),
-    ("block device", EntryKind::BlockDevice),
-    ("socket", EntryKind::Socket),
-];
-
 /// No more of a path stands in a message.
 const SHOWN_BYTES_MAX: usize = 4096;
 
-pub(super) fn xattr_fields() -> Fields {
-    vec![Field::new("name", DataType::Binary, false), Field::new("value", DataType::Binary, false)].into()
-}
-
-pub(super) fn xattr_field() -> Arc<Field> {
-    Arc::new(Field::new("item", DataType::Struct(xattr_fields()), false))
-}
-
 pub(super) fn fields() -> Fields {
-    vec![
-        Field::new("path", DataType::Binary, false),
-        Field::new("kind", words(DataType::Int8), false),
-        Field::new("mode", DataType::UInt16, false),
-        Field::new("uid", DataType::UInt32, false),
-        Field::new("gid", DataType::UInt32, false),
-        Field::new("user", words(DataType::Int32), true),
-        Field::new("group", words(DataType::Int32), true),
-        Field::new("mtime", time_type(), false),
-        Field::new("size", DataType::UInt64, false),
+    let number = |name| Field::new(name, DataType::UInt64, false);
+    let more = [
         Field::new("chunk_id", id_type(), true),
         Field::new("recipe_id", id_type(), true),
-        Field::new("link_target", DataType::Binary, true),
-        Field::new("rdev", DataType::UInt64, false),
-        Field::new("device", DataType::UInt64, false),
-        Field::new("inode", DataType::UInt64, false),
-        Field::new("links", DataType::UInt64, false),
+        link_field(),
+        rdev_field(),
+        number("device"),
+        number("inode"),
+        number("links"),
         Field::new("ctime", time_type(), false),
-        Field::new("xattrs", DataType::List(xattr_field()), false),
+        xattrs_field(),
         Field::new("archive", DataType::Utf8, true),
-    ]
-    .into()
+    ];
+    first_fields().into_iter().chain(more).collect()
 }
 
 /// How many columns the first snapshots had.
@@ -76,60 +50,31 @@ pub(super) const FIRST_COLUMNS: usize = 18;
 /// Rows gathered for the next batch.
 #[derive(Debug, Default)]
 pub(in crate::catalog) struct EntryRows {
-    users: StringDictionary,
-    groups: StringDictionary,
+    common: CommonRows,
     labels: LabelRows,
     columns: Columns,
 }
 
 #[derive(Debug)]
 struct Columns {
-    path: BinaryBuilder,
-    kind: Vec<i8>,
-    mode: Vec<u16>,
-    uid: Vec<u32>,
-    gid: Vec<u32>,
-    user: Int32Builder,
-    group: Int32Builder,
-    mtime: Vec<i64>,
-    size: Vec<u64>,
     chunk_id: FixedSizeBinaryBuilder,
     recipe_id: FixedSizeBinaryBuilder,
-    link_target: BinaryBuilder,
-    rdev: Vec<u64>,
     device: Vec<u64>,
     inode: Vec<u64>,
     links: Vec<u64>,
     ctime: Vec<i64>,
-    xattr_ends: Vec<i32>,
-    xattr_names: BinaryBuilder,
-    xattr_values: BinaryBuilder,
     archive: StringBuilder,
 }
 
 impl Default for Columns {
     fn default() -> Self {
         Self {
-            path: BinaryBuilder::new(),
-            kind: Vec::new(),
-            mode: Vec::new(),
-            uid: Vec::new(),
-            gid: Vec::new(),
-            user: Int32Builder::new(),
-            group: Int32Builder::new(),
-            mtime: Vec::new(),
-            size: Vec::new(),
             chunk_id: FixedSizeBinaryBuilder::new(32),
             recipe_id: FixedSizeBinaryBuilder::new(32),
-            link_target: BinaryBuilder::new(),
-            rdev: Vec::new(),
             device: Vec::new(),
             inode: Vec::new(),
             links: Vec::new(),
             ctime: Vec::new(),
-            xattr_ends: Vec::new(),
-            xattr_names: BinaryBuilder::new(),
-            xattr_values: BinaryBuilder::new(),
             archive: StringBuilder::new(),
         }
     }
@@ -147,7 +92,7 @@ impl EntryRows {
     }
 
     pub(in crate::catalog) fn rows(&self) -> usize {
-        self.columns.size.len()
+        self.common.rows()
     }
 
     /// What [`Self::push`] is to be given for an entry of these labels.
@@ -160,21 +105,21 @@ impl EntryRows {
 
     /// Appends a row. The caller bounds the batch and has checked the entry.
     pub(in crate::catalog) fn push(&mut self, entry: &Entry, labels: &[Option<i32>]) -> Result<(), ArrowError> {
-        let full = || ArrowError::InvalidArgumentError("the batch is full".into());
+        self.common.push(&CommonRow {
+            path: entry.path.as_bytes(),
+            kind: entry.kind as i8,
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            user: entry.user.as_deref(),
+            group: entry.group.as_deref(),
+            mtime_ns: entry.mtime_ns,
+            size: entry.size,
+            link_target: &entry.link_target,
+            rdev: entry.rdev,
+            xattrs: &entry.xattrs,
+        })?;
         let c = &mut self.columns;
-        let user = entry.user.as_ref().and_then(|word| self.users.key(word));
-        let group = entry.group.as_ref().and_then(|word| self.groups.key(word));
-        let xattr_end = c.xattr_names.len().saturating_add(entry.xattrs.len());
-        let xattr_end = i32::try_from(xattr_end).map_err(|_| full())?;
-        c.path.append_value(entry.path.as_bytes());
-        c.kind.push(entry.kind as i8);
-        c.mode.push((entry.mode & 0o7777) as u16);
-        c.uid.push(entry.uid);
-        c.gid.push(entry.gid);
-        c.user.append_option(user);
-        c.group.append_option(group);
-        c.mtime.push(entry.mtime_ns);
-        c.size.push(entry.size);
         match &entry.content {
             Content::Chunk(id) => c.chunk_id.append_value(id.as_bytes())?,
             _ => c.chunk_id.append_null(),
@@ -187,57 +132,37 @@ impl EntryRows {
             Content::Archive(_, form) => Some(form.word()),
             _ => None,
         });
-        c.link_target.append_option((!entry.link_target.is_empty()).then_some(&entry.link_target));
-        c.rdev.push(entry.rdev);
         c.device.push(entry.identity.device);
         c.inode.push(entry.identity.inode);
         c.links.push(entry.identity.links);
         c.ctime.push(entry.identity.ctime_ns);
-        c.xattr_ends.push(xattr_end);
-        for xattr in &entry.xattrs {
-            c.xattr_names.append_value(&xattr.name);
-            c.xattr_values.append_value(&xattr.value);
-        }
         self.labels.push(labels);
         Ok(())
     }
 
     /// The gathered rows as a batch; none are left.
     pub(in crate::catalog) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
+        let CommonColumns { first, link_target, rdev, xattrs } = self.common.take()?;
         let mut c = std::mem::take(&mut self.columns);
-        let time = |v: Vec<i64>| -> ArrayRef { Arc::new(TimestampNanosecondArray::from(v).with_timezone("UTC")) };
-        let xattrs: Vec<ArrayRef> = vec![Arc::new(c.xattr_names.finish()), Arc::new(c.xattr_values.finish())];
-        let xattrs = StructArray::try_new(xattr_fields(), xattrs, None)?;
-        let lists = OffsetBuffer::new(ScalarBuffer::from_iter(std::iter::once(0).chain(c.xattr_ends)));
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(c.path.finish()),
-            Arc::new(Int8Array::from(c.kind)),
-            Arc::new(UInt16Array::from(c.mode)),
-            Arc::new(UInt32Array::from(c.uid)),
-            Arc::new(UInt32Array::from(c.gid)),
-            Arc::new(c.user.finish()),
-            Arc::new(c.group.finish()),
-            time(c.mtime),
-            Arc::new(UInt64Array::from(c.size)),
+        let more: [ArrayRef; 10] = [
             Arc::new(c.chunk_id.finish()),
             Arc::new(c.recipe_id.finish()),
-            Arc::new(c.link_target.finish()),
-            Arc::new(UInt64Array::from(c.rdev)),
+            link_target,
+            rdev,
             Arc::new(UInt64Array::from(c.device)),
             Arc::new(UInt64Array::from(c.inode)),
             Arc::new(UInt64Array::from(c.links)),
             time(c.ctime),
-            Arc::new(ListArray::try_new(xattr_field(), lists, Arc::new(xattrs), None)?),
+            xattrs,
             Arc::new(c.archive.finish()),
         ];
-        let columns = columns.into_iter().chain(self.labels.take()).collect();
+        let columns = first.into_iter().chain(more).chain(self.labels.take()).collect();
         RecordBatch::try_new(Arc::new(Table::Snapshot.stored_schema(self.labels.keys())), columns)
     }
 
     /// All values of the dictionary columns, in the order of columns.
     pub(in crate::catalog) fn dictionaries(&self) -> Vec<ArrayRef> {
-        let kinds = StringArray::from_iter_values(KINDS.iter().map(|(word, _)| word));
-        let fixed: [ArrayRef; 3] = [Arc::new(kinds), self.users.values(), self.groups.values()];
+        let fixed = self.common.dictionaries(KINDS.iter().map(|(word, _)| *word));
         fixed.into_iter().chain(self.labels.dictionaries()).collect()
     }
 }
@@ -245,9 +170,7 @@ impl EntryRows {
 /// What the keys of a snapshot's dictionary columns stand for.
 #[derive(Debug, Default)]
 pub(in crate::catalog) struct Names {
-    kinds: Vec<EntryKind>,
-    users: Vec<Arc<str>>,
-    groups: Vec<Arc<str>>,
+    common: CommonNames<EntryKind>,
     labels: LabelNames,
 }
 
@@ -257,41 +180,22 @@ impl Names {
         let [kinds, users, groups, labels @ ..] = dictionaries else {
             return Err(format!("{} dictionaries, not 3", dictionaries.len()));
         };
+        let kind_of = |word: &str| KINDS.iter().find(|(known, _)| *known == word).map(|(_, kind)| *kind);
         let labels = LabelNames::new(label_keys, labels)?;
-        let kind_of = |word: Option<&str>| {
-            let word = word.unwrap_or_default();
-            let known = KINDS.iter().find(|(name, _)| *name == word);
-            known.map(|(_, kind)| *kind).ok_or_else(|| format!("{word:?} is no kind of entry"))
-        };
-        let all = |words: &StringArray| words.iter().map(|w| Arc::from(w.unwrap_or_default())).collect();
-        let kinds = kinds.iter().map(kind_of).collect::<Result<_, _>>()?;
-        Ok(Self { kinds, users: all(users), groups: all(groups), labels })
+        Ok(Self { common: CommonNames::new([kinds, users, groups], kind_of)?, labels })
     }
 }
 
 /// A decoded batch of rows.
 #[derive(Debug)]
 pub(in crate::catalog) struct EntryBatch {
-    path: BinaryArray,
-    kind: Int8Array,
-    mode: UInt16Array,
-    uid: UInt32Array,
-    gid: UInt32Array,
-    user: Int32Array,
-    group: Int32Array,
-    mtime: TimestampNanosecondArray,
-    size: UInt64Array,
+    common: CommonBatch,
     chunk_id: FixedSizeBinaryArray,
     recipe_id: FixedSizeBinaryArray,
-    link_target: BinaryArray,
-    rdev: UInt64Array,
     device: UInt64Array,
     inode: UInt64Array,
     links: UInt64Array,
     ctime: TimestampNanosecondArray,
-    xattrs: OffsetBuffer<i32>,
-    xattr_names: BinaryArray,
-    xattr_values: BinaryArray,
     archive: Option<StringArray>,
     labels: LabelBatch,
 }
@@ -299,33 +203,14 @@ pub(in crate::catalog) struct EntryBatch {
 impl EntryBatch {
     /// A batch of a snapshot that has labels of `label_count` keys.
     pub(in crate::catalog) fn new(batch: &RecordBatch, label_count: usize) -> Result<Self, String> {
-        let xattrs: ListArray = column(batch, 17)?;
-        let pairs = xattrs.values().as_any().downcast_ref::<StructArray>().ok_or("xattrs are no structs")?;
-        let part = |place: usize| {
-            let part = pairs.columns().get(place).and_then(|c| c.as_any().downcast_ref::<BinaryArray>());
-            part.cloned().ok_or("xattrs are of another type")
-        };
         let batch = Self {
-            path: column(batch, 0)?,
-            kind: column(batch, 1)?,
-            mode: column(batch, 2)?,
-            uid: column(batch, 3)?,
-            gid: column(batch, 4)?,
-            user: column(batch, 5)?,
-            group: column(batch, 6)?,
-            mtime: column(batch, 7)?,
-            size: column(batch, 8)?,
+            common: CommonBatch::new(batch, [11, 12, 17])?,
             chunk_id: column(batch, 9)?,
             recipe_id: column(batch, 10)?,
-            link_target: column(batch, 11)?,
-            rdev: column(batch, 12)?,
             device: column(batch, 13)?,
             inode: column(batch, 14)?,
             links: column(batch, 15)?,
             ctime: column(batch, 16)?,
-            xattrs: xattrs.offsets().clone(),
-            xattr_names: part(0)?,
-            xattr_values: part(1)?,
             archive: match batch.num_columns().saturating_sub(label_count) {
                 FIRST_COLUMNS => None,
                 _ => Some(column(batch, FIRST_COLUMNS)?),
@@ -355,58 +240,50 @@ impl EntryBatch {
     }
 
     pub(in crate::catalog) fn rows(&self) -> usize {
-        self.path.len()
+        self.common.rows()
     }
 
     pub(in crate::catalog) fn path(&self, row: usize) -> Result<EntryPath, String> {
-        entry_path(&self.path, row)
+        entry_path(&self.common.path, row)
     }
 
     /// A row, every value checked.
     pub(in crate::catalog) fn entry(&self, row: usize, names: &Names) -> Result<Entry, String> {
         let path = self.path(row)?;
         let bad = |what: String| format!("row {row}, {}: {what}", shown(path.as_bytes()));
-        let kind_key = self.kind.values().get(row).copied().unwrap_or(-1);
-        let kind = usize::try_from(kind_key).ok().and_then(|k| names.kinds.get(k)).copied();
-        let kind = kind.ok_or_else(|| bad(format!("kind {kind_key} has no name")))?;
-        let mode = u32::from(self.mode.values().get(row).copied().unwrap_or_default());
-        if mode > 0o7777 {
-            return Err(bad(format!("mode {mode:o} has more than permission bits")));
-        }
-        let size = number(&self.size, row);
+        let common = self.common.row(row, &names.common).map_err(bad)?;
         let content = match (set_id(&self.chunk_id, row), set_id(&self.recipe_id, row)) {
             (None, None) => Content::Empty,
             (Some(id), None) => Content::Chunk(ChunkId(id)),
-            (None, Some(id)) => match self.archive_form(row).map_err(&bad)? {
+            (None, Some(id)) => match self.archive_form(row).map_err(bad)? {
                 Some(form) => Content::Archive(RecipeId(id), form),
                 None => Content::Recipe(RecipeId(id)),
             },
             (Some(_), Some(_)) => return Err(bad("it has both a chunk and a recipe".into())),
         };
-        let link_target = if self.link_target.is_valid(row) { self.link_target.value(row) } else { &[] };
         let entry = Entry {
-            kind,
-            mode,
-            uid: self.uid.values().get(row).copied().unwrap_or_default(),
-            gid: self.gid.values().get(row).copied().unwrap_or_default(),
-            user: name(&self.user, row, &names.users).map_err(&bad)?,
-            group: name(&self.group, row, &names.groups).map_err(&bad)?,
-            mtime_ns: self.mtime.values().get(row).copied().unwrap_or_default(),
-            size,
+            kind: common.kind,
+            mode: common.mode,
+            uid: common.uid,
+            gid: common.gid,
+            user: common.user,
+            group: common.group,
+            mtime_ns: common.mtime_ns,
+            size: common.size,
             content,
-            link_target: link_target.to_vec(),
-            rdev: number(&self.rdev, row),
+            link_target: common.link_target.to_vec(),
+            rdev: common.rdev,
             identity: Identity {
                 device: number(&self.device, row),
                 inode: number(&self.inode, row),
                 links: number(&self.links, row),
                 ctime_ns: self.ctime.values().get(row).copied().unwrap_or_default(),
             },
-            xattrs: self.xattrs(row).map_err(&bad)?,
-            labels: self.labels.labels(row, &names.labels).map_err(&bad)?,
+            xattrs: common.xattrs,
+            labels: self.labels.labels(row, &names.labels).map_err(bad)?,
             path: path.clone(),
         };
-        check_entry(&entry).map_err(&bad)?;
+        check_entry(&entry).map_err(bad)?;
         Ok(entry)
     }
 
@@ -415,19 +292,6 @@ impl EntryBatch {
             return Ok(None);
         };
         ArchiveForm::of_word(word).map(Some).ok_or_else(|| format!("{word:?} is no form of an archive"))
-    }
-
-    fn xattrs(&self, row: usize) -> Result<Vec<Xattr>, String> {
-        let bound = |at: usize| self.xattrs.get(at).and_then(|end| usize::try_from(*end).ok());
-        let (Some(from), Some(to)) = (bound(row), bound(row + 1)) else {
-            return Err("it has no list of attributes".into());
-        };
-        if to > self.xattr_names.len().min(self.xattr_values.len()) {
-            return Err("its list of attributes passes the end of the batch".into());
-        }
-        let xattr =
-            |at| Xattr { name: self.xattr_names.value(at).to_vec(), value: self.xattr_values.value(at).to_vec() };
-        Ok((from..to).map(xattr).collect())
     }
 }
 
@@ -474,19 +338,6 @@ fn shown(path: &[u8]) -> String {
     }
 }
 
-pub(super) fn number(column: &UInt64Array, row: usize) -> u64 {
-    column.values().get(row).copied().unwrap_or_default()
-}
-
 fn set_id(column: &FixedSizeBinaryArray, row: usize) -> Option<[u8; 32]> {
     id_at(column, row).filter(|_| column.is_valid(row))
-}
-
-pub(super) fn name(column: &Int32Array, row: usize, names: &[Arc<str>]) -> Result<Option<Arc<str>>, String> {
-    if row >= column.len() || column.is_null(row) {
-        return Ok(None);
-    }
-    let key = column.value(row);
-    let name = usize::try_from(key).ok().and_then(|k| names.get(k));
-    name.cloned().map(Some).ok_or_else(|| format!("owner {key} has no name"))
 }

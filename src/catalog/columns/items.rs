@@ -16,8 +16,8 @@ use arrow_array::{
 use arrow_ipc::writer::FileWriter;
 use arrow_schema::{ArrowError, DataType, Field, Fields, Schema};
 
+use super::common::KINDS;
 use super::dictionary::words;
-use super::entries::KINDS;
 use super::{KEY_OBJECT, KEY_VERSION, id_type, labels, time_type};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryPath};

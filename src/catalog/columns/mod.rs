@@ -8,6 +8,7 @@
 //! constant or null costs nothing.
 
 mod check;
+mod common;
 mod dictionary;
 mod entries;
 mod items;

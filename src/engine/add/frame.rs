@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::budget::MemoryPermit;
 use super::pool::Buffer;
-use super::task::RawFrame;
+use super::task::NewFrame;
 use crate::format::id::ChunkId;
 
 /// A frame that is being filled.
@@ -42,7 +42,7 @@ impl Frame {
     }
 
     /// Puts bytes at their place; each place is filled once. Returns the frame if it is complete now.
-    pub(super) fn copy(&self, at: usize, from: &[u8]) -> Option<RawFrame> {
+    pub(super) fn copy(&self, at: usize, from: &[u8]) -> Option<NewFrame> {
         let mut state = self.lock();
         if at == state.bytes.len() {
             state.bytes.extend_from_slice(from);
@@ -61,7 +61,7 @@ impl Frame {
     }
 
     /// Says that no more chunks will come. Returns the frame if it is complete now.
-    pub(super) fn close(&self, closed: Closed) -> Option<RawFrame> {
+    pub(super) fn close(&self, closed: Closed) -> Option<NewFrame> {
         let mut state = self.lock();
         state.closed = Some(closed);
         state.take_complete()
@@ -73,10 +73,10 @@ impl Frame {
 }
 
 impl State {
-    fn take_complete(&mut self) -> Option<RawFrame> {
+    fn take_complete(&mut self) -> Option<NewFrame> {
         let copied = self.copied;
         let Closed { sequence, ids, lengths, held, .. } = self.closed.take_if(|closed| closed.bytes == copied)?;
-        Some(RawFrame { sequence, bytes: std::mem::take(&mut self.bytes), ids, lengths, held })
+        Some(NewFrame { sequence, bytes: std::mem::take(&mut self.bytes), ids, lengths, held })
     }
 }
 

@@ -79,6 +79,7 @@ use crate::engine::store::chunk_index::ChunkIndex;
 use crate::engine::store::commit::PacksDurable;
 use crate::engine::store::control::Control;
 use crate::engine::store::labels::{Labeller, Labelling};
+use crate::engine::store::memory;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryPath};
 use crate::ingest::{self, Metadata, Walk, WalkOptions, Walked, standard_input};
@@ -181,7 +182,7 @@ impl Default for AddRequest {
             paths: Vec::new(),
             stdin_name: None,
             reread: false,
-            memory_bytes: MEMORY_BYTES_DEFAULT,
+            memory_bytes: memory::BYTES_DEFAULT,
             threads: crate::engine::store::processors(),
             tags: Vec::new(),
             archives: Archives::default(),
@@ -201,9 +202,6 @@ const ITEM_BYTES: usize = 1 << 10;
 /// Messages that the committer may be behind: when it is, the coordinating thread waits.
 const ROWS_AHEAD: usize = 16;
 
-/// How much memory an add takes unless it is told otherwise.
-pub const MEMORY_BYTES_DEFAULT: usize = 256 << 20;
-
 /// What an add needs to take entries from a [`Writer`].
 #[derive(Debug)]
 struct FromWriter {
@@ -215,9 +213,6 @@ struct FromWriter {
     /// Is told once entries can come.
     ready: Sender<()>,
 }
-
-/// The smallest `--memory`: a few tasks and frames.
-pub const MEMORY_BYTES_MIN: usize = 32 << 20;
 
 impl Store {
     /// Adds files and trees as one snapshot.
@@ -233,9 +228,7 @@ impl Store {
     /// Adds what the request says, or what a writer is given.
     fn run_add(&self, request: &AddRequest, control: &Control, from: Option<FromWriter>) -> Result<AddReport> {
         let begun = Instant::now();
-        if request.memory_bytes < MEMORY_BYTES_MIN {
-            return Err(Error::Usage(format!("an add needs at least {} MiB of memory", MEMORY_BYTES_MIN >> 20)));
-        }
+        memory::check("an add", request.memory_bytes)?;
         self.check_writable()?;
         self.sweep();
         // First, or gc may delete what this add relies on: see `engine::ops::gc`.

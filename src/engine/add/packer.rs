@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::task::{EncodedFrame, Event, FinishedPack, ToPack};
+use super::task::{Event, FinishedPack, NewFrame, ToPack};
 use crate::engine::store::chunk_index::ChunkIndex;
 use crate::engine::store::commit::PacksDurable;
 use crate::error::Result;
@@ -91,7 +91,7 @@ fn finish(pack: PackWriter<'_>, chunk_index: &ChunkIndex<'_>) -> Result<Finished
     Ok(FinishedPack { directory, bytes })
 }
 
-fn append<'a>(storage: &'a dyn Storage, open: &mut Option<PackWriter<'a>>, frame: EncodedFrame) -> Result<()> {
+fn append<'a>(storage: &'a dyn Storage, open: &mut Option<PackWriter<'a>>, frame: NewFrame) -> Result<()> {
     let pack = match open {
         Some(pack) => pack,
         None => open.insert(PackWriter::begin(storage)?),

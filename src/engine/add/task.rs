@@ -63,7 +63,7 @@ pub(super) enum TaskResult {
 #[derive(Debug)]
 pub(super) enum Urgent<'a, 's> {
     Copy(Copy),
-    Encode(RawFrame),
+    Encode(NewFrame),
     Walk(Box<Walker<'a, 's>>),
     Split(Box<TarSplitter>, bool),
     /// Results of an archive to be put together, in order.
@@ -332,23 +332,12 @@ pub(super) struct CopyPart {
     pub(super) from: Range<usize>,
 }
 
-/// New chunks that will be one frame.
+/// New chunks that are one frame.
 #[derive(Debug)]
-pub(super) struct RawFrame {
+pub(super) struct NewFrame {
     /// Its place in the stream.
     pub(super) sequence: u64,
-    pub(super) bytes: Buffer,
-    pub(super) ids: Vec<ChunkId>,
-    pub(super) lengths: Vec<u32>,
-    pub(super) held: MemoryPermit,
-}
-
-/// A frame, compressed, on its way to a pack.
-#[derive(Debug)]
-pub(super) struct EncodedFrame {
-    /// Its place in the stream.
-    pub(super) sequence: u64,
-    /// Header, lengths and payload.
+    /// The chunks one after the other; for the packer, the frame as it is stored: header, lengths and payload.
     pub(super) bytes: Buffer,
     pub(super) ids: Vec<ChunkId>,
     pub(super) lengths: Vec<u32>,
@@ -358,7 +347,7 @@ pub(super) struct EncodedFrame {
 /// What the packer is asked to do.
 #[derive(Debug)]
 pub(super) enum ToPack {
-    Frame(EncodedFrame),
+    Frame(NewFrame),
     /// Finish the open pack once all frames before this place in the stream are in.
     Flush {
         before: u64,

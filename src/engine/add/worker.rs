@@ -6,7 +6,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::archive::{Archives, assemble};
 use super::budget::{MemoryBudget, MemoryPermit};
 use super::pool::Pool;
-use super::task::{Copy, EncodedFrame, Event, RawFrame, Task, TaskNumber, TaskResult, ToPack, Urgent};
+use super::task::{Copy, Event, NewFrame, Task, TaskNumber, TaskResult, ToPack, Urgent};
 use crate::chunk::finder::Finder;
 use crate::engine::store::chunk_index::ChunkIndex;
 use crate::engine::store::labels::Labeller;
@@ -172,20 +172,19 @@ impl<'a, 's> Worker<'_, 'a, 's> {
         let copied = |part: &super::task::CopyPart| {
             part.frame.copy(part.at, block.bytes.get(part.from.clone()).unwrap_or_default())
         };
-        let complete: Vec<RawFrame> = parts.iter().filter_map(copied).collect();
+        let complete: Vec<NewFrame> = parts.iter().filter_map(copied).collect();
         drop((block, parts));
         // The coordinating thread may be waiting for room.
         self.send(Event::Copied);
         complete.into_iter().try_for_each(|frame| self.encode(frame))
     }
 
-    fn encode(&mut self, frame: RawFrame) -> Result<()> {
-        let RawFrame { sequence, bytes: raw, ids, lengths, held } = frame;
-        let mut bytes = self.context.pools.small.take_empty();
-        self.encoder.encode(&raw, &lengths, &mut bytes)?;
-        drop(raw);
+    fn encode(&mut self, mut frame: NewFrame) -> Result<()> {
+        let mut encoded = self.context.pools.small.take_empty();
+        self.encoder.encode(&frame.bytes, &frame.lengths, &mut encoded)?;
+        frame.bytes = encoded;
         // The packer is gone only if the add has failed already.
-        let _ = self.queues.to_pack.send(ToPack::Frame(EncodedFrame { sequence, bytes, ids, lengths, held }));
+        let _ = self.queues.to_pack.send(ToPack::Frame(frame));
         Ok(())
     }
 

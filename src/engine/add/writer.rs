@@ -24,7 +24,7 @@ use super::segment::SEGMENT_BYTES;
 use super::semaphore::Semaphore;
 use super::stream::StreamSegment;
 use super::writer_source::{WriterMessage, WriterSource};
-use super::{AddReport, AddRequest, FromWriter, MEMORY_BYTES_DEFAULT, SMALL_FILE_BYTES_MAX};
+use super::{AddReport, AddRequest, FromWriter, SMALL_FILE_BYTES_MAX};
 use crate::catalog::snapshot::SnapshotWriter;
 use crate::chunk::seams::WARM_UP;
 use crate::engine::Store;
@@ -105,8 +105,8 @@ impl WriterOptions {
 /// 256 MiB of memory, a thread for each processor, neither tags nor labels, and a control that nobody watches.
 impl Default for WriterOptions {
     fn default() -> Self {
-        let AddRequest { threads, tags, labels, .. } = AddRequest::default();
-        Self { memory_bytes: MEMORY_BYTES_DEFAULT, threads, tags, labels, control: Arc::default() }
+        let AddRequest { memory_bytes, threads, tags, labels, .. } = AddRequest::default();
+        Self { memory_bytes, threads, tags, labels, control: Arc::default() }
     }
 }
 

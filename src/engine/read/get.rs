@@ -18,6 +18,7 @@ use crate::engine::Store;
 use crate::engine::store::chunk_index::ChunkIndex;
 use crate::engine::store::control::Control;
 use crate::engine::store::labels::filtered;
+use crate::engine::store::memory;
 use crate::error::{Error, Result};
 use crate::format::entry::EntryKind;
 use crate::format::id::SnapshotId;
@@ -110,17 +111,11 @@ impl Default for GetRequest {
             snapshot: Selector::default(),
             overwrite: false,
             threads: crate::engine::store::processors(),
-            memory_bytes: MEMORY_BYTES_DEFAULT,
+            memory_bytes: memory::BYTES_DEFAULT,
             labels: LabelFilter::default(),
         }
     }
 }
-
-/// How much memory a get takes unless it is told otherwise.
-pub const MEMORY_BYTES_DEFAULT: usize = 256 << 20;
-
-/// The smallest `--memory`: some decoded frames.
-pub const MEMORY_BYTES_MIN: usize = 32 << 20;
 
 impl Store {
     /// Restores an entry, and all below it, as `output`.
@@ -130,9 +125,7 @@ impl Store {
     /// way of the result itself; an I/O error if the destination cannot be written. Damage, and what is in the way of
     /// something in the result, do not fail the whole: see [`GetReport::losses`].
     pub fn get(&self, request: &GetRequest, output: &Path, control: &Control) -> Result<GetReport> {
-        if request.memory_bytes < MEMORY_BYTES_MIN {
-            return Err(Error::Usage(format!("a get needs at least {} MiB of memory", MEMORY_BYTES_MIN >> 20)));
-        }
+        memory::check("a get", request.memory_bytes)?;
         let found = self.resolve(&request.path, &request.snapshot)?;
         control.pass_over(&found.passed_over);
         if !request.labels.is_empty() {

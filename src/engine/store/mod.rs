@@ -6,6 +6,7 @@ pub(super) mod commit;
 pub mod control;
 mod create;
 pub mod labels;
+pub(super) mod memory;
 pub mod snapshots;
 
 use std::path::{Path, PathBuf};
