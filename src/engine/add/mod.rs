@@ -325,12 +325,12 @@ impl<'a, 's> Setting<'a, 's> {
             let packing = Packing { chunk_index, pack_bytes: store.pack_bytes };
             spawn(scope, "add-packer".to_owned(), move || packer::run(&packing, &for_packer, &events))?;
             let (writer, ready) = from.map(|from| (from.given, from.ready)).unzip();
-            let small = context.pools.small.clone();
+            let frames = context.pools.frames.clone();
             // Dropping the pipeline closes the queues, and with them ends every thread of the scope.
             let pipeline = AddPipeline {
                 source: Source::new(context, control, urgent.clone(), Given { walker, stdin, writer }),
                 assembler: Assembler::new(context, rows_in, urgent.clone()),
-                sink: Sink::new(chunk_index, urgent, budget.clone(), settings.frames, small),
+                sink: Sink::new(chunk_index, urgent, budget.clone(), settings.frames, frames),
                 queues: PipelineQueues { tasks, to_pack, events: for_pipeline },
                 limits: Limits::new(budget, memory_bytes, threads),
                 control,

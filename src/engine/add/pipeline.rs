@@ -31,11 +31,11 @@ use crate::storage::Session;
 
 /// The most tasks that are out, for each worker: enough that none waits, and so few that buffers are used again
 /// while they are in the processor's cache.
-const TASKS_PER_WORKER_MAX: u64 = 8;
+const TASKS_PER_WORKER_MAX: u64 = 5;
 /// Nor are more frames on their way to a pack, for each worker and in all: where packs are written more slowly than frames
 /// are filled, reading on would only hold memory.
 const FRAMES_PER_WORKER_MAX: u64 = 8;
-const FRAMES_MIN: u64 = 32;
+const FRAMES_MIN: u64 = 16;
 
 /// The coordinating thread.
 #[derive(Debug)]

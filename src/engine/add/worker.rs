@@ -66,11 +66,14 @@ pub(super) struct WorkerContext<'a, 's> {
     pub(super) budget: MemoryBudget,
 }
 
-/// Buffers of segments, of stretches of archives, and of everything smaller.
+/// Buffers by what they hold, so that none grows to what another kind needs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pools {
     pub(super) segments: Pool,
     pub(super) stretches: Pool,
+    /// Chunks of a frame, and frames as they are stored.
+    pub(super) frames: Pool,
+    pub(super) encoded: Pool,
     pub(super) small: Pool,
 }
 
@@ -180,7 +183,7 @@ impl<'a, 's> Worker<'_, 'a, 's> {
     }
 
     fn encode(&mut self, mut frame: NewFrame) -> Result<()> {
-        let mut encoded = self.context.pools.small.take_empty();
+        let mut encoded = self.context.pools.encoded.take_empty();
         self.encoder.encode(&frame.bytes, &frame.lengths, &mut encoded)?;
         frame.bytes = encoded;
         // The packer is gone only if the add has failed already.

@@ -143,7 +143,7 @@ impl Store {
             destination: &destination,
             control,
             threads: request.threads,
-            bounds: Bounds { frame_bytes: memory_bytes / 32, copied_bytes: memory_bytes / 6 },
+            bounds: Bounds { frame_bytes: memory_bytes / 64, copied_bytes: memory_bytes / 16 },
         };
         // Two windows, and as much again for decoded recipes and frames.
         let limits = Limits { window_bytes: request.memory_bytes / 4, open_files: open_files() };

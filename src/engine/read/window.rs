@@ -3,15 +3,16 @@
 //! A file is given its metadata and closed when its last byte is written; a file that cannot be had whole is removed and
 //! named, and the rest goes on.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use super::fetch::fetch_groups;
 use super::layout::{ChunkPart, Layout};
 use super::plan::Plan;
 use super::report::GetReport;
-use super::schedule::{BLOCK_BYTES, Bounds, Schedule};
+use super::schedule::{BLOCK_BYTES, Block, Bounds, Schedule};
 use super::turns::Turns;
-use super::writer::{FileWriter, Gate};
+use super::writer::{FileWriter, Gate, Waiting};
 use crate::engine::store::chunk_index::ChunkIndex;
 use crate::engine::store::control::Control;
 use crate::error::{Error, Result};
@@ -53,7 +54,8 @@ pub(super) struct FileState {
     pub(super) blocks: u32,
     pub(super) remaining: AtomicU32,
     pub(super) failed: AtomicBool,
-    pub(super) gate: Gate,
+    /// Set if several threads may have something for it.
+    pub(super) gate: Option<Box<Gate>>,
 }
 
 impl Window {
@@ -65,7 +67,7 @@ impl Window {
         &mut self,
         chunk_index: &ChunkIndex<'_>,
         path: EntryPath,
-        entry: Entry,
+        mut entry: Entry,
         layout: &Layout,
     ) -> Result<()> {
         let before = self.plan.segments.len();
@@ -79,15 +81,16 @@ impl Window {
         let segments = self.plan.segments.get(before..).unwrap_or_default();
         let is_scattered = segments.windows(2).any(|w| matches!(w, [a, b] if a.frame != b.frame));
         self.scattered += usize::from(is_scattered);
-        let held = size_of::<FileState>() + entry.path.as_bytes().len() + path.as_bytes().len();
-        self.memory_bytes += held + size_of_val(segments) + BLOCK_STATE_BYTES;
+        // Where it was is of no use any more.
+        entry.path = EntryPath::default();
+        self.memory_bytes += size_of::<FileState>() + path.as_bytes().len() + size_of_val(segments) + BLOCK_STATE_BYTES;
         self.files.push(FileState {
             path,
             holes: layout.has_holes(),
             blocks: 0,
             remaining: AtomicU32::new(0),
             failed: AtomicBool::new(false),
-            gate: Gate::default(),
+            gate: None,
             entry,
         });
         Ok(())
@@ -101,6 +104,9 @@ impl Window {
         for block in &schedule.blocks {
             if let Some(file) = self.files.get_mut(block.file as usize) {
                 file.blocks += 1;
+                if file.blocks > 1 || block.due.is_none() {
+                    file.gate.get_or_insert_default();
+                }
             }
         }
         self.files.iter_mut().for_each(|file| file.remaining = AtomicU32::new(file.blocks.max(1)));
@@ -115,7 +121,7 @@ impl Window {
         let report = writer.into_report();
         for file in &self.files {
             // What is still open was not finished: an error or the user stopped the fetch.
-            if let Some(target) = file.gate.take() {
+            if let Some(target) = file.gate.as_ref().and_then(|gate| gate.take()) {
                 drop(target);
                 let removed = destination.remove_partial(&file.path);
                 // Why the fetch ended matters more.
@@ -127,7 +133,7 @@ impl Window {
 }
 
 /// What a block takes in memory, about, beside its segments.
-const BLOCK_STATE_BYTES: usize = 96;
+const BLOCK_STATE_BYTES: usize = size_of::<Block>() + size_of::<Mutex<Waiting>>();
 
 /// A part of a file, in parts that lie in one block each.
 fn in_blocks(part: ChunkPart) -> impl Iterator<Item = ChunkPart> {

@@ -44,7 +44,7 @@ impl Piece {
 
 /// A block whose bytes come.
 #[derive(Debug)]
-struct Waiting {
+pub(super) struct Waiting {
     pieces: Vec<Piece>,
     /// Segments that are yet to come.
     remaining: u32,
@@ -138,10 +138,10 @@ impl<'a> FileWriter<'a> {
         let pieces = std::mem::take(&mut waiting.pieces);
         drop(waiting);
         let batch = Batch { pieces, ends_block };
-        match file.blocks {
+        match &file.gate {
+            Some(gate) => self.write_or_queue(file, gate, batch),
             // Nobody else has anything of it.
-            1 if ends_block => self.write_only(file, batch),
-            _ => self.write_or_queue(file, batch),
+            None => self.write_only(file, batch),
         }
     }
 
@@ -150,17 +150,20 @@ impl<'a> FileWriter<'a> {
         let mut target = None;
         let written = self.write(file, &mut target, &mut batch);
         if written.is_err() {
-            file.gate.lock().target = target;
+            if target.take().is_some() {
+                // Why it could not be written matters more.
+                let _ = self.destination.remove_partial(&file.path);
+            }
             return written;
         }
         self.end_block(file, target)
     }
 
     /// Writes a batch, and what others queue meanwhile; or leaves it to the thread that is writing to the file.
-    fn write_or_queue(&self, file: &FileState, batch: Batch) -> Result<()> {
-        let mut state = file.gate.lock();
+    fn write_or_queue(&self, file: &FileState, gate: &Gate, batch: Batch) -> Result<()> {
+        let mut state = gate.lock();
         while state.is_writing && state.queue.len() >= QUEUE_MAX {
-            state = file.gate.taken.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = gate.taken.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.queue.push_back(batch);
         if state.is_writing {
@@ -170,7 +173,7 @@ impl<'a> FileWriter<'a> {
         let mut target = state.target.take();
         while let Some(mut batch) = state.queue.pop_front() {
             drop(state);
-            file.gate.taken.notify_all();
+            gate.taken.notify_all();
             let written = self.write(file, &mut target, &mut batch);
             let ended = written.and_then(|()| {
                 let is_last = batch.ends_block && file.remaining.load(Ordering::Relaxed) == 1;
@@ -179,13 +182,13 @@ impl<'a> FileWriter<'a> {
                     false => Ok(()),
                 }
             });
-            state = file.gate.lock();
+            state = gate.lock();
             if let Err(error) = ended {
                 // The fetch ends: what is queued is not written.
                 state.queue.clear();
                 (state.target, state.is_writing) = (target, false);
                 drop(state);
-                file.gate.taken.notify_all();
+                gate.taken.notify_all();
                 return Err(error);
             }
         }
