@@ -4,6 +4,8 @@ mod arrays;
 #[cfg(feature = "hdf5")]
 mod hdf5;
 mod items;
+#[cfg(not(feature = "hdf5"))]
+mod no_hdf5;
 mod tar;
 
 use std::path::PathBuf;
@@ -184,23 +186,5 @@ impl Hdf5Options {
     pub fn overwrite(mut self, overwrite: bool) -> Self {
         self.overwrite = overwrite;
         self
-    }
-}
-
-#[cfg(not(feature = "hdf5"))]
-impl crate::engine::Store {
-    /// Would write an HDF5 file, if this had been built with the cargo feature `hdf5`.
-    ///
-    /// # Errors
-    /// [`Error::Usage`](crate::error::Error::Usage), always.
-    pub fn export_hdf5(
-        &self,
-        _: &ExportRequest,
-        _: &Hdf5Options,
-        _: &std::path::Path,
-        _: &crate::engine::store::control::Control,
-    ) -> crate::error::Result<ExportReport> {
-        let how = "`cargo build --release --features hdf5`, with the package libhdf5-dev installed";
-        Err(crate::error::Error::Usage(format!("this program was built without HDF5; build it with {how}")))
     }
 }
