@@ -37,8 +37,17 @@ fn main() {
     }
 }
 
-/// Nanoseconds of processor time by the name of the thread; workers under one name.
-fn add(root: &Path, path: &Path) -> BTreeMap<String, (u64, u64)> {
+/// What the threads of one name used, in nanoseconds of processor time.
+#[derive(Default)]
+struct Used {
+    threads: u64,
+    sum: u64,
+    /// By one of them.
+    most: u64,
+}
+
+/// By the name of the thread; workers under one name.
+fn add(root: &Path, path: &Path) -> BTreeMap<String, Used> {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let adding = std::thread::Builder::new().name(COORDINATOR.to_owned());
@@ -53,12 +62,13 @@ fn add(root: &Path, path: &Path) -> BTreeMap<String, (u64, u64)> {
             look(&mut seen);
             std::thread::sleep(INTERVAL);
         }
-        let mut by_name: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        let mut by_name: BTreeMap<String, Used> = BTreeMap::new();
         for (name, ns) in seen.into_values() {
             let name = if name.starts_with("add-worker") { "workers".to_owned() } else { name };
-            let (threads, sum) = by_name.entry(name).or_default();
-            *threads += 1;
-            *sum += ns;
+            let used = by_name.entry(name).or_default();
+            used.threads += 1;
+            used.sum += ns;
+            used.most = used.most.max(ns);
         }
         by_name
     })
@@ -70,20 +80,24 @@ fn look(seen: &mut BTreeMap<String, (String, u64)>) {
         let read = |file: &str| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
         let name = read("comm").trim().to_owned();
         let used = read("schedstat").split(' ').next().and_then(|ns| ns.parse().ok());
-        if let Some(ns) = used.filter(|_| name == COORDINATOR || name.starts_with("add-")) {
+        if let Some(ns) =
+            used.filter(|_| name == COORDINATOR || name.starts_with("add-") || name.starts_with("catalog-"))
+        {
             seen.insert(task.file_name().to_string_lossy().into_owned(), (name, ns));
         }
     }
 }
 
-fn report(by_name: &BTreeMap<String, (u64, u64)>) {
-    let all: u64 = by_name.values().map(|(_, ns)| ns).sum();
+fn report(by_name: &BTreeMap<String, Used>) {
+    let all: u64 = by_name.values().map(|used| used.sum).sum();
     let share = |ns: u64| ns as f64 / all.max(1) as f64;
-    for (name, (threads, ns)) in by_name {
-        println!("  {name:14} {threads:3} threads {:8.2} s {:6.1} %", *ns as f64 / 1e9, 100.0 * share(*ns));
+    for (name, Used { threads, sum, most }) in by_name {
+        let seconds = *sum as f64 / 1e9;
+        let (sum, most) = (100.0 * share(*sum), 100.0 * share(*most));
+        println!("  {name:16} {threads:3} threads {seconds:8.2} s {sum:6.1} %, one of them at most {most:.1} %");
     }
-    let serial =
-        by_name.iter().filter(|(name, _)| *name != "workers").map(|(_, (_, ns))| share(*ns)).fold(0.0, f64::max);
+    let others = by_name.iter().filter(|(name, _)| *name != "workers");
+    let serial = others.map(|(_, used)| share(used.most)).fold(0.0, f64::max);
     let speed_up = |cores: f64| 1.0 / (serial + (1.0 - serial) / cores);
     println!(
         "  the largest share of one thread beside the workers, {:.1} %, allows {:.1} times on 16 cores and {:.1} times on 64",

@@ -15,7 +15,7 @@ pub use salvage::SalvagedRows;
 
 use std::sync::Arc;
 
-use super::columns::{EntryRows, KEY_INFO, KEY_INFO_CHECK, Table, TableWriter, check_entry, check_keys};
+use super::columns::{EntryRows, KEY_INFO, KEY_INFO_CHECK, RecordBatch, Table, TableWriter, check_entry, check_keys};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, EntryKind, EntryPath};
 use crate::format::id::{CatalogHasher, SnapshotId};
@@ -93,7 +93,8 @@ impl SnapshotWriter {
         }
         let text_bytes = Self::check(entry)?;
         if self.rows.rows() >= BATCH_ROWS || self.text_bytes + text_bytes > BATCH_TEXT_BYTES {
-            self.flush()?;
+            let batch = self.take_batch()?;
+            self.table.write_beside(batch)?;
         }
         let labels = self.rows.words_of(&entry.labels).map_err(refuse)?;
         self.rows.push(entry, &labels).map_err(|e| Error::io("encode", "snapshot", std::io::Error::other(e)))?;
@@ -138,7 +139,10 @@ impl SnapshotWriter {
     }
 
     fn end(mut self, mut info: SnapshotInfo) -> Result<(Box<dyn ObjectWriter>, WrittenSnapshot)> {
-        self.flush()?;
+        if self.rows.rows() > 0 {
+            let batch = self.take_batch()?;
+            self.table.write(&batch)?;
+        }
         info.counts = self.counts;
         info.label_keys = self.rows.label_keys().iter().map(|key| key.to_string()).collect();
         let json = info.to_json()?;
@@ -148,13 +152,10 @@ impl SnapshotWriter {
         Ok((writer, WrittenSnapshot { id: SnapshotId(hash), bytes, info }))
     }
 
-    fn flush(&mut self) -> Result<()> {
-        if self.rows.rows() == 0 {
-            return Ok(());
-        }
+    /// The rows gathered so far; none are left.
+    fn take_batch(&mut self) -> Result<RecordBatch> {
         self.text_bytes = 0;
-        let batch = self.rows.take().map_err(|e| Error::io("encode", "snapshot", std::io::Error::other(e)))?;
-        self.table.write(&batch)
+        self.rows.take().map_err(|e| Error::io("encode", "snapshot", std::io::Error::other(e)))
     }
 }
 

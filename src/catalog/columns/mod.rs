@@ -19,6 +19,7 @@ mod read;
 mod recipes;
 mod write;
 
+pub(super) use arrow_array::RecordBatch;
 pub(super) use entries::{EntryBatch, EntryRows, Names, check_entry};
 pub use items::{ItemRow, ItemTable};
 pub(super) use labels::check_keys;
@@ -30,7 +31,7 @@ pub(super) use write::TableWriter;
 
 use std::sync::Arc;
 
-use arrow_array::{Array, RecordBatch};
+use arrow_array::Array;
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 
 use crate::format::FORMAT_VERSION;

@@ -8,11 +8,15 @@
 //! dictionaries and the whole metadata also stand in front, so that readers of streams (which never see the footer) open
 //! all but the largest snapshots too. The format allows dictionaries anywhere in a file.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
 
 use arrow_array::{ArrayRef, DictionaryArray, RecordBatch, new_empty_array};
 use arrow_ipc::convert::IpcSchemaEncoder;
-use arrow_ipc::writer::{DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteOptions, write_message};
+use arrow_ipc::writer::{
+    DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteContext, IpcWriteOptions, write_message,
+};
 use arrow_ipc::{Block, CompressionType, FooterBuilder, MetadataVersion};
 use arrow_schema::{ArrowError, Schema};
 use flatbuffers::FlatBufferBuilder;
@@ -26,6 +30,9 @@ pub(super) const MAGIC: [u8; 6] = *b"ARROW1";
 /// Eight is the least that the format allows; more would only pad small files.
 const ALIGNMENT: usize = 8;
 
+/// At most this many batches are encoded by other threads at a time.
+const ENCODERS_MAX: usize = 3;
+
 /// A table being written.
 #[derive(Debug)]
 pub(in crate::catalog) struct TableWriter {
@@ -35,7 +42,9 @@ pub(in crate::catalog) struct TableWriter {
     schema: Schema,
     compressed: IpcWriteOptions,
     plain: IpcWriteOptions,
-    context: arrow_ipc::writer::IpcWriteContext,
+    context: IpcWriteContext,
+    /// Batches that other threads encode, in order.
+    encoders: VecDeque<JoinHandle<Result<EncodedData, ArrowError>>>,
     /// Encoded batches that are not written yet; `None` once they stream.
     held: Option<Vec<u8>>,
     hold_bytes_max: usize,
@@ -67,7 +76,8 @@ impl TableWriter {
             schema: table.schema(&[]),
             compressed,
             plain,
-            context: Default::default(),
+            context: IpcWriteContext::default(),
+            encoders: VecDeque::new(),
             held: Some(Vec::new()),
             hold_bytes_max,
             written_bytes: 0,
@@ -97,11 +107,38 @@ impl TableWriter {
 
     /// Appends a batch of stored columns.
     pub(in crate::catalog) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.append_encoded(0)?;
+        let encoded = encode(batch, &self.compressed, &mut self.context);
+        self.append(encoded)
+    }
+
+    /// As [`Self::write`], but another thread encodes the batch, and an error may be that of an earlier batch.
+    pub(in crate::catalog) fn write_beside(&mut self, batch: RecordBatch) -> Result<()> {
+        self.append_encoded(ENCODERS_MAX - 1)?;
+        let (own, options) = (batch.clone(), self.compressed.clone());
+        let encoder = move || encode(&own, &options, &mut IpcWriteContext::default());
+        match Builder::new().name("catalog-encoder".to_owned()).spawn(encoder) {
+            Ok(encoder) => self.encoders.push_back(encoder),
+            // The system has no more threads.
+            Err(_) => self.write(&batch)?,
+        }
+        Ok(())
+    }
+
+    /// Appends what other threads encoded, until at most `left` of them are at work.
+    fn append_encoded(&mut self, left: usize) -> Result<()> {
+        while self.encoders.len() > left
+            && let Some(encoder) = self.encoders.pop_front()
+        {
+            let encoded = encoder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            self.append(encoded)?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, encoded: Result<EncodedData, ArrowError>) -> Result<()> {
         let table = self.table;
-        let mut tracker = DictionaryTracker::new(false);
-        let (_, encoded) = IpcDataGenerator::default()
-            .encode(batch, &mut tracker, &self.compressed, &mut self.context)
-            .map_err(|e| encoding(table, e))?;
+        let encoded = encoded.map_err(|e| encoding(table, e))?;
         // Once batches stream, nothing is held and this begins empty.
         let mut bytes = self.held.take().unwrap_or_default();
         let block =
@@ -126,6 +163,7 @@ impl TableWriter {
         metadata: Vec<(String, String)>,
         dictionaries: Vec<ArrayRef>,
     ) -> Result<(Box<dyn ObjectWriter>, [u8; 32], u64)> {
+        self.append_encoded(0)?;
         let table = self.table;
         let mut all = self.schema.metadata().clone();
         all.extend(metadata);
@@ -226,6 +264,15 @@ impl TableWriter {
         builder.finish(root, None);
         builder.finished_data().to_vec()
     }
+}
+
+fn encode(
+    batch: &RecordBatch,
+    options: &IpcWriteOptions,
+    context: &mut IpcWriteContext,
+) -> Result<EncodedData, ArrowError> {
+    let mut tracker = DictionaryTracker::new(false);
+    IpcDataGenerator::default().encode(batch, &mut tracker, options, context).map(|(_, encoded)| encoded)
 }
 
 /// A column of no rows over a dictionary of `values`.
