@@ -6,7 +6,7 @@
 use crate::engine::store::control::Control;
 use crate::error::{Error, Result};
 use crate::format::config::StoreConfig;
-use crate::format::directory::Directory;
+use crate::format::directory::{Directory, FrameEntry};
 use crate::format::frame::FrameView;
 use crate::format::id::{CatalogHasher, PackId};
 use crate::format::name::ObjectName;
@@ -62,10 +62,7 @@ pub(super) fn copy_pack(
     let mut stored = Vec::new();
     for frame in &directory.frames {
         check_stopped(control)?;
-        read_frame(storage, &pack, frame, &mut stored)?;
-        FrameView::parse(&stored)
-            .and_then(|view| view.check())
-            .map_err(|flaw| flaw.in_object(&ObjectName::Pack(pack), frame.offset))?;
+        read_checked(storage, pack, frame, &mut stored)?;
         take(&stored)?;
     }
     // The name is the hash of these bytes, and the trailer has been read with them.
@@ -73,6 +70,34 @@ pub(super) fn copy_pack(
     take(&encoded)?;
     let trailer = Trailer { directory_offset: directory.frames_end(), directory_bytes: encoded.len() as u64, pack };
     take(&trailer.encode())
+}
+
+/// Reads all frames of a pack, and calls `damaged` with each that is not as it was written.
+///
+/// # Errors
+/// That of `damaged`; the storage's.
+pub(super) fn check_pack(
+    storage: &dyn Storage,
+    pack: PackId,
+    directory: &Directory,
+    control: &Control,
+    damaged: &mut dyn FnMut(&FrameEntry, Error) -> Result<()>,
+) -> Result<()> {
+    let mut stored = Vec::new();
+    for frame in &directory.frames {
+        check_stopped(control)?;
+        match read_checked(storage, pack, frame, &mut stored) {
+            Err(error @ Error::Damaged { .. }) => damaged(frame, error)?,
+            read => read?,
+        }
+    }
+    Ok(())
+}
+
+fn read_checked(storage: &dyn Storage, pack: PackId, frame: &FrameEntry, stored: &mut Vec<u8>) -> Result<()> {
+    read_frame(storage, &pack, frame, stored)?;
+    let checked = FrameView::parse(stored).and_then(|view| view.check());
+    checked.map_err(|flaw| flaw.in_object(&ObjectName::Pack(pack), frame.offset))
 }
 
 fn copy_hashed(

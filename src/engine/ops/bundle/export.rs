@@ -13,11 +13,11 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::copy::{check_stopped, copy_object};
+use super::copy::{check_pack, check_stopped, copy_object};
 use super::union::Union;
 use crate::catalog::objects::encode_objects;
 use crate::engine::ops::gc::assign::{Container, IDS_MAX};
-use crate::engine::ops::gc::mark::{Marked, Marking, snapshots_in};
+use crate::engine::ops::gc::mark::{DamagedFrames, Marked, Marking, snapshots_in};
 use crate::engine::ops::gc::rewrite::{rewrite_packs, rewrite_recipes};
 use crate::engine::store::backend::{bundle_backend, open_bundle, places_of};
 use crate::engine::store::control::Control;
@@ -30,6 +30,7 @@ use crate::format::config::StoreConfig;
 use crate::format::id::SnapshotId;
 use crate::format::name::{ObjectKind, ObjectName};
 use crate::format::pending_deletes::PendingDeletes;
+use crate::pack::reader::read_directory;
 use crate::spelling::quoted;
 use crate::storage::bundle::{BundleStorage, BundleWriter, Committed};
 use crate::storage::disk::{Disk, SystemDisk};
@@ -111,6 +112,23 @@ pub struct BundleExportReport {
     pub rewritten: u64,
     /// Bytes of chunks in the packs written that the snapshots do not need.
     pub waste_bytes: u64,
+}
+
+/// What is exported, and with what.
+#[derive(Clone, Copy)]
+struct ExportSource<'s> {
+    request: &'s BundleExport,
+    /// What the bundle has.
+    held: Option<&'s BundleStorage>,
+    scratch: &'s ScratchStorage,
+    control: &'s Control,
+}
+
+/// Frames that an export met and that are damaged, and what was wrong with the first.
+#[derive(Debug, Default)]
+struct Damage {
+    frames: DamagedFrames,
+    first: Option<Error>,
 }
 
 /// What is to be written, and where it is.
@@ -211,16 +229,8 @@ impl Store {
         // is most likely nobody who deletes; if there is, what vanishes is missed, and named.
         let _session = self.coordination().begin().ok();
         let scratch = ScratchStorage::create(folder).or_else(|_| ScratchStorage::create(&std::env::temp_dir()))?;
-        let exported = self.plan(request, held, &scratch, control).and_then(|plan| {
-            // A new index and footer take the place of damaged ones, also where nothing else is missing.
-            if plan.objects.is_empty()
-                && let Some(held) = held.filter(|held| held.found().ends_well)
-            {
-                let (generation, bytes) = (held.found().generation, held.found().end);
-                return Ok(BundleExportReport { generation, bytes, ..plan.report });
-            }
-            plan.write(begin()?, control)
-        });
+        let source = ExportSource { request, held, scratch: &scratch, control };
+        let exported = self.export_planned(source, begin);
         exported.map_err(|error| match error {
             Error::Interrupted { .. } if held.is_some() => {
                 Error::Interrupted { kept: "the bundle is as it was".to_owned() }
@@ -230,17 +240,38 @@ impl Store {
         })
     }
 
+    /// Plans and writes. Where a frame turns out to be damaged, it plans anew without it: another pack may have its chunks.
+    fn export_planned<'w>(
+        &self,
+        source: ExportSource<'_>,
+        begin: impl FnOnce() -> Result<BundleWriter<'w>>,
+    ) -> Result<BundleExportReport> {
+        let mut damage = Damage::default();
+        let mut plan = self.plan(&mut damage, source)?;
+        // A new index and footer take the place of damaged ones, also where nothing else is missing.
+        if plan.objects.is_empty()
+            && let Some(held) = source.held.filter(|held| held.found().ends_well)
+        {
+            let (generation, bytes) = (held.found().generation, held.found().end);
+            return Ok(BundleExportReport { generation, bytes, ..plan.report });
+        }
+        let mut writer = begin()?;
+        let mut written = BTreeSet::new();
+        while let Err(error) = plan.write(&mut writer, &mut written, source.control) {
+            damage.note(self.storage(), error, source.control)?;
+            plan = self.plan(&mut damage, source)?;
+        }
+        let index = encode_objects(writer.places())?;
+        let Committed { generation, bytes, added_bytes } = writer.commit(&index)?;
+        Ok(BundleExportReport { generation, bytes, added_bytes, ..plan.report })
+    }
+
     /// Plans the export. Of all snapshots, those that cannot be read are passed over.
-    fn plan<'s>(
-        &'s self,
-        request: &BundleExport,
-        held: Option<&'s BundleStorage>,
-        scratch: &'s ScratchStorage,
-        control: &Control,
-    ) -> Result<Plan<'s>> {
+    fn plan<'s>(&'s self, damage: &mut Damage, source: ExportSource<'s>) -> Result<Plan<'s>> {
+        let ExportSource { request, control, .. } = source;
         let mut left_out = BTreeSet::new();
         loop {
-            let error = match self.plan_without(&left_out, request, held, scratch, control) {
+            let error = match self.plan_without(&left_out, damage, source) {
                 Err(error) if request.snapshots.is_empty() => error,
                 planned => return planned,
             };
@@ -271,11 +302,10 @@ impl Store {
     fn plan_without<'s>(
         &'s self,
         left_out: &BTreeSet<SnapshotId>,
-        request: &BundleExport,
-        held: Option<&'s BundleStorage>,
-        scratch: &'s ScratchStorage,
-        control: &Control,
+        damage: &mut Damage,
+        source: ExportSource<'s>,
     ) -> Result<Plan<'s>> {
+        let ExportSource { request, held, scratch, control } = source;
         let pending_deletes = self.pending_deletes()?;
         let store = self.storage();
         let wanted: BTreeSet<SnapshotId> = if request.snapshots.is_empty() {
@@ -294,23 +324,30 @@ impl Store {
         without.retain(|id| !wanted.contains(id));
         let nothing = PendingDeletes::default();
         let first = Some(&union.held);
-        let marking = Marking {
-            storage: &union,
-            control,
-            without: &without,
-            gone: &nothing,
-            last: &pending_deletes,
-            first,
-            ids_max: IDS_MAX,
+        let mut plan = loop {
+            let marking = Marking {
+                storage: &union,
+                control,
+                without: &without,
+                gone: &nothing,
+                last: &pending_deletes,
+                first,
+                damaged: Some(&damage.frames),
+                ids_max: IDS_MAX,
+            };
+            let marked = marking.mark()?;
+            if marked.lost_chunks > 0 {
+                let what =
+                    format!("{} chunks that the snapshots need are in no pack that can be read", marked.lost_chunks);
+                return Err(damage.first.take().unwrap_or_else(|| Error::damaged_whole("packs", what)));
+            }
+            let mut plan = Plan { store, scratch, objects: Vec::new(), report: BundleExportReport::default() };
+            match plan.choose(&marking, &marked, self)? {
+                Some(error) => damage.note(store, error, control)?,
+                None => break plan,
+            }
         };
-        let marked = marking.mark()?;
-        if marked.lost_chunks > 0 {
-            let what = format!("{} chunks that the snapshots need are in no pack that can be read", marked.lost_chunks);
-            return Err(Error::damaged_whole("packs", what));
-        }
-        let mut plan = Plan { store, scratch, objects: Vec::new(), report: BundleExportReport::default() };
         plan.report.snapshots = wanted.len() as u64;
-        plan.choose(&marking, &marked, self)?;
         let new = wanted.into_iter().map(ObjectName::Snapshot).filter(|name| !union.held.contains(name));
         plan.objects.extend(new.map(|name| (false, name)));
         plan.report.new_snapshots = plan.objects.iter().filter(|(_, name)| name.snapshot().is_some()).count() as u64;
@@ -318,20 +355,44 @@ impl Store {
     }
 }
 
+impl Damage {
+    /// Notes the frame that an error of a pack is about, and all others of the pack that are damaged.
+    ///
+    /// # Errors
+    /// The error, if it is not about a frame, or about one that was noted before.
+    fn note(&mut self, storage: &dyn Storage, error: Error, control: &Control) -> Result<()> {
+        let Error::Damaged { file, offset: Some(byte), .. } = &error else { return Err(error) };
+        let Some(pack) = ObjectName::from_path(file).and_then(ObjectName::pack) else { return Err(error) };
+        let Ok(directory) = read_directory(storage, pack) else { return Err(error) };
+        if !self.frames.insert(pack, &directory, *byte) {
+            return Err(error);
+        }
+        self.first.get_or_insert(error);
+        check_pack(storage, pack, &directory, control, &mut |frame, _| {
+            self.frames.insert(pack, &directory, frame.offset);
+            Ok(())
+        })
+    }
+}
+
 impl Plan<'_> {
-    /// Chooses packs and recipes files, and writes anew what is needed of those that have much besides.
-    fn choose(&mut self, marking: &Marking<'_>, marked: &Marked, store: &Store) -> Result<()> {
+    /// Chooses packs and recipes files, and writes anew what is needed of those that have much besides, and of those with
+    /// damaged frames. If a frame turns out to be damaged, says so.
+    fn choose(&mut self, marking: &Marking<'_>, marked: &Marked, store: &Store) -> Result<Option<Error>> {
         let held = |name: &ObjectName| marking.first.is_some_and(|first| first.contains(name));
         let needed = |of: &'_ [Container]| -> (Vec<Container>, Vec<Container>) {
             let needed = of.iter().filter(|container| !held(&container.name) && container.retained > 0);
-            needed.cloned().partition(|container| container.waste() as f64 > WASTE_MAX * container.weight as f64)
+            needed.cloned().partition(|container| {
+                let is_damaged = marking.damaged.is_some_and(|damaged| damaged.has(container.name));
+                is_damaged || container.waste() as f64 > WASTE_MAX * container.weight as f64
+            })
         };
         let (sparse_packs, packs) = needed(&marked.packs);
         let (sparse_recipes, recipes) = needed(&marked.recipes);
         let (frames, none) = (store.settings().frames, BTreeSet::new());
         let new_packs = rewrite_packs(marking, &sparse_packs.iter().collect::<Vec<_>>(), self.scratch, frames, &none)?;
         if let Some((_, error)) = new_packs.left.into_iter().next() {
-            return Err(error);
+            return Ok(Some(error));
         }
         let new_recipes = rewrite_recipes(marking, &sparse_recipes.iter().collect::<Vec<_>>(), self.scratch)?;
         if !held(&ObjectName::Config) {
@@ -349,20 +410,32 @@ impl Plan<'_> {
         report.recipes_files = recipes.len() as u64 + new_recipes.written;
         report.rewritten = (sparse_packs.len() + sparse_recipes.len()) as u64;
         report.waste_bytes = packs.iter().map(Container::waste).sum();
-        Ok(())
+        Ok(None)
     }
 
-    fn write(self, mut writer: BundleWriter<'_>, control: &Control) -> Result<BundleExportReport> {
+    /// Writes the objects that are not written yet.
+    fn write(
+        &self,
+        writer: &mut BundleWriter<'_>,
+        written: &mut BTreeSet<ObjectName>,
+        control: &Control,
+    ) -> Result<()> {
         for (is_new, name) in &self.objects {
             check_stopped(control)?;
+            if written.contains(name) {
+                continue;
+            }
             let from: &dyn Storage = if *is_new { self.scratch } else { self.store };
+            // What is begun cannot be taken back.
+            if let Some(pack) = name.pack().filter(|_| !is_new) {
+                check_pack(from, pack, &read_directory(from, pack)?, control, &mut |_, error| Err(error))?;
+            }
             let bytes = from.size(name)?;
             writer.put(*name, bytes, |take| copy_object(from, *name, bytes, control, take))?;
+            written.insert(*name);
             control.count(1, bytes);
         }
-        let index = encode_objects(writer.places())?;
-        let Committed { generation, bytes, added_bytes } = writer.commit(&index)?;
-        Ok(BundleExportReport { generation, bytes, added_bytes, ..self.report })
+        Ok(())
     }
 }
 

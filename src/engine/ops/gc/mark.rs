@@ -4,7 +4,7 @@
 //! read, there is no answer at all, and nothing is deleted. A pack or recipes file that cannot be read is never said to
 //! be dead.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::assign::{Container, Id, Source, assign};
 use crate::catalog::recipe::RecipesFile;
@@ -12,8 +12,9 @@ use crate::catalog::snapshot::Snapshot;
 use crate::engine::store::chunk_index::listed;
 use crate::engine::store::control::Control;
 use crate::error::{Error, Result};
+use crate::format::directory::Directory;
 use crate::format::entry::Content;
-use crate::format::id::{RecipeId, SnapshotId};
+use crate::format::id::{ChunkId, PackId, RecipeId, SnapshotId};
 use crate::format::name::{ObjectKind, ObjectName};
 use crate::format::pending_deletes::PendingDeletes;
 use crate::format::recipe::Piece;
@@ -33,6 +34,35 @@ pub(in crate::engine) struct Marked {
     pub(in crate::engine) lost_chunks: u64,
 }
 
+/// Frames that are known to be damaged, by their offsets: chunks in them count as missing there.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct DamagedFrames(BTreeMap<PackId, BTreeSet<u64>>);
+
+impl DamagedFrames {
+    /// Notes the frame of a pack in which this byte lies; says whether it was not noted before.
+    pub(in crate::engine) fn insert(&mut self, pack: PackId, directory: &Directory, byte: u64) -> bool {
+        let frame = directory.frames.iter().find(|frame| (frame.offset..frame.end()).contains(&byte));
+        frame.is_some_and(|frame| self.0.entry(pack).or_default().insert(frame.offset))
+    }
+
+    /// Whether a pack has such frames.
+    pub(in crate::engine) fn has(&self, name: ObjectName) -> bool {
+        name.pack().is_some_and(|pack| self.0.contains_key(&pack))
+    }
+
+    /// The ids and lengths of a pack's chunks, those that count as missing under an id that nothing has.
+    fn chunks(&self, pack: &PackId, directory: &Directory) -> Vec<(Id, u64)> {
+        let mut chunks: Vec<(Id, u64)> =
+            directory.chunks.iter().map(|chunk| (chunk.id.0, u64::from(chunk.length))).collect();
+        let damaged = self.0.get(pack);
+        for frame in directory.frames.iter().filter(|frame| damaged.is_some_and(|of| of.contains(&frame.offset))) {
+            let (from, to) = (frame.chunks().start as usize, frame.chunks().end as usize);
+            chunks.get_mut(from..to).into_iter().flatten().for_each(|chunk| *chunk = (ChunkId::HOLE.0, 0));
+        }
+        chunks
+    }
+}
+
 /// What to look at.
 #[derive(Debug)]
 pub(in crate::engine) struct Marking<'a> {
@@ -46,6 +76,8 @@ pub(in crate::engine) struct Marking<'a> {
     pub(in crate::engine) last: &'a PendingDeletes,
     /// Those that are needed for all they have, before any other.
     pub(in crate::engine) first: Option<&'a BTreeSet<ObjectName>>,
+    /// What is known to be damaged, if anything is.
+    pub(in crate::engine) damaged: Option<&'a DamagedFrames>,
     pub(in crate::engine) ids_max: usize,
 }
 
@@ -192,7 +224,9 @@ impl Source for Pieces<'_> {
         self.rows.marking.check_stopped()?;
         let ObjectName::Pack(id) = *name else { return Ok(None) };
         let directory = read_directory(self.rows.marking.storage, id);
-        readable(directory.map(|of| of.chunks.iter().map(|chunk| (chunk.id.0, u64::from(chunk.length))).collect()))
+        let none = DamagedFrames::default();
+        let damaged = self.rows.marking.damaged.unwrap_or(&none);
+        readable(directory.map(|directory| damaged.chunks(&id, &directory)))
     }
 }
 

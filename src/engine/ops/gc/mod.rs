@@ -268,7 +268,7 @@ impl<'a> Collector<'a> {
         'a: 'b,
     {
         let (control, without) = (self.control, &self.request.without);
-        Marking { storage, control, without, gone, last, first: None, ids_max: IDS_MAX }
+        Marking { storage, control, without, gone, last, first: None, damaged: None, ids_max: IDS_MAX }
     }
 
     fn run(mut self, collection: &mut dyn Collection, waiting: &dyn Fn(&[Holder])) -> Result<GcReport> {

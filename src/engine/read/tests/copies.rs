@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use super::half_needed;
 use crate::engine::add::AddRequest;
+use crate::engine::ops::bundle::BundleExport;
 use crate::engine::ops::export::ExportRequest;
 use crate::engine::ops::gc::GcRequest;
 use crate::engine::ops::verify::{Depth, VerifyRequest};
@@ -154,6 +155,19 @@ const WAYS: &[(&str, Way)] = &[
     #[cfg(feature = "hdf5")]
     ("hdf5", hdf5),
 ];
+
+/// A bundle, whose store gives the tree. It is exported under a lease, for which gc waits.
+fn a_bundle(wanted: &Wanted<'_>) -> Result<Files> {
+    let file = wanted.room.join("all.bundle");
+    wanted.store.export_bundle(&BundleExport::default(), &file, &Control::default())?;
+    let Wanted { snapshot, files, room, .. } = *wanted;
+    a_tree(&Wanted { store: &Store::open(&file)?, snapshot, files, tree: wanted.tree.clone(), room })
+}
+
+/// All ways, those that no gc disturbs among them.
+fn all_ways() -> Vec<(&'static str, Way)> {
+    WAYS.iter().copied().chain([("a bundle", a_bundle as Way)]).collect()
+}
 
 /// Reads the tree `kept` of a shelf in one way.
 fn read(shelf: &Shelf, store: &Store, snapshot: SnapshotId, way: Way) -> Result<Files> {
@@ -339,9 +353,9 @@ fn a_chunk_whose_copy_is_damaged_is_taken_from_another_pack_and_verify_names_the
     for damaged in [0, 1] {
         let (shelf, snapshot, packs) = doubled();
         let expected: Vec<Files> =
-            WAYS.iter().map(|(_, way)| read(&shelf, &shelf.store(), snapshot, *way).unwrap()).collect();
+            all_ways().iter().map(|(_, way)| read(&shelf, &shelf.store(), snapshot, *way).unwrap()).collect();
         damage(&shelf.store(), &packs[damaged]);
-        for ((name, way), expected) in WAYS.iter().zip(&expected) {
+        for ((name, way), expected) in all_ways().iter().zip(&expected) {
             let found = read(&shelf, &shelf.store(), snapshot, *way);
             assert!(found.as_ref().is_ok_and(|found| found == expected), "{name}: {:?}", found.err());
         }
@@ -361,8 +375,8 @@ fn where_all_copies_of_a_chunk_are_damaged_the_error_names_the_pack_and_the_fram
     let (shelf, snapshot, packs) = doubled();
     damage(&shelf.store(), &packs[0]);
     damage(&shelf.store(), &packs[1]);
-    for (name, way) in WAYS {
-        let error = read(&shelf, &shelf.store(), snapshot, *way).unwrap_err();
+    for (name, way) in all_ways() {
+        let error = read(&shelf, &shelf.store(), snapshot, way).unwrap_err();
         let Error::Damaged { file, offset, what } = &error else { panic!("{name}: {error:?}") };
         let said = format!("{file} {offset:?} {what}");
         assert!(packs.iter().flatten().any(|pack| said.contains(&pack.to_hex())), "{name}: {said}");
