@@ -245,7 +245,7 @@ fn a_tree_that_never_rests() {
                 };
                 if stat.is_file() {
                     let bytes = std::fs::read(path).unwrap();
-                    assert!(bytes == content(name, bytes[0]), "{name} is none of its versions");
+                    assert!(bytes == content(name, bytes[0]), "{name} is not one of its versions");
                 }
             }
             assert_eq!(std::fs::read(copy.join("999")).unwrap(), b"rests");

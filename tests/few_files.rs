@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use crate::support::{Sandbox, assert_same_tree, noise};
 
 impl Sandbox {
-    /// Runs the program where at most so many files may be open, the three standard ones among them.
+    /// Runs the program with a limit on open files, the three standard ones among them.
     fn with_files(&self, limit: usize, arguments: &[&str]) -> Output {
         let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
         let program = self.command(arguments);

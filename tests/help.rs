@@ -69,7 +69,7 @@ fn every_help_has_examples_and_they_run() {
     assert!(names.len() >= 7, "{names:?}");
     let has_jq = Command::new("jq").arg("--version").output().is_ok();
     if !has_jq {
-        skipped("examples that use jq: there is none");
+        skipped("examples that use jq: it is missing");
     }
     for name in std::iter::once("").chain(names.iter().map(String::as_str)) {
         let help = sandbox.ok(name.split_whitespace().chain(["--help"]));

@@ -214,10 +214,10 @@ impl<'b> Session<'b> {
         assert_eq!(["tmp", "leases", "condemned"].map(left), [0; 3]);
     }
 
-    #[expect(clippy::print_stderr, reason = "tests report to whoever runs them")]
+    #[expect(clippy::print_stderr, reason = "tests report to the person who runs them")]
     fn report(&self, name: &str) {
-        let told = ALL.map(|work| (work, self.counts[work as usize].cut_short, self.counts[work as usize].done));
-        eprintln!("{name}: {} cut short; (work, cut short, done): {told:?}", self.cut_short_in_all());
+        let counts = ALL.map(|work| (work, self.counts[work as usize].cut_short, self.counts[work as usize].done));
+        eprintln!("{name}: {} cut short; (work, cut short, done): {counts:?}", self.cut_short_in_all());
     }
 }
 

@@ -132,7 +132,7 @@ fn the_same_tree_added_twice_at_once() {
     assert_eq!(sandbox.json(["add", "--reread", "tree-0", "tree-5"])["new_bytes"], 0);
 }
 
-/// Readers of every kind, beside adds, removals and collections: none is told anything but the truth.
+/// Readers of every kind, beside adds, removals and collections: none gets a wrong answer.
 #[test]
 fn many_readers_beside_writers_and_collectors() {
     let sandbox = Sandbox::new();

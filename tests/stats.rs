@@ -104,10 +104,10 @@ fn every_figure_is_exact() {
         let bucket = histogram.entry((chunk.len() as u64).next_power_of_two()).or_default();
         *bucket = (bucket.0 + 1, bucket.1 + chunk.len() as u64);
     }
-    let told = stats["chunk_histogram"].as_array().unwrap().iter();
-    let told: BTreeMap<u64, (u64, u64)> =
-        told.map(|b| (number(&b["up_to_bytes"]), (number(&b["chunks"]), number(&b["bytes"])))).collect();
-    assert_eq!(told, histogram);
+    let shown = stats["chunk_histogram"].as_array().unwrap().iter();
+    let shown: BTreeMap<u64, (u64, u64)> =
+        shown.map(|b| (number(&b["up_to_bytes"]), (number(&b["chunks"]), number(&b["bytes"])))).collect();
+    assert_eq!(shown, histogram);
 
     let sizes = |folder: &str| -> u64 {
         files_below(&sandbox.path(".store").join(folder)).iter().map(|file| file.metadata().unwrap().len()).sum()

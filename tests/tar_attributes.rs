@@ -191,8 +191,8 @@ with tarfile.open("links.tar", "w") as tar:
     // All of it: what can be restored is, and each of the others is named.
     let output = sandbox.run(["get", "links.tar/", "-o", "all"]);
     assert_eq!(output.status.code(), Some(3));
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(lost.iter().all(|name| told.contains(name)), "{told}");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(lost.iter().all(|name| errors.contains(name)), "{errors}");
     assert_eq!(fs::read(sandbox.path("all/chain")).unwrap(), b"the last of the name");
     assert_eq!(fs::read_dir(sandbox.path("all")).unwrap().count(), 6);
     sandbox.expect(3, ["export", "--tar", "links.tar/", "-o", "out.tar"]);

@@ -138,7 +138,7 @@ fn make_all(sandbox: &Sandbox) -> Vec<String> {
             made.extend(more.map(|name| format!("tars/{name}.tar")));
         }
         Ok(output) => panic!("{}", String::from_utf8_lossy(&output.stderr)),
-        Err(_) => skipped("tars by Python: there is none"),
+        Err(_) => skipped("tars by Python: it is missing"),
     }
     made
 }
@@ -187,7 +187,7 @@ fn tars_of_every_program_come_back_byte_for_byte() {
 
 /// Compares names, kinds, bytes and link targets: times of tars without fractions differ.
 fn assert_same_files(a: &Path, b: &Path) {
-    let told = |root: &Path| -> BTreeMap<PathBuf, String> {
+    let listed = |root: &Path| -> BTreeMap<PathBuf, String> {
         let fingerprint = crate::support::tree_fingerprint(root);
         let kinds = fingerprint.into_iter().map(|(path, line)| {
             let mut words = line.split(' ');
@@ -197,7 +197,7 @@ fn assert_same_files(a: &Path, b: &Path) {
         });
         kinds.collect()
     };
-    let (a, b) = (told(a), told(b));
+    let (a, b) = (listed(a), listed(b));
     for (path, line) in &a {
         assert_eq!(Some(line), b.get(path), "{path:?}");
     }
@@ -317,8 +317,8 @@ fn large_tars_are_read_in_parallel_in_order_and_cut() {
         let store = format!("store-{threads}");
         let output = sandbox.run(["--store", &store, "add", "large", "--threads", threads]);
         assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
-        let told = String::from_utf8_lossy(&output.stderr).matches("warning:").count();
-        assert_eq!(told, 3, "{}", String::from_utf8_lossy(&output.stderr));
+        let listed = String::from_utf8_lossy(&output.stderr).matches("warning:").count();
+        assert_eq!(listed, 3, "{}", String::from_utf8_lossy(&output.stderr));
         sandbox.ok(["--store", &store, "get", "large", "-o", &format!("copy-{threads}")]);
         assert_same_tree(&sandbox.path("large"), &sandbox.path(format!("copy-{threads}")));
     }

@@ -90,11 +90,11 @@ fn damage_is_named_with_the_files_it_costs_then_repaired_then_healed() {
     let size = std::fs::metadata(&pack).unwrap().len() as usize;
     flip(&pack, size / 2);
     let output = sandbox.run(["verify"]);
-    let (text, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(4), "{told}");
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(4), "{errors}");
     let name = pack.strip_prefix(sandbox.path(".store")).unwrap().display().to_string();
     assert!(text.starts_with(&format!("damaged: {name} at byte ")), "{text}");
-    assert!(told.contains("hint: `store repair`"), "{told}");
+    assert!(errors.contains("hint: `store repair`"), "{errors}");
 
     let report = json(&sandbox, 4, &["verify"]);
     let damage = &report["damages"][0];

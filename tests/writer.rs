@@ -33,7 +33,7 @@ fn read(store: &Store, path: &str) -> seamstore::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Gives so many bytes of noise, then fails.
+/// Gives a number of bytes of noise, then fails.
 struct Failing(io::Take<&'static [u8]>, io::ErrorKind);
 
 impl Read for Failing {
@@ -195,7 +195,7 @@ fn a_file_that_cannot_be_read_is_left_out_and_the_rest_is_kept() {
     }
     // Another may have the path.
     writer.add_bytes(file(&writer, "bad/0"), b"good".to_vec()).unwrap();
-    // Whoever gives may panic.
+    // The thread that gives may panic.
     let panicking = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         struct Panicking(u64);
         impl Read for Panicking {

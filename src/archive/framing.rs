@@ -1,6 +1,6 @@
 //! Which bytes of a tar are whose? From header to header, without looking at what members hold.
 //!
-//! A damaged tar is read as far as it can be: where a header should be and is none, the next block that is one is looked
+//! A damaged tar is read as far as it can be: where a header is missing, the next block that is a header is looked
 //! for, and what lies between is skeleton. After an end mark more archives may follow, as in a file made with `cat`;
 //! anything else that follows is skeleton to the end.
 
@@ -92,7 +92,7 @@ enum BlockKind {
     Header,
     Zeros,
     Other,
-    /// The input ends here; so many bytes are left.
+    /// The input ends here; the number of bytes that are left.
     End(usize),
 }
 
@@ -275,7 +275,7 @@ impl Framing {
         Ok(!matches!(found, BlockKind::Other))
     }
 
-    /// The map of an old sparse member, which may go on in further blocks. `None` if it is none.
+    /// The map of an old sparse member, which may go on in further blocks; `None` if it is not a map.
     fn old_map(
         &mut self,
         first: &[u8],
@@ -302,7 +302,7 @@ impl Framing {
         Ok(map)
     }
 
-    /// The map in front of a content; stands behind it afterwards, or where it was if it is none.
+    /// The map in front of a content. Advances past the map; does not move if there is no map.
     fn front_map(&mut self, content_bytes: u64, input: &mut dyn Input) -> io::Result<Option<Vec<SparseRun>>> {
         let mut wanted = BLOCK_BYTES as u64;
         while wanted <= content_bytes.min(RECORD_BYTES_MAX) {
@@ -335,7 +335,7 @@ fn look(input: &mut dyn Input, at: u64, block: &mut Block) -> io::Result<BlockKi
     Ok(if filled < BLOCK_BYTES { BlockKind::End(filled) } else { kind_of(block) })
 }
 
-/// So many bytes, which the caller has bounded; `None` if there are fewer.
+/// Reads a number of bytes, which the caller has bounded; `None` if there are fewer.
 fn read(input: &mut dyn Input, at: u64, bytes: u64) -> io::Result<Option<Vec<u8>>> {
     let mut buffer = vec![0; usize::try_from(bytes).unwrap_or_default()];
     let filled = input.read_at(at, &mut buffer)?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::format::archive::{Member, MemberKind};
 use crate::format::entry::EntryKind;
 
-/// Everything in a tar is in blocks of so many bytes.
+/// Block size of a tar, in bytes.
 pub const BLOCK_BYTES: usize = 512;
 
 /// A header block.
@@ -36,7 +36,7 @@ pub(super) struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// The header in a block; `None` if it is none.
+    /// Parses a header block; `None` if the block is not a header.
     pub(super) fn parse(block: &'a Block) -> Option<Self> {
         let said = octal(field(block, 148, 8))?;
         let is_sum = said == unsigned_sum(block) || i64::try_from(said).is_ok_and(|said| said == signed_sum(block));

@@ -1,13 +1,13 @@
 //! Where does the content of a sparse member belong? The four maps that GNU tar has written.
 //!
-//! A map that does not ascend, or does not add up to the content, is none: the member is then kept, but has no file.
+//! A map that does not ascend, or does not add up to the content, is not a map: the member is then kept, but has no file.
 
 use super::header::number;
 use crate::format::archive::SparseRun;
 
 /// An offset and a length in a header or in a block of its own: 24 bytes.
 const RUN_BYTES: usize = 24;
-/// So many of them in a block.
+/// Entries in a block.
 const RUNS_IN_BLOCK: usize = 21;
 
 /// No map is longer.

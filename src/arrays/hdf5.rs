@@ -31,11 +31,11 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// What an array's elements are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Elements {
-    /// So many bytes.
+    /// Bytes: how many.
     Bytes(u64),
-    /// So many unsigned numbers of 64 bits.
+    /// Unsigned numbers of 64 bits: how many.
     Numbers(u64),
-    /// So many rows of this many bytes.
+    /// Rows of bytes: how many, and the length of each.
     Rows(u64, usize),
 }
 
@@ -182,7 +182,7 @@ impl Hdf5 {
 
     fn builder(&self, group: &Group) -> DatasetBuilder {
         let builder = group.new_dataset_builder().obj_track_times(false).char_encoding(CharEncoding::Utf8);
-        // An empty array would be chunked, unless told otherwise.
+        // By default the library would make an empty array chunked.
         builder.no_chunk()
     }
 

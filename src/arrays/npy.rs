@@ -17,11 +17,11 @@ pub const HEADER_BYTES: u64 = 128;
 /// What an array's elements are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// So many bytes.
+    /// Bytes: how many.
     Bytes(u64),
-    /// So many unsigned numbers of 64 bits.
+    /// Unsigned numbers of 64 bits: how many.
     Numbers(u64),
-    /// So many rows of 32 bytes.
+    /// Rows of 32 bytes: how many.
     Hashes(u64),
 }
 

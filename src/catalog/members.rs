@@ -1,7 +1,7 @@
 //! What is in an archive? Its table: an Arrow IPC file, a row for each member, in archive order.
 //!
 //! The table is no object of its own but a part of the archive's stored stream, so its bytes were checked against the ids of
-//! chunks before they come here; even so, each value is checked, since whoever wrote it may have meant harm.
+//! chunks before they come here; even so, each value is checked, since its writer may have meant harm.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -124,7 +124,7 @@ impl Members {
     /// Reads a table.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if it is none.
+    /// [`Error::Damaged`] if the bytes are not such a table.
     pub fn read(archive: RecipeId, bytes: Vec<u8>) -> Result<Self> {
         let damaged = |what: String| damaged(&archive, what);
         // The name is never seen.

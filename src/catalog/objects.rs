@@ -1,6 +1,6 @@
 //! What is in a bundle, and where? Its index: an Arrow IPC file, a row for each object.
 //!
-//! The bytes were compared with a hash before they come here; even so, each value is checked, since whoever wrote them may
+//! The bytes were compared with a hash before they come here; even so, each value is checked, since their writer may
 //! have meant harm.
 
 use super::columns::{Table, TableFile, TableWriter, Trust, objects_batch, objects_of};

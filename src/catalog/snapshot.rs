@@ -84,8 +84,8 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// [`Error::Refused`] for an entry that does not come after the one before, or says what no entry says (bytes in a
-    /// directory, a symbolic link without target, attributes out of order), or has a label that [`Self::with_labels`] was
-    /// not told of. The snapshot can go on without it.
+    /// directory, a symbolic link without target, attributes out of order), or has a label whose key was
+    /// not given to [`Self::with_labels`]. The snapshot can go on without it.
     pub fn push(&mut self, entry: &Entry) -> Result<()> {
         let refuse = |why: String| Error::Refused { path: entry.path.as_path().to_owned(), why };
         if let Some(last) = self.last.as_ref().filter(|last| **last >= entry.path) {

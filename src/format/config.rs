@@ -35,7 +35,7 @@ pub struct StoreConfig {
     checksum: String,
 }
 
-/// Read first, so that a store of another version is told from a damaged one.
+/// Read first, so that a store of another version is not taken for a damaged one.
 #[derive(Deserialize)]
 struct Version {
     format: String,

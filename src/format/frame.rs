@@ -162,7 +162,7 @@ impl fmt::Display for Filter {
 pub struct FrameHeader {
     /// How the payload is compressed.
     pub codec: Codec,
-    /// How the chunks were laid out before that; [`Filter::None`] if the codec is none.
+    /// How the chunks were laid out before that; [`Filter::None`] with [`Codec::None`].
     pub filter: Filter,
     /// How many chunks the frame holds, at least 1.
     pub chunk_count: u32,

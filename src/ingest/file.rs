@@ -17,7 +17,7 @@ use super::walk::WalkedEntry;
 use crate::error::{Error, Result};
 use crate::format::entry::EntryKind;
 
-/// From this size on the system is told that a file is read front to back; a smaller one it reads ahead whole anyway.
+/// From this size on the program advises the system that it reads a file front to back; a smaller one it reads ahead whole anyway.
 const ADVISE_BYTES_MIN: u64 = 256 << 10;
 
 /// File systems of files that the kernel makes when they are read (`linux/magic.h`): proc, sysfs, debugfs, tracefs,

@@ -145,7 +145,7 @@ fn xattrs(
     let mut lost = Vec::new();
     let names = match read_all(list) {
         Ok(names) => names,
-        // Where there can be none, there is none.
+        // File systems without attributes have none.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => return (found, lost),
         Err(errno) => return (found, vec![(b"(all)".to_vec(), errno)]),
     };

@@ -1,4 +1,4 @@
-//! Is this file a package, and of which kind? Told by its name, and believed only if its first bytes say the same.
+//! Is this file a package, and of which kind? Its name says so, and its first bytes must agree.
 //!
 //! | kind | name ends in | begins with |
 //! | --- | --- | --- |

@@ -225,7 +225,7 @@ mod tests {
             assert!(out.len() < raw.len() && out.len() >= end);
             // The run is one sequence with the noise before it, and does not fit.
             assert_eq!(out[..end] == raw[..end], right, "up to {end}");
-            // The decoder is none the worse for it.
+            // The decoder still works.
             assert_eq!(decompressor.decompress(Codec::Zstd, &payload, raw.len(), &mut out), Ok(raw.len()));
             assert!(out == *raw);
         }

@@ -226,7 +226,7 @@ impl FrameEncoder {
     }
 }
 
-/// What a trial of a filter told.
+/// The result of a filter's trial.
 struct Trial {
     effort: Effort,
     /// What the whole frame would take without the filter, if the sample tells that.

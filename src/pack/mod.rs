@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Invariant: nothing read here sizes an allocation or an offset before it was bounded (invariant 5). Chunks that come
-//! out of a decoder are as the frame has them; whoever hands them on checks them against their ids (invariant 4).
+//! out of a decoder are as the frame has them; a caller that passes them on checks them against their ids (invariant 4).
 
 mod codec;
 pub mod filter;

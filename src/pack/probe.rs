@@ -1,4 +1,4 @@
-//! Might a byte shuffle help a frame, might anything? A look that is cheap enough to be had for every frame.
+//! Might a byte shuffle help a frame, or any codec? A probe that is cheap enough for every frame.
 //!
 //! The idea of the first question: in an array of numbers, which bytes are frequent depends on their place in an
 //! element. So bytes of a small sample are counted by their place modulo 8, and it is asked how unlike the counts of
@@ -42,7 +42,7 @@ const SAVING_MORE_MIN: f32 = 0.04;
 /// if it does not save twice as many ([`super::frame`]), so what such a frame can gain is repetitions only.
 const NOISE_MAX: f32 = 0.125;
 
-/// What a look told.
+/// The result of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
     /// No two byte values differ much in how frequent they are.

@@ -1,4 +1,4 @@
-//! How does a snapshot become files again, without ever leaving the place it was told to?
+//! How does a snapshot become files again, without ever leaving the destination?
 //!
 //! [`Destination`] is that place. Every path is resolved beneath it, from an open directory, following no symbolic link:
 //! not one that was there before, not one the snapshot itself brought, not one that appears meanwhile (invariant 8).

@@ -11,7 +11,7 @@
 //! failed sync is final (invariant 9): of a file, it is dropped; of a directory, this storage takes no more writes,
 //! because a later sync of the same directory may succeed without having written what the failed one lost.
 //! Directories that hold objects are themselves durable before the first object in them is. What is visible need not be
-//! durable: its maker may have been killed before the last step, or be at it. Whoever relies on an object that he found
+//! durable: its maker may have been killed before the last step, or be at it. A process that relies on an object that it found
 //! makes its name durable himself (`Storage::settle`).
 
 mod coordination;
@@ -326,7 +326,7 @@ impl Inner {
     }
 
     /// Makes a directory below the root, and those between, and their names durable. Once in a process, also for one
-    /// that is there: whoever made it may not have come to sync it.
+    /// that exists: its maker may have been killed before the sync.
     fn make_durable(&self, folder: &Path) -> Result<()> {
         if folder == self.root {
             return Ok(());
@@ -383,7 +383,7 @@ fn make_dir(disk: &dyn Disk, path: &Path) -> Result<()> {
     }
 }
 
-/// Makes a directory and those above it, their names durable: also of those that are there, because whoever made them
+/// Makes a directory and those above it, their names durable: also of those that exist, because their maker
 /// may not have come to that.
 fn make_dirs(disk: &dyn Disk, path: &Path) -> Result<()> {
     let parent = match path.parent() {
@@ -400,7 +400,7 @@ fn make_dirs(disk: &dyn Disk, path: &Path) -> Result<()> {
         Err(e) => return Err(Error::io("create", path, e)),
     };
     match disk.sync_dir(parent) {
-        // One that is somebody else's, or of a kind that cannot be synced, was there before anybody thought of a store.
+        // A directory of another user, or of a kind that cannot be synced, existed before the store.
         Err(e) if !is_new && matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) => {
             Ok(())
         }

@@ -73,7 +73,7 @@ pub trait Storage: Send + Sync + Debug {
     /// All objects of a kind, in no particular order. Files that are no objects are passed over.
     fn list(&self, kind: ObjectKind) -> Result<Vec<Listed>>;
 
-    /// Makes it durable that an object is there that was found there. Whoever made it may not have come to that: it was
+    /// Makes the name of an existing object durable. Its maker may not have done so: it was
     /// killed, or is just about to. Where what is visible is durable, as in object stores, there is nothing to do.
     fn settle(&self, _name: &ObjectName) -> Result<()> {
         Ok(())
@@ -128,7 +128,7 @@ pub trait ObjectWriter: Send + Debug {
     /// Makes the object durable and visible under `name`. A failed sync is final: the object is dropped.
     fn finish(self: Box<Self>, name: &ObjectName) -> Result<Put>;
 
-    /// As [`Self::finish`], but in place of an object of that name: whoever opens it sees the old bytes or the new ones,
+    /// As [`Self::finish`], but in place of an object of that name: a reader that opens it sees the old bytes or the new ones,
     /// never none. For damaged objects only, since an object's name says what its bytes are.
     fn replace(self: Box<Self>, name: &ObjectName) -> Result<()>;
 }

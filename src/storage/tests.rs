@@ -146,7 +146,7 @@ fn of_many_that_put_one_object_at_once_one_makes_it() {
                 let put = || {
                     barrier.wait();
                     let put = storage.put_if_absent(&pack(round), &[round; 1000]).unwrap();
-                    // Whoever is told that it is there can read it.
+                    // An object that is reported as present can be read.
                     assert_eq!(read(storage, &pack(round)).unwrap(), [round; 1000]);
                     put == Put::Created
                 };

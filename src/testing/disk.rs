@@ -132,7 +132,7 @@ pub(crate) enum Fault {
 struct Plan {
     fault: Fault,
     among: fn(Op) -> bool,
-    /// So many of these go well.
+    /// Operations that succeed first.
     left: usize,
     struck: Option<Asked>,
     /// What was asked since.
@@ -179,7 +179,7 @@ impl FaultyDisk {
         self.state().plan = Some(Plan { fault, among, left: well, struck: None, since: Vec::new() });
     }
 
-    /// The process is killed after so many changes.
+    /// The process is killed after this number of changes.
     pub(crate) fn killed_after(changes: usize) -> Self {
         let disk = Self::unsynced();
         disk.fault(Fault::Killed, changes, Op::changes);
@@ -340,7 +340,7 @@ struct FaultyFile<F> {
     interrupted: bool,
 }
 
-/// How much of so many bytes is moved.
+/// How many of these bytes are moved.
 fn part(bytes: usize, short: bool) -> usize {
     if short { bytes.div_ceil(2) } else { bytes }
 }

@@ -64,7 +64,7 @@ fn recipe_rows(script: &mut Script<'_>, honest: &mut bool) -> Vec<RecipeRow> {
         .collect()
 }
 
-/// What is read hashes to its id, ascends and comes in the rows that were told of.
+/// What is read hashes to its id, ascends and comes in the rows that were announced.
 fn check_recipes(bytes: &[u8], honest: bool) {
     let storage = MemoryStorage::new();
     let id = RecipesFileId::of(bytes);

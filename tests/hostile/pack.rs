@@ -128,7 +128,7 @@ fn look_at(pack: &ForgedPack) {
     check_salvage(&storage, pack, directory.as_ref());
 }
 
-/// What is salvaged decodes to chunks of the ids that are told, in order, and an honest pack is salvaged whole.
+/// What is salvaged decodes to chunks of the ids that are reported, in order, and an honest pack is salvaged whole.
 fn check_salvage(storage: &MemoryStorage, pack: &ForgedPack, directory: Option<&Directory>) {
     let mut last = None;
     let mut found = 0;

@@ -17,7 +17,7 @@ use super::{DICTIONARY_MAX, ENDS_RATIO_MAX, ITEMS_MAX, RECIPE_PIECES_MAX, RECIPE
 /// A zstd block of 4 bytes stands for at most 128 KiB.
 const ZSTD_RATIO_MAX: u64 = (128 << 10) / 4;
 
-/// A buffer may have so many bytes more than its values take: what writers pad by.
+/// Padding that a buffer may have beyond its values, in bytes.
 const PADDING_BYTES_MAX: u64 = 64;
 
 /// Checks a record batch over `body` against its columns.
@@ -65,7 +65,7 @@ pub(super) fn check_batch(
     Ok(())
 }
 
-/// Checks that a batch of recipes is one that is written: of so many rows and pieces, or of one recipe.
+/// Checks that a batch of recipes has the size that writers give it: at most the rows and pieces of one batch, or one recipe.
 pub(super) fn check_recipes(batch: &arrow_ipc::RecordBatch<'_>) -> Result<(), String> {
     // The columns are id, size, and a list of structs of an id and an end: `check_batch` has seen to it.
     let items =

@@ -295,7 +295,7 @@ impl EntryBatch {
     }
 }
 
-/// What every row keeps to, whoever wrote it: bytes belong to files, targets to links, device numbers to devices.
+/// The rules of every row: bytes belong to files, targets to links, device numbers to devices.
 pub(in crate::catalog) fn check_entry(entry: &Entry) -> Result<(), String> {
     let is_file = entry.kind == EntryKind::File;
     let is_device = matches!(entry.kind, EntryKind::CharDevice | EntryKind::BlockDevice);

@@ -25,7 +25,7 @@ pub(super) fn field(key: &str) -> Field {
 pub(super) fn keys_of(fields: &arrow_schema::Fields) -> Result<Vec<Arc<str>>, String> {
     let key_of = |field: &Arc<Field>| {
         let key = field.name().strip_prefix(PREFIX).filter(|key| check_key(key).is_ok());
-        key.map(Arc::from).ok_or_else(|| format!("column {:?} is none that a snapshot has", field.name()))
+        key.map(Arc::from).ok_or_else(|| format!("column {:?} is not a column of a snapshot", field.name()))
     };
     let keys: Vec<Arc<str>> =
         fields.iter().skip_while(|field| !field.name().starts_with(PREFIX)).map(key_of).collect::<Result<_, _>>()?;

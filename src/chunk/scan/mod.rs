@@ -6,7 +6,7 @@
 //!
 //! **Ranges** are half-open over end offsets, everywhere: `c` is tested if and only if `from <= c < to`, and `c` exists
 //! for `1 <= c <= data.len()`. Parts of a range outside of that are empty, never an error. For `c < WINDOW` the window
-//! is short (it begins at `data[0]`), so whoever scans the middle of a file hands over a slice that begins at least
+//! is short (it begins at `data[0]`), so a caller that scans the middle of a file passes a slice that begins at least
 //! [`WINDOW`] bytes before the first end offset it asks for.
 //!
 //! **Invariant:** every kernel reports exactly the hits of [`scalar`], which is the definition, for every slice, range,
@@ -164,7 +164,7 @@ impl Kernel {
         }
     }
 
-    /// The kernel that [`KERNEL_VARIABLE`] forces; `None` when it is unset or empty. A name that is none, and a kernel
+    /// The kernel that [`KERNEL_VARIABLE`] forces; `None` when it is unset or empty. An unknown name, and a kernel
     /// this CPU lacks, are errors.
     pub fn from_env() -> Result<Option<Self>, KernelUnavailable> {
         match std::env::var_os(KERNEL_VARIABLE) {

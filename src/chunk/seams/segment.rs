@@ -22,7 +22,7 @@ const EARLY_CANDIDATES_IN_MIN: u64 = 40;
 /// Runs of the live set's queue that are passed over in the time that a candidate takes.
 const RUNS_IN_CANDIDATE: u64 = 64;
 
-/// No more than so many for profiles of large chunks: about a tenth of a second.
+/// Upper bound for profiles of large chunks: about a tenth of a second.
 const EARLY_CANDIDATES_MAX: u64 = 2 << 20;
 
 /// What one worker found out about its segment.

@@ -210,7 +210,7 @@ struct FromWriter {
     segments: Pool,
     /// How much of the memory is for what was given and not taken yet.
     gate_bytes: usize,
-    /// Is told once entries can come.
+    /// Receives a message once the add is ready for entries.
     ready: Sender<()>,
 }
 

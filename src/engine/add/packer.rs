@@ -1,7 +1,7 @@
 //! Which frame goes where? Puts encoded frames into packs in stream order, whatever order they were compressed in.
 //!
 //! Runs on a thread of its own, because a pack's sync can take long. A finished pack is durable (invariant 1) before
-//! anybody is told of it.
+//! the index has it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

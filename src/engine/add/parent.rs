@@ -47,7 +47,7 @@ impl<'a, 's> Parent<'a, 's> {
             && entry.identity.inode == stat.identity.inode
             && entry.identity.links == stat.identity.links
             && proves(stat, self.begun_ns);
-        // Device numbers change from boot to boot; hard links are told by those of today.
+        // Device numbers change from boot to boot; hard links are recognised by those of today.
         entry.identity = stat.identity;
         Ok(same.then_some(entry))
     }

@@ -42,7 +42,7 @@ impl Pool {
 }
 
 impl Buffer {
-    /// Bytes of somebody else's, which no pool wants back.
+    /// Bytes that belong to no pool.
     pub(super) fn of(bytes: Vec<u8>) -> Self {
         Self { bytes, pool: None }
     }

@@ -1,4 +1,4 @@
-//! How much has been given to a [`Writer`] that the add has not taken yet? Whoever gives more waits.
+//! How much has been given to a [`Writer`] that the add has not taken yet? A thread that gives more waits.
 //!
 //! Invariant: what is on its way never has more bytes than the limit, or is a single piece. Nobody waits for ever: when
 //! the add ends, for whatever reason, the semaphore closes and lets everybody go.

@@ -201,7 +201,7 @@ impl Store {
         };
         let pipeline = pipeline.map_err(|source| Error::io("start", "a thread", source))?;
         if is_ready.recv().is_err() {
-            // It ended before it was ready. That it could end well without having been told so is not so.
+            // It ended before it was ready, which a pipeline that succeeds never does.
             return joined(pipeline).and_then(|_| Err(Error::Internal("the writer ended early".to_owned())));
         }
         Ok(Writer {
@@ -372,7 +372,7 @@ impl Drop for Writer {
         if let Some(pipeline) = self.pipeline.take() {
             // The queue ends without the word that it is finished.
             self.queue = unbounded().0;
-            // Nobody is there to be told.
+            // Nobody receives the error.
             let _ = pipeline.join();
         }
     }
@@ -425,7 +425,7 @@ impl Begun<'_> {
 
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        self.give_up(io::Error::other("whoever gave it stopped"));
+        self.give_up(io::Error::other("the thread that gave it stopped"));
     }
 }
 

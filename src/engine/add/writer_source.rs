@@ -52,7 +52,7 @@ pub(super) struct WriterSource {
 /// What the pipeline is to do next.
 #[derive(Debug)]
 pub(super) enum SourceStep {
-    /// Put this into a batch; it has so many bytes.
+    /// Put this into a batch; its length in bytes.
     Item(Item, usize),
     /// Send this to a worker.
     Segment(Segment),

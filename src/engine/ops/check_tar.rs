@@ -23,7 +23,7 @@ use crate::format::id::ChunkId;
 use crate::ingest::{compression_of, unpack};
 use crate::spelling::{Name, quoted};
 
-/// So many names of each sort are shown.
+/// Names of each sort that are shown at most.
 const EXAMPLES_MAX: usize = 10;
 /// A part of a name that is longer can be made on few file systems.
 const PART_BYTES_MAX: usize = 255;

@@ -83,7 +83,7 @@ impl OpenArchive {
     /// Reads the table of an archive.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if it is lost or is none.
+    /// [`Error::Damaged`] if it is lost or is not an archive.
     pub(in crate::engine) fn open(chunk_index: &ChunkIndex<'_>, id: RecipeId) -> Result<Self> {
         let (pieces, parts) = parts_of(chunk_index, id)?;
         let mut table = Layout::default();

@@ -118,12 +118,12 @@ mod tests {
 
     use super::*;
 
-    /// Chunks of lengths 10, 20, 30, told apart by their first byte.
+    /// Chunks of lengths 10, 20, 30, which differ in their first byte.
     fn pieces() -> Vec<Piece> {
         [(1, 10), (2, 30), (3, 60)].map(|(id, end)| Piece { id: ChunkId([id; 32]), end }).to_vec()
     }
 
-    fn told(layout: &Layout, range: Range<u64>) -> Vec<(u8, u64, Range<u32>, u64)> {
+    fn parts_of(layout: &Layout, range: Range<u64>) -> Vec<(u8, u64, Range<u32>, u64)> {
         layout.parts(range).map(|part| (part.id.0[0], part.chunk_bytes, part.within, part.offset)).collect()
     }
 
@@ -131,10 +131,10 @@ mod tests {
     fn a_content_is_its_pieces() {
         let layout = Layout::of_pieces(&pieces());
         assert_eq!(layout.bytes(), 60);
-        assert_eq!(told(&layout, 0..60), [(1, 10, 0..10, 0), (2, 20, 0..20, 10), (3, 30, 0..30, 30)]);
-        assert_eq!(told(&layout, 5..31), [(1, 10, 5..10, 5), (2, 20, 0..20, 10), (3, 30, 0..1, 30)]);
-        assert_eq!(told(&layout, 10..10), []);
-        assert_eq!(told(&layout, 60..70), []);
+        assert_eq!(parts_of(&layout, 0..60), [(1, 10, 0..10, 0), (2, 20, 0..20, 10), (3, 30, 0..30, 30)]);
+        assert_eq!(parts_of(&layout, 5..31), [(1, 10, 5..10, 5), (2, 20, 0..20, 10), (3, 30, 0..1, 30)]);
+        assert_eq!(parts_of(&layout, 10..10), []);
+        assert_eq!(parts_of(&layout, 60..70), []);
         assert_eq!(layout.only_chunk(), None);
         assert_eq!(Layout::of_pieces(&pieces()[..1]).only_chunk(), Some(ChunkId([1; 32])));
         for part in [0..9, 1..10, 9..11] {
@@ -156,7 +156,7 @@ mod tests {
         assert!(layout.has_holes());
         assert_eq!(layout.only_chunk(), None);
         let all = [(2, 20, 15..20, 0), (3, 30, 0..5, 5), (1, 10, 0..2, 110), (3, 30, 29..30, 112)];
-        assert_eq!(told(&layout, 0..113), all);
-        assert_eq!(told(&layout, 7..111), [(3, 30, 2..5, 7), (1, 10, 0..1, 110)]);
+        assert_eq!(parts_of(&layout, 0..113), all);
+        assert_eq!(parts_of(&layout, 7..111), [(3, 30, 2..5, 7), (1, 10, 0..1, 110)]);
     }
 }

@@ -53,7 +53,7 @@ pub(in crate::engine) struct Placed {
     pub(in crate::engine) layout: Layout,
 }
 
-/// Is told the item and the BLAKE3 of each content that is in place. From several threads.
+/// Called with the item and the BLAKE3 of each content that is in place, by several threads.
 pub(in crate::engine) type Hashed<'a> = &'a (dyn Fn(u64, [u8; 32]) -> Result<()> + Sync);
 
 /// Puts contents in their places; hashes them if somebody wants to know. Holes are not written.

@@ -59,7 +59,7 @@ pub struct ChunkIndex<'s> {
     kept_recipes: KeptRecipes,
     /// What was added to the index when it was opened.
     reconciled: Reconciled,
-    /// What is as good as gone: nothing is found in it.
+    /// Objects that are pending deletion: nothing is found in them.
     pending_deletes: PendingDeletes,
     /// Held while the index is brought up to date for a reader.
     refreshing: Mutex<()>,
@@ -172,7 +172,7 @@ impl<'s> ChunkIndex<'s> {
         if self.index.distrust() { self.reconcile().map(|_| ()) } else { Ok(()) }
     }
 
-    /// A pack is gone: what was needed of it is elsewhere. To be told before a chunk of it is looked up again.
+    /// Notes that a pack is gone and what was needed of it is elsewhere. To be called before a chunk of it is looked up again.
     ///
     /// # Errors
     /// As [`ChunkIndex::open`].

@@ -27,7 +27,7 @@
 //! wrote it; or found, then step 3 synced its name, and its chunks were looked up all the same when its file was read.
 //! Or its row was taken from the parent without reading the file: then a snapshot was visible that names it, and that
 //! snapshot was named only after its own steps 1 to 3. Step 4 begins after that. A crash before it leaves recipes that
-//! nothing names; a crash between its name and its sync leaves the snapshot whole or not at all, and nobody was told.
+//! nothing names; a crash between its name and its sync leaves the snapshot whole or not at all, and nothing has acknowledged it.
 //!
 //! *An acknowledged snapshot stays.* Nothing is acknowledged before step 4 returns. What it reaches is immutable, and is
 //! deleted by nobody while the snapshot is there (invariant 3).

@@ -102,7 +102,7 @@ pub struct LabelRule {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotARule {
-    /// Glob and label are not told apart.
+    /// The rule does not say where the glob ends and the label begins.
     #[error(
         "a rule is written 'GLOB key=value', with one space between; {} has none (a space of the glob itself is `\\ `)",
         quoted(.0)
@@ -111,15 +111,15 @@ pub enum NotARule {
     /// There is no glob.
     #[error("a rule is written 'GLOB key=value', {} has no glob", quoted(.0))]
     NoGlob(String),
-    /// The label is none.
+    /// The text is not a valid label.
     #[error("{0}")]
     Label(#[from] NotALabel),
-    /// The glob is none, or too long.
+    /// The text is not a valid glob, or too long.
     #[error("{} is not a glob: {why}", quoted(.glob))]
     Glob {
         /// What was to be one.
         glob: String,
-        /// Why it is none.
+        /// Why it is not valid.
         why: String,
     },
 }

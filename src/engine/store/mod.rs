@@ -120,7 +120,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::NotAStore`], [`Error::FormatVersion`], or [`Error::Damaged`] if `store.json` is not as it was written;
-    /// [`Error::BundleDamaged`] if it cannot be told where the objects of a bundle are.
+    /// [`Error::BundleDamaged`] if the places of a bundle's objects are unknown.
     pub fn open(root: &Path) -> Result<Self> {
         Self::open_on(Arc::new(SystemDisk::like(root)), root)
     }

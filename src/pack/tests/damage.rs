@@ -143,8 +143,8 @@ fn a_frame_that_breaks_a_bound_is_refused() {
         ("raw but not its size", forged(0, 0, 2, 5, &[2, 3], b"abcd")),
         ("compressed to more", forged(1, 0, 2, 5, &[2, 3], b"abcde")),
         ("no payload", forged(1, 0, 2, 5, &[2, 3], b"")),
-        ("a zstd payload that is none", forged(1, 0, 2, 5, &[2, 3], b"abcd")),
-        ("an lz4 payload that is none", forged(2, 0, 2, 5, &[2, 3], b"\xffbcd")),
+        ("an invalid zstd payload", forged(1, 0, 2, 5, &[2, 3], b"abcd")),
+        ("an invalid lz4 payload", forged(2, 0, 2, 5, &[2, 3], b"\xffbcd")),
     ] {
         let (result, out) = decode(&frame);
         match result {

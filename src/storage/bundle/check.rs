@@ -1,7 +1,7 @@
 //! Is every byte of a bundle what it should be, or at least known to be none of an object?
 //!
 //! Header, heads, objects, zeros between them, indexes and footers of all generations lie one behind the other without a
-//! gap. So a byte is in an object, and what that is worth is told by the object's name; or it is checked here.
+//! gap. So a byte is in an object, and the object's name says whether it is right; or it is checked here.
 
 use super::find::{FoundRecord, Walk, read_index};
 use super::{BundleFlaw, BundleStorage};

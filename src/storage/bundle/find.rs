@@ -109,7 +109,7 @@ pub(super) fn read_index(file: &BundleFile, offset: u64, bytes: u64, hash: [u8; 
 ///
 /// # Errors
 /// [`Error::NotAStore`] if it is no bundle; [`Error::BundleDamaged`] if no generation of it is whole, or so much is
-/// damaged that it cannot be told where objects are.
+/// damaged that the places of objects are unknown.
 pub fn find(file: &BundleFile) -> Result<BundleContents> {
     let front = file.read(0, BUNDLE_HEADER_BYTES)?;
     let header = parse_header(&front);

@@ -32,7 +32,7 @@ use crate::storage::disk::{ChangeFile, Disk, WriteFile, write_all};
 /// Writes are gathered up to this many bytes.
 const WRITE_BUFFER_BYTES: usize = 1 << 20;
 
-/// So many bytes are written before the disk is told to begin with them.
+/// Bytes that are written before the disk is asked to start on them.
 const WRITEBACK_BYTES: u64 = 8 << 20;
 
 /// What bytes go to.
@@ -59,7 +59,7 @@ pub struct BundleWriter<'w> {
     begun: u64,
     /// Bytes that went to the sink, older generations included.
     sent: u64,
-    /// Up to where the disk was told to begin.
+    /// Where the part ends that the disk was asked to start on.
     hinted: u64,
     buffer: Vec<u8>,
     /// Whether anything was written, or tried to be.
@@ -169,7 +169,7 @@ impl<'w> BundleWriter<'w> {
         })
     }
 
-    /// Appends an object of so many bytes. `fill` gives them, in any number of parts, to the function it is given.
+    /// Appends an object of a length in bytes. `fill` gives them, in any number of parts, to the function it is given.
     ///
     /// # Errors
     /// What `fill` answers; [`Error::Io`]. The generation is lost then.

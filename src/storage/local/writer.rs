@@ -13,7 +13,7 @@ use crate::storage::{ObjectWriter, Put};
 /// Small writes are gathered up to this many bytes.
 const WRITE_BUFFER_BYTES: usize = 256 << 10;
 
-/// So many bytes are written before the disk is told to begin with them.
+/// Bytes that are written before the disk is asked to start on them.
 const WRITEBACK_BYTES: u64 = 8 << 20;
 
 /// An object being written: a temporary file until it is finished.
@@ -24,7 +24,7 @@ pub(super) struct LocalWriter {
     file: Option<Box<dyn WriteFile>>,
     buffer: Vec<u8>,
     written: u64,
-    /// Up to where the disk was told to begin.
+    /// Where the part ends that the disk was asked to start on.
     begun: u64,
     failed: bool,
 }

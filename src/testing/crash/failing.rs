@@ -95,7 +95,7 @@ impl Prepared {
         }
     }
 
-    /// Lets the operation after `well` others meet a fault; `false` if there were not so many.
+    /// Lets the operation after `well` others meet a fault; `false` if there were fewer.
     fn store_under_test(
         self: &Arc<Self>,
         fault: Fault,
@@ -147,7 +147,7 @@ impl Prepared {
         };
         assert!(!carried_on, "{case}: {said}");
         if self.command == Command::Repair && result.is_ok() && !asked.op.changes() {
-            // It ends with a verification: what seems lost for a read that failed is told by file and snapshot.
+            // It ends with a verification: what seems lost because a read failed is reported by file and snapshot.
             return;
         }
         let names = [Some(&asked.path), asked.from.as_ref()];
@@ -240,7 +240,7 @@ const FAULTS: &[(Fault, Among)] = &[
     (Fault::Short, Op::moves_bytes),
 ];
 
-#[expect(clippy::print_stderr, reason = "tests report to whoever runs them")]
+#[expect(clippy::print_stderr, reason = "tests report to the person who runs them")]
 fn sweep(command: Command, stride: usize, least: usize) {
     let prepared = Arc::new(Prepared::new(command));
     for (fault, among) in FAULTS {

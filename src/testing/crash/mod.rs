@@ -28,7 +28,7 @@ use stage::{Due, Promise, Stage, Step};
 struct Counts {
     operations: usize,
     prefixes: usize,
-    /// Disks after a loss of power that were looked at; so many of them differ and were opened.
+    /// Disks after a loss of power; `distinct` of them differ and were opened.
     disks: usize,
     distinct: usize,
     /// Disks on which a part of what was not synced was kept.
@@ -39,7 +39,7 @@ struct Counts {
     snapshots: usize,
 }
 
-/// Loses power after every prefix in `prefixes`, in so many ways beside all and nothing.
+/// Loses power after every prefix in `prefixes`, in a number of ways beside all and nothing.
 fn lose_power(
     stage: &Stage,
     operations: &[Operation],
@@ -84,7 +84,7 @@ fn lose_power(
     Counts { operations: operations.len(), prefixes: prefixes.len(), ..counts }
 }
 
-#[expect(clippy::print_stderr, reason = "tests report to whoever runs them")]
+#[expect(clippy::print_stderr, reason = "tests report to the person who runs them")]
 fn report(name: &str, counts: &Counts) {
     eprintln!("{name}: {counts:?}");
 }

@@ -43,7 +43,7 @@ struct Log {
     operations: Vec<Operation>,
     names: BTreeMap<PathBuf, Node>,
     files: usize,
-    /// So many operations later, the process is killed.
+    /// After this number of further operations the process is killed.
     left: Option<usize>,
 }
 
@@ -67,7 +67,7 @@ impl RecordingDisk {
         self.lock().operations.len()
     }
 
-    /// The process does so many more operations, then nothing: not even clean up.
+    /// The process does this number of further operations, then nothing: not even clean up.
     pub(super) fn kill_after(&self, operations: usize) {
         self.lock().left = Some(operations);
     }

@@ -23,7 +23,7 @@ use crate::storage::disk::Disk;
 use crate::testing::disk::FaultyDisk;
 use crate::testing::random::TestRng;
 
-/// Packs are ended at so many bytes, so that an add makes several.
+/// Length at which packs end, in bytes, so that an add makes several.
 pub(super) const PACK_BYTES: u64 = 30_000;
 const MEMORY_BYTES: usize = 32 << 20;
 /// Trees that can be added, and the one that is added after a crash.
@@ -54,7 +54,7 @@ pub(super) enum Step {
 /// What is acknowledged from some point of a recording on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Promise {
-    /// After so many operations.
+    /// After this number of operations.
     pub(super) from: usize,
     what: What,
 }
@@ -85,7 +85,7 @@ pub(super) struct Due {
 }
 
 impl Due {
-    /// After so many operations.
+    /// After this number of operations.
     pub(super) fn after(promises: &[Promise], operations: usize) -> Self {
         let mut due = Self::default();
         for promise in promises.iter().filter(|promise| promise.from <= operations) {
@@ -192,7 +192,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Does one step that needs to be told nothing and says nothing.
+    /// Does one step that takes no argument and returns nothing.
     pub(super) fn act(&self, store: &Store, step: Step) -> Result<()> {
         match step {
             Step::RebuildIndex => {

@@ -52,7 +52,7 @@ impl<L: Lanes> Tiles<L> {
     /// Calls `visit` with every stretch of `from..to` that may have a hit, loose ones only from `loose_from` on, and
     /// with the hash before its first byte. Stretches ascend and do not overlap. Ends early if `visit` breaks.
     ///
-    /// `tile_len` gives the bytes that the tile should take whose first end offset it is told.
+    /// `tile_len` maps the first end offset of a tile to the tile's length in bytes.
     #[inline]
     fn suspects<B>(
         &self,

@@ -23,7 +23,7 @@ pub(in crate::engine::add) enum Small {
     Archive(Assembled),
     /// It is one, too large to be unpacked here.
     Large,
-    /// It is none.
+    /// It is not an archive.
     Other,
 }
 

@@ -148,7 +148,7 @@ fn read_once(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// Reads a file front to back, whoever else reads it.
+/// Reads a file front to back; its position does not depend on other readers.
 pub(super) struct Sequential {
     pub(super) origin: Arc<Origin>,
     pub(super) at: u64,

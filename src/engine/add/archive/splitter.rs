@@ -72,7 +72,7 @@ impl std::fmt::Debug for TarSplitter {
 }
 
 impl TarSplitter {
-    /// The archive that an open file is. `None` if it is none.
+    /// The archive that an open file is; `None` if it is not an archive.
     pub(in crate::engine::add) fn of_file(origin: &Arc<Origin>, archives: Archives) -> io::Result<Option<Self>> {
         let Origin::File { file, .. } = &**origin else { return Ok(None) };
         if !archives.recognise {

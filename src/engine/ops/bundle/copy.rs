@@ -1,6 +1,6 @@
 //! How does an object go from one storage to another, so that no damage goes with it?
 //!
-//! Invariant: whoever takes all bytes and no error has an object whose bytes are those that its name stands for. Of a
+//! Invariant: a caller that gets all bytes and no error has an object whose bytes are those that its name stands for. Of a
 //! pack, every frame is checked before it is given; of a recipes file or a snapshot, the last bytes tell.
 
 use crate::engine::store::control::Control;
@@ -127,7 +127,7 @@ fn copy_hashed(
     Err(Error::damaged_whole(name.path(), format!("the file is named after the hash of its bytes, which is {found}")))
 }
 
-/// Whether to go on. Whoever was stopped says himself what is kept.
+/// Fails if the operation was stopped. The caller says what is kept.
 pub(super) fn check_stopped(control: &Control) -> Result<()> {
     if control.is_stopped() { Err(Error::Interrupted { kept: String::new() }) } else { Ok(()) }
 }

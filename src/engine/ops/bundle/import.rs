@@ -1,4 +1,4 @@
-//! How does a bundle become part of a store, beside adds and gc, and without anybody being told of what is not there yet?
+//! How does a bundle become part of a store, beside adds and gc, and so that no reader sees what is not there yet?
 //!
 //! As an add does it (`engine::store::commit`): a lease, then the pending-delete list; packs, recipes, snapshots, each durable before the
 //! next; it relies on nothing that is pending deletion, and gives no name that is. A snapshot is taken only when all that
@@ -171,7 +171,7 @@ impl Import<'_> {
             let checked = self.check_snapshot(id).map(|()| whole.push(id));
             self.note(ObjectName::Snapshot(id), checked)?;
         }
-        // Of what was found rather than taken, whoever made it may not have made it durable.
+        // Objects that were there already may not be durable yet.
         self.chunk_index.settle_packs()?;
         self.chunk_index.settle_recipes()?;
         whole.iter().try_for_each(|id| self.take_snapshot(*id))?;

@@ -108,7 +108,7 @@ pub(in crate::engine) fn assign(containers: &mut [Container], source: &dyn Sourc
     }
 }
 
-/// As [`assign`], in so many stretches; `None` if one of them has too many ids.
+/// As [`assign`], in a number of partitions of the ids; `None` if one of them has too many ids.
 fn assign_in(containers: &mut [Container], source: &dyn Source, ids_max: usize, stretches: u32) -> Result<Option<u64>> {
     containers.iter_mut().for_each(Container::forget);
     let mut ids = HashSet::new();

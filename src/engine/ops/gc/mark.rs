@@ -1,6 +1,6 @@
 //! What do the snapshots reach? From each snapshot's rows to recipes, from these to chunks, all read from the store.
 //!
-//! Invariant: where anything that a snapshot reaches cannot be told, because the snapshot or a recipe of it cannot be
+//! Invariant: where anything that a snapshot reaches is unknown, because the snapshot or a recipe of it cannot be
 //! read, there is no answer at all, and nothing is deleted. A pack or recipes file that cannot be read is never said to
 //! be dead.
 
@@ -85,7 +85,7 @@ impl Marking<'_> {
     /// Reads every snapshot, recipe and directory.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if what a snapshot reaches cannot be told; [`Error::Interrupted`]; the storage's.
+    /// [`Error::Damaged`] if what a snapshot reaches is unknown; [`Error::Interrupted`]; the storage's.
     pub(in crate::engine) fn mark(&self) -> Result<Marked> {
         // Packs first: what an add puts there and commits meanwhile is not looked at, rather than taken for dead.
         let mut packs = self.containers(ObjectKind::Pack)?;
@@ -98,7 +98,7 @@ impl Marking<'_> {
             if homeless > 0 {
                 let what = format!(
                     "{homeless} recipes that snapshots name are in no file that can be read, so what those snapshots \
-                     need cannot be told; nothing was changed"
+                     need is unknown; nothing was changed"
                 );
                 return Err(Error::damaged_whole("recipes", what));
             }

@@ -210,7 +210,7 @@ impl Store {
     /// before the next step, once for each time that gc begins to wait.
     ///
     /// # Errors
-    /// [`Error::Locked`] if another gc is at work; [`Error::Damaged`] if it cannot be told what a snapshot needs: nothing
+    /// [`Error::Locked`] if another gc is at work; [`Error::Damaged`] if it is unknown what a snapshot needs: nothing
     /// is deleted then; [`Error::Interrupted`]; the storage's. After any of them, and after a crash, the next gc goes on.
     pub fn gc(&self, request: &GcRequest, control: &Control, waiting: &dyn Fn(&[Holder])) -> Result<GcReport> {
         if request.dry_run {

@@ -416,7 +416,7 @@ impl<'c> Shared<'c> {
         self.control.is_stopped() || self.state().failure.is_some()
     }
 
-    /// So many objects and bytes were read and checked.
+    /// Counts objects and bytes that were read and checked.
     fn count(&self, objects: u64, bytes: u64) {
         self.control.count(objects, bytes);
         self.state().read_bytes += bytes;

@@ -1,6 +1,6 @@
 //! Is everything there that recipes and snapshots name? And if not, which files lose how much?
 //!
-//! Recipes that no snapshot names may name chunks that are gone: a `gc` leaves them. So what is lost is told of files
+//! Recipes that no snapshot names may name chunks that are gone: a `gc` leaves them. So losses are reported by file
 //! only.
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,7 +1,7 @@
 //! Which chunks and which recipes are there? Tables of what was found, sorted, made in parts where all would not fit.
 //!
-//! A part is what a share of the ids falls into; whoever asks goes through the parts one after the other. The first 16
-//! bytes of an id stand for it: two chunks that share them are not to be had, by accident or by design (2^64 tries).
+//! A part is what a share of the ids falls into; a caller goes through the parts one after the other. The first 16
+//! bytes of an id stand for it: to find two chunks that share them takes 2^64 tries.
 
 use crate::format::id::ChunkId;
 use rayon::slice::ParallelSliceMut;
@@ -45,12 +45,12 @@ impl IdPartition {
         (0..of).map(move |number| Self { number, of })
     }
 
-    /// The parts that so many chunks are looked at in.
+    /// The parts for this number of chunks.
     pub(super) fn of_chunks(chunks: u64) -> impl Iterator<Item = Self> {
         Self::all((chunks * size_of::<Chunk>() as u64).div_ceil(CHUNK_TABLE_BYTES_MAX).max(1))
     }
 
-    /// The parts that so many recipes are looked at in.
+    /// The parts for this number of recipes.
     pub(super) fn of_recipes(recipes: u64) -> impl Iterator<Item = Self> {
         Self::all((recipes * size_of::<Recipe>() as u64).div_ceil(RECIPE_TABLE_BYTES_MAX).max(1))
     }

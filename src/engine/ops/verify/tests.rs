@@ -55,11 +55,11 @@ fn what_is_said_to_be_lost_is_what_cannot_be_had(kind: Kind) {
         }
         // A snapshot that is gone, or cannot be read, has no files to tell of.
         let snapshots: BTreeSet<SnapshotId> = store_under_test.open().snapshot_ids().unwrap().into_iter().collect();
-        let told = |key: &Key| snapshots.contains(&key.0) && !report.lost_snapshots.contains(&key.0);
+        let reported = |key: &Key| snapshots.contains(&key.0) && !report.lost_snapshots.contains(&key.0);
         let readable = store_under_test.readable();
-        let unreadable = all.iter().filter(|key| told(key) && !readable.contains(*key)).cloned().collect();
+        let unreadable = all.iter().filter(|key| reported(key) && !readable.contains(*key)).cloned().collect();
         assert_eq!(lost(&report), unreadable, "seed {seed}: {damaged:?}");
-        assert!(readable.iter().all(told), "seed {seed}: {damaged:?}");
+        assert!(readable.iter().all(reported), "seed {seed}: {damaged:?}");
         assert_eq!(report.lost_files, report.lost.len() as u64);
         for file in &report.lost {
             assert!(file.lost_bytes > 0 && file.lost_bytes <= file.size, "seed {seed}: {file:?}");

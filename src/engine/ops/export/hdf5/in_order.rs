@@ -37,7 +37,7 @@ impl<F: FnMut(&[u8])> Write for TeeWriter<'_, F> {
 
 /// What takes items. Everything comes in the order of rows.
 pub(super) trait Receive {
-    /// Files of at most so many bytes are small; not more than fit into memory.
+    /// Largest small file, in bytes: small files fit into memory.
     const SMALL_BYTES_MAX: u64;
     /// Whether a further name of a file is taken as if it were a file.
     const AGAIN_IS_ITEM: bool = false;

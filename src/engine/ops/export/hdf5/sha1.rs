@@ -17,7 +17,7 @@ use crate::format::frame::hex;
 const TABLE: &str = "index";
 /// What a content is called while its name is not known.
 const UNNAMED: &str = "unnamed";
-/// So many large contents are remembered, so that they are not read once for every file that has them.
+/// Large contents whose hashes are remembered, so that they are read once and not for every file that has them.
 const KNOWN_MAX: usize = 1 << 16;
 const HASH_BYTES: usize = 20;
 
