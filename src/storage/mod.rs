@@ -153,11 +153,8 @@ impl ObjectWriter for NullWriter {
 
 /// Random bytes of the system.
 pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N]> {
-    use std::io::Read;
     let mut bytes = [0; N];
-    let source = "/dev/urandom";
-    let read = std::fs::File::open(source).and_then(|mut file| file.read_exact(&mut bytes));
-    read.map_err(|error| Error::io("read", source, error))?;
+    getrandom::fill(&mut bytes).map_err(|error| Error::io("get", "random bytes", std::io::Error::from(error)))?;
     Ok(bytes)
 }
 

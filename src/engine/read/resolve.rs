@@ -5,6 +5,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use strsim::generic_levenshtein;
+
 use super::archive::{Named, OpenArchive, layout_of};
 use crate::catalog::snapshot::Snapshot;
 use crate::engine::read::layout::Layout;
@@ -303,37 +305,22 @@ impl Store {
 /// The paths of a snapshot that end like the one wanted, or else are spelled nearly like it.
 fn near_names(snapshot: &Snapshot<'_>, wanted: &EntryPath) -> Result<Vec<String>> {
     let mut ranked: Vec<(usize, EntryPath)> = Vec::new();
+    let bytes = wanted.as_bytes().to_vec();
+    let distance_max = bytes.len() / 3;
     for entry in snapshot.entries().take(NEAR_SEARCH_MAX) {
         let path = entry?.path;
-        let same_name = path.name() == wanted.name();
-        let distance = if same_name { 0 } else { 1 + edits(path.as_bytes(), wanted.as_bytes()) };
-        if same_name || distance <= 1 + wanted.as_bytes().len() / 3 {
+        let distance = if path.name() == wanted.name() {
+            Some(0)
+        } else {
+            let may_be_near = path.as_bytes().len().abs_diff(bytes.len()) <= distance_max;
+            let edits = may_be_near.then(|| generic_levenshtein(&path.as_bytes().to_vec(), &bytes));
+            edits.filter(|edits| *edits <= distance_max).map(|edits| 1 + edits)
+        };
+        if let Some(distance) = distance {
             ranked.push((distance, path));
             ranked.sort();
             ranked.truncate(NEAR_NAMES);
         }
     }
     Ok(ranked.into_iter().map(|(_, path)| format!("{path:?}")).collect())
-}
-
-/// The Levenshtein distance, or a bound above any that matters where the lengths differ much.
-fn edits(a: &[u8], b: &[u8]) -> usize {
-    if a.len().abs_diff(b.len()) > b.len() / 3 {
-        return usize::MAX / 2;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        if let Some(first) = row.first_mut() {
-            *first = left;
-        }
-        for (cell, y) in row.iter_mut().skip(1).zip(b) {
-            let best = (*cell + 1).min(left + 1).min(diagonal + usize::from(x != y));
-            diagonal = *cell;
-            *cell = best;
-            left = best;
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }

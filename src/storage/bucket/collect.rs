@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::BucketOptions;
 use super::history::{End, History, Lane, View, end_of};
 use super::objects::{BucketStorage, Scope};
-use super::records::{Decided, Records, unexpected};
+use super::records::{Decided, Records, parse, unexpected};
 use super::session::BucketSession;
 use crate::error::{Error, Result};
 use crate::format::bucket::{LANES, Nonce, ObjectKey, Record, Slot, StoredObject, gc_key};
@@ -119,24 +119,16 @@ impl BucketCollection {
         Ok(lane_read)
     }
 
-    fn end_of_slot(&self, slot: Slot) -> Result<Option<End>> {
-        self.records().get(&slot.end())?.map(|record| end_of(&slot, record)).transpose()
-    }
-
-    /// What the ledger and all ends say, each of which is decided by now.
-    fn decided(&self) -> Result<View> {
+    /// What the ledger and all ends say, each of which is decided by now. An answer that one of them does not exist is stale.
+    fn decided(&self, hash: [u8; 32]) -> Result<View> {
         for (lane, read) in (0..LANES).zip(self.history.lanes(self.generation)?) {
-            let undecided = |(number, (_, end)): (usize, &(String, Option<End>))| {
-                end.is_none().then_some(Slot { generation: self.generation, lane, number: number as u64 })
-            };
-            // An end that was seen to be decided, and is not now, is a stale answer.
-            for slot in read.slots.iter().enumerate().filter_map(undecided) {
-                self.records().must_get(&slot.end())?;
+            let mut read = self.close(lane, read, hash)?;
+            for (number, (_, end)) in read.slots.iter_mut().enumerate().filter(|(_, (_, end))| end.is_none()) {
+                let slot = Slot { generation: self.generation, lane, number: number as u64 };
+                let record = parse(&slot.end(), &self.records().must_get(&slot.end())?)?;
+                *end = Some(end_of(&slot, record)?);
             }
-            if !read.closed {
-                let what = format!("lane {lane} of generation {} was closed and is read as open", self.generation);
-                return Err(Error::Internal(what));
-            }
+            self.history.keep(self.generation, lane, read);
         }
         self.history.for_collection(self.generation)
     }
@@ -192,26 +184,32 @@ impl Collection for BucketCollection {
         let is_patient = since.elapsed() < self.options.revoke_after;
         let mut held = Vec::new();
         for (lane, read) in (0..LANES).zip(self.history.lanes(self.generation)?) {
-            let read = self.close(lane, read, hash)?;
-            for (number, (holder, end)) in read.slots.into_iter().enumerate() {
+            let mut read = self.close(lane, read, hash)?;
+            for (number, (holder, end)) in read.slots.iter_mut().enumerate().filter(|(_, (_, end))| end.is_none()) {
                 let slot = Slot { generation: self.generation, lane, number: number as u64 };
-                if end.is_some() || self.end_of_slot(slot)?.is_some() {
+                *end = self.history.end(slot)?;
+                if end.is_some() {
                     continue;
                 }
                 if is_patient {
                     held.push(Holder::parse(self.records().describe(&slot.lease()).as_ref(), holder.as_bytes()));
-                } else {
-                    // If it committed meanwhile, that stands.
-                    self.records().decide(&slot.end(), &Record::Revoked, &self.nonce)?;
+                    continue;
                 }
+                // If it committed meanwhile, that stands.
+                *end = Some(match self.records().decide(&slot.end(), &Record::Revoked, &self.nonce)? {
+                    Decided::Ours => End::Revoked,
+                    Decided::Theirs(record) => end_of(&slot, record)?,
+                });
             }
+            // What is marked from next must show all of it.
+            self.history.keep(self.generation, lane, read);
         }
         Ok(held)
     }
 
     fn carry_out(&mut self, delete: &[ObjectName]) -> Result<Vec<Listed>> {
         let Some(announced) = self.announced.take() else { return Ok(Vec::new()) };
-        let view = self.decided()?;
+        let view = self.decided(announced.hash)?;
         let delete: BTreeSet<&ObjectName> = delete.iter().collect();
         let stays = |key: &ObjectKey| view.objects.contains_key(key) && !announced.keys.contains(key);
         let goes = |key: &&ObjectKey| match view.objects.contains_key(*key) {

@@ -7,10 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::records::{Records, parse, unexpected};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::bucket::{LANES, ObjectKey, Record, Slot, StoredObject, gc_key};
+use crate::format::id::SnapshotId;
 use crate::format::name::ObjectName;
 use crate::format::pending_deletes::PendingDeletes;
+
+/// How often the newest state is read to find a snapshot in it.
+const LOOKS_MAX: u32 = 5;
 
 /// How a lease ended.
 #[derive(Debug, Clone)]
@@ -107,7 +111,8 @@ impl History {
             let mut known = self.known();
             if known.ledger.0 < newest {
                 known.ledger = (newest, ledger);
-                known.lanes.retain(|(generation, _), _| *generation >= newest);
+                // A gc that a rival has overtaken still looks at the generation before.
+                known.lanes.retain(|(generation, _), _| *generation + 1 >= newest);
             }
         }
         Ok(newest.max(self.known().ledger.0))
@@ -169,7 +174,13 @@ impl History {
         Ok(read)
     }
 
-    fn end(&self, slot: Slot) -> Result<Option<End>> {
+    /// Keeps what is known for certain of a lane: of one that is closed and whose ends are all decided nothing is read again,
+    /// so no stale answer can hide any of it.
+    pub(super) fn keep(&self, generation: u64, lane: u8, read: Lane) {
+        self.known().lanes.insert((generation, lane), read);
+    }
+
+    pub(super) fn end(&self, slot: Slot) -> Result<Option<End>> {
         self.records.get(&slot.end())?.map(|record| end_of(&slot, record)).transpose()
     }
 
@@ -211,6 +222,27 @@ impl History {
         }
         view.settle();
         Ok(view)
+    }
+
+    /// As [`Self::newest`], of a state that has each of these snapshots, or a commit that removed it. A stale answer may hide
+    /// both for a while.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if one stays hidden: it cannot be said to be removed.
+    pub(super) fn newest_with(&self, snapshots: &[SnapshotId]) -> Result<View> {
+        let mut attempt = 1;
+        loop {
+            let view = self.newest()?;
+            let is_known =
+                |name: &ObjectName| !view.keys(name).is_empty() || view.removed.iter().any(|key| key.name == *name);
+            let mut names = snapshots.iter().map(|id| ObjectName::Snapshot(*id));
+            let Some(hidden) = names.find(|name| !is_known(name)) else { return Ok(view) };
+            if attempt >= LOOKS_MAX {
+                return Err(Error::not_found(self.records.describe(&hidden.path())));
+            }
+            self.records.pause(attempt);
+            attempt += 1;
+        }
     }
 
     /// What is marked from: a ledger, and the ends of its generation.

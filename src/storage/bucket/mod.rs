@@ -142,7 +142,7 @@ impl Coordination for BucketCoordination {
         loop {
             let session = BucketSession::begin(&self.history, generation)?;
             // Their keys, whatever generation they are of.
-            let view = self.history.newest()?;
+            let view = self.history.newest_with(snapshots)?;
             let keys = snapshots.iter().flat_map(|id| view.keys(&ObjectName::Snapshot(*id)));
             let newest = keys.map(|key| key.slot.generation).max().unwrap_or_default();
             if newest <= session.generation() {

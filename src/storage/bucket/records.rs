@@ -39,6 +39,11 @@ impl Records {
         format!("{}/{key}", self.bucket.location())
     }
 
+    /// Waits before something is tried again.
+    pub(super) fn pause(&self, attempt: u32) {
+        self.bucket.pause(attempt);
+    }
+
     /// Does something up to [`ATTEMPTS`] times.
     pub(super) fn retry<T>(
         &self,

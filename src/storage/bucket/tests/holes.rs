@@ -336,3 +336,58 @@ fn an_object_that_takes_the_place_of_a_damaged_one_is_read_from_then_on() {
     let slot = Slot { generation: 0, lane: 3, number: 0 };
     assert_eq!((slot.lease(), slot.end()), ("leases/0/3/0".to_owned(), "ends/0/3/0".to_owned()));
 }
+
+#[test]
+fn an_end_that_stale_answers_hide_from_a_gc_is_missed_by_none_of_its_steps() {
+    let mut ended = 0;
+    for seed in 0..400 {
+        let bucket = MemoryBucket::new();
+        let others = Process::new(&bucket);
+        let [early, late] = [1, 2].map(|n| {
+            let session = others.coordination.begin().unwrap();
+            session.storage().put_if_absent(&pack(n), &[n; 100]).unwrap();
+            write_snapshot(&*session, n, &[n]).unwrap();
+            session
+        });
+        let case = format!("seed {seed}");
+        let gc = Process::on(FaultyBucket::seeded(&bucket, seed, 300), IMPATIENT);
+        early.commit(&[SnapshotId([1; 32])]).unwrap();
+        let collect = || -> Result<()> {
+            let mut collection = gc.coordination.collect()?;
+            if collection.pending().is_none() {
+                collection.announce(&everything(collection.storage())?, true)?;
+            }
+            // After the gc has looked at the ends for the first time.
+            let _ = late.commit(&[SnapshotId([2; 32])]);
+            while !collection.waits_for()?.is_empty() {}
+            let delete = unneeded(&*collection)?;
+            collection.carry_out(&delete).map(drop)
+        };
+        ended += (0..4).filter(|_| collect().is_ok()).count();
+        assert_eq!(Process::new(&bucket).snapshots(), [1, 2], "{case}");
+        assert_whole(&bucket, &case);
+    }
+    assert!(ended > 100, "{ended}");
+}
+
+#[test]
+fn a_snapshot_that_stale_answers_hide_is_not_said_to_be_removed() {
+    for times in 1..12 {
+        let bucket = MemoryBucket::new();
+        Process::new(&bucket).add(1, &[1], &[1]).unwrap();
+        let process = Process::new(&bucket);
+        process.way.plan("get", "ends/", BucketFault::Stale, times);
+        let removed = process.coordination.remove(&[SnapshotId([1; 32])]);
+        let left = Process::new(&bucket).snapshots();
+        match removed {
+            Ok(()) => assert_eq!(left, Vec::<u8>::new(), "{times}"),
+            Err(error) => assert!(matches!(error, Error::NotFound { .. }) && left == [1], "{times}: {error:?}"),
+        }
+    }
+    // One that another process removed is removed.
+    let bucket = MemoryBucket::new();
+    let process = Process::new(&bucket);
+    process.add(1, &[1], &[1]).unwrap();
+    process.coordination.remove(&[SnapshotId([1; 32])]).unwrap();
+    Process::new(&bucket).coordination.remove(&[SnapshotId([1; 32])]).unwrap();
+}
